@@ -1,0 +1,67 @@
+"""GSM8K (Cobbe et al. 2021): grade-school word problems with a whole number as answer.
+
+Definition as in the paper's Figure 10. Without ``--dataset-path`` the models are evaluated on a procedural test set of
+our own (:mod:`dsrl_tasks.gsm8k.procedural`), which is not GSM8K and never called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Any, Literal
+
+from dsrl import AnswerFormat, Example, Solved, hookimpl
+
+#: Items of the procedural test set.
+HELD_OUT = 600
+
+
+@hookimpl
+def description() -> str:
+    return (
+        "You are given a word problem involving basic arithmetic, algebra, or geometry. Your task is to carefully read "
+        "the problem and provide a step-by-step solution for it."
+    )
+
+
+@hookimpl
+def output_instruction() -> str:
+    return "Let's think step by step and output the final answer after ####."
+
+
+@hookimpl
+def answer_format() -> AnswerFormat:
+    return AnswerFormat("hashes")
+
+
+@hookimpl
+def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    from dsrl.datasets import read_dataset
+    from dsrl_tasks.gsm8k import procedural
+
+    if not path:
+        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
+    return read_dataset(path, split, _example)
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    """Read a row of GSM8K (``question``, ``answer``) or one with input and output."""
+    if "question" in row or "answer" in row:
+        return Example(row["question"], row["answer"])
+    columns = {name.lower(): value for name, value in row.items()}
+    return Example(columns["input"], columns["output"])
+
+
+@hookimpl
+def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    from dsrl_tasks.gsm8k import procedural
+
+    level = min(max(difficulty, 1), max(procedural.LEVELS))
+    return Example(*procedural.write(Random(seed), level, passage))
+
+
+@hookimpl
+def procedural_solve(input: str) -> Solved | None:
+    from dsrl_tasks.gsm8k import procedural
+
+    return procedural.solve(input)

@@ -1,0 +1,82 @@
+"""MedNLI (Romanov and Shivade 2018): does a premise from a medical record entail, contradict or leave open a hypothesis?
+
+Definition as in the paper's Figure 15. Without ``--dataset-path`` the models are evaluated on a procedural test set of
+our own (:mod:`dsrl_tasks.mednli.procedural`), which is not MedNLI and never called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Any, Literal
+
+from dsrl import AnswerFormat, Example, Solved, hookimpl
+
+CHOICES = ("entailment", "neutral", "contradiction")
+#: Items of the procedural test set.
+HELD_OUT = 600
+_QUESTION = "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or 'contradiction'."
+
+
+@hookimpl
+def description() -> str:
+    return (
+        "You are given a pair of medical sentences: a premise (a statement derived from a patient's medical record) and "
+        "a hypothesis (another medical statement). Your task is to determine the relationship between the premise and "
+        "the hypothesis: Entailment, Contradiction, or Neutral."
+    )
+
+
+@hookimpl
+def input_instruction() -> str:
+    return (
+        "Your input should start with 'Please classify the relationship between the premise and the hypothesis as "
+        "'entailment','neutral' or 'contradiction'.'. Then the premise sentence, and then the hypothesis sentence."
+    )
+
+
+@hookimpl
+def output_instruction() -> str:
+    return (
+        "Your output thinking process and answer should be enclosed within <think> </think> and <answer> </answer> tags, "
+        "respectively, i.e., <think> thinking process here </think> <answer> the correct option here </answer>."
+    )
+
+
+@hookimpl
+def answer_format() -> AnswerFormat:
+    return AnswerFormat("tag", CHOICES)
+
+
+@hookimpl
+def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    from dsrl.datasets import read_dataset
+    from dsrl_tasks.mednli import procedural
+
+    if not path:
+        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
+    return read_dataset(path, split, _example)
+
+
+def _example(row: Mapping[str, Any]) -> Example | None:
+    """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``) or one with input and output."""
+    if "sentence1" in row or "gold_label" in row:
+        premise, hypothesis = row["sentence1"].strip(), row["sentence2"].strip()
+        return Example(f"{_QUESTION} Premise: {premise} Hypothesis: {hypothesis}", row["gold_label"])
+    columns = {name.lower(): value for name, value in row.items()}
+    return Example(columns["input"], columns["output"])
+
+
+@hookimpl
+def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    from dsrl_tasks.mednli import procedural
+
+    level = min(max(difficulty, 1), max(procedural.LEVELS))
+    return Example(*procedural.write(Random(seed), level, passage))
+
+
+@hookimpl
+def procedural_solve(input: str) -> Solved | None:
+    from dsrl_tasks.mednli import procedural
+
+    return procedural.solve(input)

@@ -1,0 +1,320 @@
+"""A small language of clinical premises and hypotheses, written and read back by rules.
+
+A premise states facts about one patient, a hypothesis claims one fact. The label follows from the two together: the
+claimed thing is in the premise with the same value (entailment), with the other value (contradiction), or not at all
+(neutral). Hypothesis and premise are each drawn from a distribution that does not depend on the label, so neither tells
+anything about it alone:
+
+* k+1 things are drawn, and the hypothesis claims a uniformly drawn one of them with a uniformly drawn value;
+* the premise states k of the k+1 things: all but the claimed one (neutral), or all but a uniformly drawn other one. Either
+  way it is a uniformly drawn subset;
+* the values of the premise are uniform too: the claimed one's is the hypothesis' value or its opposite.
+
+The level is the number of sentences of the premise. Levels 4 and 5 add a relative of the patient, whose findings say
+nothing about the patient.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Literal, NamedTuple
+
+from .words import DEV, GENERATOR, TEST, Vocabulary
+
+LEVELS = range(1, 6)
+LABELS = ("entailment", "neutral", "contradiction")
+INPUT_FORM = (
+    "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or "
+    "'contradiction'. Premise: {premise} Hypothesis: {hypothesis}"
+)
+
+
+class Solved(NamedTuple):
+    """What ``solve`` reads in a sample: the right label, and how difficult the sample is."""
+
+    label: str
+    level: int
+
+
+class Forms(NamedTuple):
+    """The sentences of one split. Each entry: the sentences for the value true, those for the value false."""
+
+    finding: tuple[tuple[str, ...], tuple[str, ...]]
+    drug: tuple[tuple[str, ...], tuple[str, ...]]
+    site: tuple[tuple[str, ...], tuple[str, ...]]
+    measure: tuple[tuple[str, ...], tuple[str, ...]]
+    relative: tuple[tuple[str, ...], tuple[str, ...]]
+    claimed_finding: tuple[tuple[str, ...], tuple[str, ...]]
+    claimed_drug: tuple[tuple[str, ...], tuple[str, ...]]
+    claimed_site: tuple[tuple[str, ...], tuple[str, ...]]
+    claimed_measure: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+GENERATOR_FORMS = Forms(
+    finding=(
+        ("{S} has {x}.", "{S} reports {x}.", "{S} complains of {x}.", "An exam found {x}."),
+        ("{S} has no {x}.", "{S} denies {x}.", "{S} never had {x}.", "An exam found no {x}."),
+    ),
+    drug=(("{S} takes {x}.", "{S} was started on {x}."), ("{S} stopped {x}.", "{S} was taken off {x}.")),
+    site=(
+        ("{S} injured the left {x}.", "The left {x} is sore."),
+        ("{S} injured the right {x}.", "The right {x} is sore."),
+    ),
+    measure=(("The {x} was {v}.", "{S} had a {x} of {v}."),) * 2,
+    relative=(("{P} {kin} has {x}.", "{P} {kin} reports {x}."), ("{P} {kin} has no {x}.", "{P} {kin} denies {x}.")),
+    claimed_finding=(
+        ("The patient has {x}.", "The patient suffers from {x}."),
+        ("The patient does not have {x}.", "The patient does not suffer from {x}."),
+    ),
+    claimed_drug=(("The patient is on {x}.",), ("The patient is off {x}.",)),
+    claimed_site=(("The patient hurt the left {x}.",), ("The patient hurt the right {x}.",)),
+    claimed_measure=(("The {x} was above {t}.",), ("The {x} was below {t}.",)),
+)
+
+DEV_FORMS = Forms(
+    finding=(
+        ("The exam was positive for {x}.", "{S} arrived with {x}."),
+        ("The exam was negative for {x}.", "{S} arrived free of {x}."),
+    ),
+    drug=(("{S} continues with {x}.",), ("{S} quit {x}.",)),
+    site=(("The left {x} looks swollen.",), ("The right {x} looks swollen.",)),
+    measure=(("Tests gave a {x} of {v}.",),) * 2,
+    relative=(("{P} cousin arrived with {x}.",), ("{P} cousin arrived free of {x}.",)),
+    claimed_finding=(("Among the problems is {x}.",), ("Not among the problems is {x}.",)),
+    claimed_drug=(("The drug plan contains {x}.",), ("The drug plan omits {x}.",)),
+    claimed_site=(("It is the left {x} that is ill.",), ("It is the right {x} that is ill.",)),
+    claimed_measure=(("The {x} is more than {t}.",), ("The {x} is less than {t}.",)),
+)
+
+TEST_FORMS = Forms(
+    finding=(
+        ("The doctors confirmed {x}.", "The chart shows {x}."),
+        ("The doctors ruled out {x}.", "The chart shows no {x}."),
+    ),
+    drug=(("The nurses gave {x}.",), ("The nurses withheld {x}.",)),
+    site=(("Pain was felt in the left {x}.",), ("Pain was felt in the right {x}.",)),
+    measure=(("A {x} of {v} was recorded.",),) * 2,
+    relative=(("The chart of {p} uncle shows {x}.",), ("The chart of {p} uncle shows no {x}.",)),
+    claimed_finding=(("This is a case with {x}.",), ("This is a case without {x}.",)),
+    claimed_drug=(("The treatment includes {x}.",), ("The treatment excludes {x}.",)),
+    claimed_site=(("The painful {x} is the left one.",), ("The painful {x} is the right one.",)),
+    claimed_measure=(("The recorded {x} exceeds {t}.",), ("The recorded {x} is under {t}.",)),
+)
+
+# Each level's kinds of facts; a kind named twice is drawn twice as often.
+_KINDS: dict[int, tuple[str, ...]] = {
+    1: ("finding",),
+    2: ("finding", "finding", "drug"),
+    3: ("finding", "finding", "drug", "site"),
+    4: ("finding", "finding", "drug", "site"),
+    5: ("finding", "finding", "drug", "site", "measure"),
+}
+_SUBJECTS = (("The patient", "The patient's"), ("She", "Her"), ("He", "His"))
+_KIN = ("brother", "sister", "mother", "father")
+# What the short thought says about the claimed thing: the value the premise gives it.
+_SEEN = {
+    "finding": ("present", "absent"),
+    "drug": ("taken", "stopped"),
+    "site": ("left", "right"),
+    "measure": ("above", "below"),
+}
+
+
+class Thing(NamedTuple):
+    kind: str
+    name: str
+
+
+def write(rng: random.Random, level: int, passage: str) -> tuple[str, str]:
+    """One sample of the level, on the terms of the passage where it has any: its input, and its output in form."""
+    sample = _compose(rng, level, rng.choice(LABELS), GENERATOR, GENERATOR_FORMS, _terms_of(rng, passage))
+    return sample.input, sample.output
+
+
+def heldout(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:
+    """The first n items of a split, in sentences and with terms that ``write`` never uses; labels and levels balanced."""
+    vocabulary, forms = {"dev": (DEV, DEV_FORMS), "test": (TEST, TEST_FORMS)}[split]
+    rng = random.Random(f"mednli {split}")
+    samples = []
+    for i in range(n):
+        level = LEVELS[i // len(LABELS) % len(LEVELS)]
+        sample = _compose(rng, level, LABELS[i % len(LABELS)], vocabulary, forms, [])
+        samples.append((sample.input, sample.output))
+    return samples
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+class _Sample(NamedTuple):
+    input: str
+    output: str
+
+
+def _compose(
+    rng: random.Random, level: int, label: str, vocabulary: Vocabulary, forms: Forms, anchors: list[Thing]
+) -> _Sample:
+    """Draw everything that does not depend on the label first, then build the premise that makes it true."""
+    with_relative = level >= 4
+    things = _draw_things(rng, level, level if with_relative else level + 1, vocabulary, anchors)
+    claimed = rng.randrange(len(things))
+    claimed_value = rng.random() < 0.5
+    subject, possessive = rng.choice(_SUBJECTS)
+    thresholds = [_threshold(rng) for _ in things]
+    values = [rng.random() < 0.5 for _ in things]
+    if label == "neutral":
+        dropped = claimed
+    else:
+        dropped = rng.choice([i for i in range(len(things)) if i != claimed])
+        values[claimed] = claimed_value == (label == "entailment")
+
+    sentences = []
+    for i, thing in enumerate(things):
+        if i != dropped:
+            form = rng.choice(getattr(forms, thing.kind)[0 if values[i] else 1])
+            number = _number(rng, thresholds[i], values[i])
+            sentences.append(form.format(S=subject, x=thing.name, v=number))
+    if with_relative:
+        # Drawn among all findings, the claimed one included, whatever the label: a trap now and then, never a hint.
+        finding = rng.choice([thing for thing in things if thing.kind == "finding"])
+        form = rng.choice(forms.relative[rng.randrange(2)])
+        sentence = form.format(P=possessive, p=possessive.lower(), kin=rng.choice(_KIN), x=finding.name)
+        sentences.append(sentence)
+    rng.shuffle(sentences)
+
+    thing = things[claimed]
+    form = rng.choice(getattr(forms, f"claimed_{thing.kind}")[0 if claimed_value else 1])
+    hypothesis = form.format(x=thing.name, t=thresholds[claimed])
+    thought = "unknown" if label == "neutral" else _SEEN[thing.kind][0 if values[claimed] else 1]
+    return _Sample(
+        INPUT_FORM.format(premise=" ".join(sentences), hypothesis=hypothesis),
+        f"<think> {thought} </think> <answer> {label} </answer>",
+    )
+
+
+def _draw_things(
+    rng: random.Random, level: int, count: int, vocabulary: Vocabulary, anchors: list[Thing]
+) -> list[Thing]:
+    """Different things, at least one a finding; those of the passage that the level knows come first."""
+    kinds = _KINDS[level]
+    things = [thing for thing in anchors if thing.kind in kinds][:count]
+    if len(things) == count and all(thing.kind != "finding" for thing in things):
+        things.pop()
+    while len(things) < count:
+        lacks_finding = all(thing.kind != "finding" for thing in things)
+        kind = "finding" if lacks_finding else rng.choice(kinds)
+        thing = Thing(kind, rng.choice(getattr(vocabulary, kind + "s")))
+        if thing not in things:
+            things.append(thing)
+    rng.shuffle(things)
+    return things
+
+
+def _threshold(rng: random.Random) -> int:
+    return rng.randrange(30, 90)
+
+
+def _number(rng: random.Random, threshold: int, above: bool) -> int:
+    distance = rng.randrange(1, 21)
+    return threshold + distance if above else threshold - distance
+
+
+# -- passages ---------------------------------------------------------------------------------------------------------
+
+_LISTED = {term: kind for kind in ("finding", "drug", "site", "measure") for term in getattr(GENERATOR, kind + "s")}
+_LISTED_PATTERN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _LISTED), key=len, reverse=True)) + r")\b")
+_WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
+# A passage's word must not be one of the language's own words, nor one of the held-out terms.
+_NOT_A_NAME = frozenset(
+    word
+    for text in [
+        *(form for forms in (GENERATOR_FORMS, DEV_FORMS, TEST_FORMS) for pair in forms for side in pair for form in side),
+        *(term for vocabulary in (GENERATOR, DEV, TEST) for terms in vocabulary for term in terms),
+        *_KIN,
+        "about after again because before being between could during every other others should since their there these "
+        "thing things those through under until usually very where which while whose within without would often might "
+        "trouble patients people doctor doctors",
+    ]
+    for word in re.findall(r"[a-z]+", text.lower())
+)
+
+
+def _terms_of(rng: random.Random, passage: str) -> list[Thing]:
+    """The listed terms a passage mentions; if none, two of its content words as names of troubles."""
+    text = passage[:4096].lower()
+    found = list(dict.fromkeys(_LISTED_PATTERN.findall(text)))
+    if found:
+        rng.shuffle(found)
+        return [Thing(_LISTED[term], term) for term in found]
+    words = [word for word in dict.fromkeys(_WORD.findall(text)) if word not in _NOT_A_NAME]
+    return [Thing("finding", f"{word} trouble") for word in rng.sample(words, min(2, len(words)))]
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+_X = r"(?P<x>[a-z]+(?: [a-z]+){0,3})"
+_WHO = r"(?:The patient|She|He)"
+_READ_INPUT = re.compile(r"Premise: (?P<premise>.+) Hypothesis: (?P<hypothesis>[^.]+\.)$", re.DOTALL)
+_READ_RELATIVE = re.compile(rf"(?:The patient's|Her|His) (?:{'|'.join(_KIN)}) (?:has no|has|reports|denies) {_X}")
+# In order: a sentence is read by the first rule that fits it whole.
+_READ_FACT: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
+    ("finding", False, re.compile(rf"(?:{_WHO} (?:has no|denies|never had)|An exam found no) {_X}")),
+    ("finding", True, re.compile(rf"(?:{_WHO} (?:has|reports|complains of)|An exam found) {_X}")),
+    ("drug", False, re.compile(rf"{_WHO} (?:stopped|was taken off) {_X}")),
+    ("drug", True, re.compile(rf"{_WHO} (?:takes|was started on) {_X}")),
+    ("site", True, re.compile(rf"(?:{_WHO} injured the left {_X}|The left (?P<y>[a-z ]+) is sore)")),
+    ("site", False, re.compile(rf"(?:{_WHO} injured the right {_X}|The right (?P<y>[a-z ]+) is sore)")),
+    ("measure", True, re.compile(rf"(?:{_WHO} had a {_X} of (?P<v>\d{{1,6}})|The (?P<y>[a-z ]+) was (?P<w>\d{{1,6}}))")),
+)
+_READ_CLAIM: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
+    ("finding", False, re.compile(rf"The patient does not (?:have|suffer from) {_X}")),
+    ("finding", True, re.compile(rf"The patient (?:has|suffers from) {_X}")),
+    ("drug", True, re.compile(rf"The patient is on {_X}")),
+    ("drug", False, re.compile(rf"The patient is off {_X}")),
+    ("site", True, re.compile(rf"The patient hurt the left {_X}")),
+    ("site", False, re.compile(rf"The patient hurt the right {_X}")),
+    ("measure", True, re.compile(rf"The {_X} was above (?P<v>\d{{1,6}})")),
+    ("measure", False, re.compile(rf"The {_X} was below (?P<v>\d{{1,6}})")),
+)
+
+
+class _Read(NamedTuple):
+    thing: Thing
+    value: bool
+    number: int
+
+
+def solve(input: str) -> Solved | None:
+    """Read a sample's input back and judge it. None if it is not in the language of ``write``."""
+    parts = _READ_INPUT.search(input.strip())
+    if parts is None:
+        return None
+    claim = _read(_READ_CLAIM, parts["hypothesis"].removesuffix("."))
+    if claim is None or not parts["premise"].endswith("."):
+        return None
+    sentences = parts["premise"].removesuffix(".").split(". ")
+    said: dict[Thing, _Read] = {}
+    for sentence in sentences:
+        fact = _read(_READ_FACT, sentence)
+        if fact is not None:
+            said[fact.thing] = fact
+        elif not _READ_RELATIVE.fullmatch(sentence):
+            return None
+    if len(sentences) not in LEVELS:
+        return None
+    fact = said.get(claim.thing)
+    if fact is None:
+        return Solved("neutral", len(sentences))
+    value = fact.value if claim.thing.kind != "measure" else fact.number > claim.number
+    return Solved("entailment" if value == claim.value else "contradiction", len(sentences))
+
+
+def _read(rules: tuple[tuple[str, bool, re.Pattern[str]], ...], sentence: str) -> _Read | None:
+    for kind, value, pattern in rules:
+        match = pattern.fullmatch(sentence)
+        if match:
+            groups = {name: text for name, text in match.groupdict().items() if text is not None}
+            name = groups.get("x") or groups["y"]
+            return _Read(Thing(kind, name), value, int(groups.get("v") or groups.get("w") or 0))
+    return None

@@ -1,0 +1,75 @@
+"""SQLite as dsrl uses it: WAL, one version number, faults told as sentences."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dsrl.errors import StoreError
+
+
+def connect(path: Path, schema: str, version: int, durable: bool) -> sqlite3.Connection:
+    """Open the database at ``path``, made with ``schema`` if it is not there.
+
+    The connection may be used by any thread, one at a time.
+
+    Args:
+        durable: a transaction is on the disk when it ends and outlives a power cut. Otherwise it outlives the process
+            only, which is enough for what can be made again without paying.
+
+    Raises:
+        StoreError: it cannot be opened, is damaged, or is of another version.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+        elif found != version:
+            newer = "a newer" if found > version else "an older"
+            raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version})")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """All or nothing."""
+    with told(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Tell a fault of the database or the disk as a :class:`StoreError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "disk is full" in text or "disk I/O" in text:
+            raise StoreError(f"{path}: no room on the disk; free some and give the same command again") from error
+        if "locked" in text:
+            raise StoreError(f"{path} is locked by another process") from error
+        if "readonly" in text or "unable to open" in text:
+            raise StoreError(f"{path} cannot be written; check the folder's permissions") from error
+        raise StoreError(f"{path}: {text}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} is damaged or no database ({error}); move it away and start again") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def storable(text: str) -> str:
+    """Give text that SQLite and UTF-8 files take: lone surrogates, which a model's JSON may hold, become ``?``."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,411 @@
+"""From an entry point to one bound and checked plugin.
+
+Names are listed without importing anything. Only the chosen plugin is imported, so a broken stranger harms no run that
+does not use it. Each plugin gets a PluginManager of its own: the kind's specifications, the defaults, the plugin, then
+local overrides; what does not fit the contract is refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import traceback
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+import pluggy
+
+from dsrl.answers import AnswerFormat
+from dsrl.errors import DsrlError, PluginError, RowRefused, SettingsError, TransientError
+from dsrl.hookspecs import (
+    GROUPS,
+    MANDATORY,
+    RetrieverSpec,
+    SamplerSpec,
+    TaskSpec,
+    TeacherSpec,
+    TrainerSpec,
+    hookimpl,
+)
+from dsrl.records import Completion, Example, Price, Solved, Unreadable
+
+S_co = TypeVar("S_co", covariant=True)
+
+#: What a hook must return, where a wrong type would do harm far away from its maker.
+_RETURNS: dict[str, tuple[type, ...]] = {
+    "description": (str,),
+    "input_instruction": (str,),
+    "output_instruction": (str,),
+    "answer_format": (AnswerFormat,),
+    "process_label": (str, Unreadable),
+    "process_prediction": (str, Unreadable),
+    "reward": (int, float),
+    "procedural_sample": (Example,),
+    "procedural_solve": (Solved,),
+    "complete": (Completion,),
+    "price": (Price,),
+    "index": (int,),
+}
+#: Hooks that may not end without an answer, and what to say to a plugin that gives none.
+_ANSWERED = {
+    "process_prediction": "return dsrl.UNREADABLE where there is no answer",
+    "process_label": "return dsrl.UNREADABLE where there is no answer",
+    "description": "return the task's description",
+    "output_instruction": "return the output instruction",
+    "eval": "return True or False",
+    "reward": "return a number",
+    "complete": "return a Completion",
+    "search": "return a list, empty if nothing is found",
+    "index": "return the number of passages",
+    "sample": "return the texts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRef:
+    """What a worker process needs to bind a plugin again: names and settings, no objects.
+
+    Attributes:
+        kind: a key of :data:`dsrl.hookspecs.GROUPS`.
+        name: the entry point's name.
+        options: given to the plugin's class as keyword arguments.
+        overrides: files whose hooks win over the plugin's.
+    """
+
+    kind: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plugin as its distribution declares it; nothing is imported."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[S_co]):
+    """A bound and checked plugin. ``plugin.hook.reward(output=..., label=...)`` calls a hook, by keywords only."""
+
+    ref: PluginRef
+    distribution: str
+    version: str
+    hook: S_co
+    _manager: pluggy.PluginManager
+
+    @property
+    def name(self) -> str:
+        """The name that the user typed."""
+        return self.ref.name
+
+    def answers(self, hook: str) -> bool:
+        """Say whether anything (the plugin, an override, a default) answers the hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+
+def available(kind: str) -> list[Found]:
+    """List the installed plugins of a kind, sorted by name; a name that clashes is listed once for each distribution."""
+    group, _ = GROUPS[kind]
+    return sorted((_found(kind, entry) for entry in entry_points(group=group)), key=lambda f: (f.name, f.distribution))
+
+
+@overload
+def load(ref: PluginRef, kind: Literal["task"]) -> Plugin[TaskSpec]: ...
+@overload
+def load(ref: PluginRef, kind: Literal["teacher"]) -> Plugin[TeacherSpec]: ...
+@overload
+def load(ref: PluginRef, kind: Literal["retriever"]) -> Plugin[RetrieverSpec]: ...
+@overload
+def load(ref: PluginRef, kind: Literal["sampler"]) -> Plugin[SamplerSpec]: ...
+@overload
+def load(ref: PluginRef, kind: Literal["trainer"]) -> Plugin[TrainerSpec]: ...
+@overload
+def load(ref: PluginRef, kind: str) -> Plugin[Any]: ...
+def load(ref: PluginRef, kind: str) -> Plugin[Any]:
+    """Import, bind and check the plugin that ``ref`` names.
+
+    Raises:
+        PluginError: unknown (with the nearest names), clashing, not importable, or against the contract; the text names
+            the distribution, the fault and the mend.
+        SettingsError: an option that the plugin does not take.
+    """
+    entry = _entry(ref.kind, ref.name)
+    found = _found(ref.kind, entry)
+    target = _instance(_imported(entry, found), found, ref.options)
+    return _bind(ref, found, target)
+
+
+def check(found: Found) -> str | None:
+    """Import a listed plugin and test it against its contract without making it; give the fault, None if there is none."""
+    try:
+        target = _imported(_entry(found.kind, found.name), found)
+        _bind(PluginRef(found.kind, found.name), found, target, as_class=inspect.isclass(target))
+    except DsrlError as error:
+        return str(error)
+    return None
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def _found(kind: str, entry: EntryPoint) -> Found:
+    distribution = entry.dist
+    name, version = (distribution.name, distribution.version) if distribution else ("unknown distribution", "")
+    return Found(kind, entry.name, entry.value, name, version)
+
+
+def _entry(kind: str, name: str) -> EntryPoint:
+    group, _ = GROUPS[kind]
+    entries = entry_points(group=group)
+    matches = [entry for entry in entries if entry.name == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        owners = " and ".join(f"{f.distribution} {f.version}" for f in (_found(kind, entry) for entry in matches))
+        raise PluginError(f"{kind} {name!r} is declared by {owners}; uninstall one of them")
+    names = sorted({entry.name for entry in entries})
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif names:
+        hint = f"installed: {', '.join(names)}."
+    else:
+        hint = f"no {kind} plugin is installed."
+    raise PluginError(
+        f"no {kind} {name!r} is installed; {hint} A plugin is installed with pip (a package with an entry point in the "
+        f"group {group!r}); `dsrl plugins` lists what is there."
+    )
+
+
+def _imported(entry: EntryPoint, found: Found) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:
+        missing = f"; is it missing a dependency? try: pip install {error.name}" if _foreign(error, found) else ""
+        raise PluginError(
+            f"{_title(found)} cannot be imported: {type(error).__name__}: {error} (entry point {found.target!r})"
+            f"{missing or '; reinstall or mend that package'}"
+        ) from error
+
+
+def _foreign(error: Exception, found: Found) -> bool:
+    own = found.target.partition(":")[0].partition(".")[0]
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and not str(error.name).startswith(own)
+
+
+def _title(found: Found) -> str:
+    return f"{found.kind} {found.name!r} of {found.distribution} {found.version}".rstrip()
+
+
+# --- binding ---------------------------------------------------------------------------------------------------------
+
+
+def _instance(target: Any, found: Found, options: Mapping[str, Any]) -> Any:
+    if not inspect.isclass(target):
+        if options:
+            raise SettingsError(f"{_title(found)} takes no options; remove {', '.join(sorted(options))}")
+        return target
+    accepted = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        unknown = sorted(set(options) - set(accepted))
+        if unknown:
+            takes = f"it takes {', '.join(accepted)}" if accepted else "it takes none"
+            raise SettingsError(f"{_title(found)} has no option {', '.join(unknown)}; {takes}")
+    missing = [p.name for p in accepted.values() if _required(p) and p.name not in options]
+    if missing:
+        raise SettingsError(f"{_title(found)} needs the option {', '.join(missing)}")
+    try:
+        return target(**options)
+    except (DsrlError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise PluginError(f"{_title(found)} cannot be started: {type(error).__name__}: {error}") from error
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return named and parameter.default is parameter.empty
+
+
+def _bind(ref: PluginRef, found: Found, target: Any, as_class: bool = False) -> Plugin[Any]:
+    _, spec = GROUPS[ref.kind]
+    manager = pluggy.PluginManager("dsrl")
+    manager.add_hookspecs(spec)
+    if ref.kind == "task":
+        from dsrl.defaults import TaskDefaults
+
+        manager.register(TaskDefaults(cast(TaskSpec, manager.hook)), "defaults")
+    _register(manager, spec, _title(found), target, as_class)
+    for path in ref.overrides:
+        _register(manager, spec, f"override file {path}", _module(path), False)
+    _refuse_missing(manager, ref.kind, found)
+    if not as_class:
+        # Outermost, so that a fault inside a plugin is told with the plugin's name, wherever it is called from.
+        manager.register(_Guard(manager, _title(found)), "guard")
+    return Plugin(ref, found.distribution, found.version, manager.hook, manager)
+
+
+def _register(manager: pluggy.PluginManager, spec: type, title: str, target: Any, as_class: bool) -> None:
+    hooks = _hooks(target)
+    if not hooks:
+        raise PluginError(
+            f"{title} holds no hook: its functions must be marked with @hookimpl (from dsrl import hookimpl)"
+        )
+    known = {name for name in vars(spec) if not name.startswith("_")}
+    for name, (hook, function) in hooks.items():
+        if hook not in known:
+            near = difflib.get_close_matches(hook, sorted(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(known))}."
+            raise PluginError(f"{title}: {hook!r} is no hook of this kind; {hint}")
+        _refuse_arguments(title, name, hook, function, spec)
+    if as_class:
+        # Checking must not start the plugin: an instance without __init__ has the same methods.
+        target = object.__new__(target)
+    try:
+        manager.register(target, title)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{title}: {error}") from error
+
+
+def _hooks(target: Any) -> dict[str, tuple[str, Callable[..., Any]]]:
+    """Give attribute -> (hook, function) of everything marked with ``@hookimpl``."""
+    hooks = {}
+    for name in dir(target):
+        attribute = inspect.getattr_static(target, name)
+        function = getattr(attribute, "__func__", attribute)
+        marks = getattr(function, "dsrl_impl", None)
+        if isinstance(marks, dict) and callable(function):
+            hooks[name] = (marks.get("specname") or name, function)
+    return hooks
+
+
+def _refuse_arguments(title: str, name: str, hook: str, function: Callable[..., Any], spec: type) -> None:
+    given = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    allowed = [p for p in inspect.signature(getattr(spec, hook)).parameters if p != "self"]
+    takes = f"{hook}({', '.join(allowed)})"
+    unknown = [p.name for p in given if p.name not in allowed]
+    if unknown:
+        raise PluginError(f"{title}: {name} has the argument {', '.join(unknown)}, which the hook has not: {takes}")
+    defaulted = [p.name for p in given if p.default is not p.empty]
+    if defaulted:
+        # pluggy would leave such an argument out of the call, silently.
+        raise PluginError(f"{title}: {name} gives {', '.join(defaulted)} a default; a hook takes {takes}, without any")
+    if inspect.iscoroutinefunction(getattr(spec, hook)) and not inspect.iscoroutinefunction(function):
+        raise PluginError(f"{title}: {name} must be `async def`")
+    if inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(getattr(spec, hook)):
+        raise PluginError(f"{title}: {name} must not be `async def`")
+
+
+def _refuse_missing(manager: pluggy.PluginManager, kind: str, found: Found) -> None:
+    missing = [hook for hook in MANDATORY[kind] if not getattr(manager.hook, hook).get_hookimpls()]
+    if missing:
+        raise PluginError(f"{_title(found)} lacks the mandatory hook {', '.join(missing)}")
+    if kind == "task":
+        own = [
+            {hook for hook, _ in _hooks(plugin).values()}
+            for name, plugin in manager.list_name_plugin()
+            if name != "defaults"
+        ]
+        written = set().union(*own)
+        if "answer_format" not in written:
+            missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in written]
+            if missing:
+                raise PluginError(
+                    f"{_title(found)} lacks {' and '.join(missing)}; write them, or the one hook answer_format "
+                    "from which both follow"
+                )
+
+
+def _module(path: str) -> ModuleType:
+    """Import the file of ``--override``; its functions marked with ``@hookimpl`` win over the plugin's."""
+    file = Path(path)
+    if not file.is_file():
+        raise SettingsError(f"override file {path} is not there")
+    spec = importlib.util.spec_from_file_location(f"dsrl_override_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"override file {path} is no Python file (*.py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = _line(error, file)
+        raise PluginError(f"override file {path}{line} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: Exception, file: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f":{own[-1]}" if own else ""
+
+
+class _Guard:
+    """Wraps every hook of one plugin: an exception or a wrong type is told with the plugin's name."""
+
+    def __init__(self, manager: pluggy.PluginManager, title: str) -> None:
+        for hook in vars(manager.hook):
+            if not hook.startswith("_"):
+                setattr(self, hook, _guarded(hook, title))
+
+
+def _guarded(hook: str, title: str) -> Callable[..., Any]:
+    expected = _RETURNS.get(hook)
+
+    def fault(error: Exception) -> PluginError:
+        return PluginError(f"{title}: its hook {hook} failed with {type(error).__name__}: {error}")
+
+    def checked(result: Any) -> Any:
+        if result is None and hook in _ANSWERED:
+            raise PluginError(f"{title}: its hook {hook} returned None; {_ANSWERED[hook]}")
+        if expected and result is not None and not isinstance(result, expected):
+            names = " or ".join(t.__name__ for t in expected)
+            raise PluginError(f"{title}: its hook {hook} returned {type(result).__name__}, not {names}")
+        return result
+
+    async def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return checked(await coroutine)
+        except (DsrlError, TransientError, RowRefused):
+            raise
+        except Exception as error:
+            raise fault(error) from error
+
+    @hookimpl(wrapper=True, specname=hook)
+    def guard() -> Generator[None, Any, Any]:
+        try:
+            result = yield
+        except (DsrlError, TransientError, RowRefused):
+            raise
+        except Exception as error:
+            raise fault(error) from error
+        return awaited(result) if inspect.iscoroutine(result) else checked(result)
+
+    return guard
+
+
+def parse_options(pairs: tuple[str, ...], flag: str) -> dict[str, Any]:
+    """Read ``key=value`` flags into options; values are TOML where they parse as such, else text."""
+    import tomllib
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise SettingsError(f"{flag} {pair!r} is not of the form key=value")
+        try:
+            options[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key.strip()] = value
+    return options

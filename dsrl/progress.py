@@ -1,0 +1,180 @@
+"""What a run shows while it works, on stderr: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from dsrl.ledger import Spending
+from dsrl.records import TrainStep
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+class Progress(Protocol):
+    """What the road tells. ``total`` and ``done`` are samples, steps or test items, as the stage has it."""
+
+    def start(self, stage: str, total: int | None, done: int = 0) -> None:
+        """A stage begins, or goes on with ``done`` already there."""
+
+    def advance(self, stage: str, by: int = 1) -> None:
+        """Some more of a stage is done."""
+
+    def finish(self, stage: str, said: str = "") -> None:
+        """A stage is over; ``said`` is its outcome in a few words."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def train_step(self, step: TrainStep) -> None:
+        """A training step is done."""
+
+    def spent(self, spending: Spending) -> None:
+        """What the teacher calls have cost so far."""
+
+
+class Silent:
+    """Shows nothing; for use as a library."""
+
+    def start(self, stage: str, total: int | None, done: int = 0) -> None:
+        pass
+
+    def advance(self, stage: str, by: int = 1) -> None:
+        pass
+
+    def finish(self, stage: str, said: str = "") -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def train_step(self, step: TrainStep) -> None:
+        pass
+
+    def spent(self, spending: Spending) -> None:
+        pass
+
+
+class Lines(Silent):
+    """A line when a stage ends, and one every few seconds in between; for logs and pipes."""
+
+    every = 10.0  # seconds
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int | None, float]] = {}
+        self._last = time.monotonic()
+        self._reward = ""
+
+    def start(self, stage: str, total: int | None, done: int = 0) -> None:
+        self._counts[stage] = (done, total, time.monotonic())
+
+    def advance(self, stage: str, by: int = 1) -> None:
+        done, total, started = self._counts[stage]
+        self._counts[stage] = (done + by, total, started)
+        if time.monotonic() - self._last >= self.every:
+            self._say("  ".join(_count(name, *self._counts[name][:2]) for name in self._counts) + self._reward)
+
+    def finish(self, stage: str, said: str = "") -> None:
+        done, total, started = self._counts.pop(stage, (0, None, time.monotonic()))
+        seconds = f"{time.monotonic() - started:.1f} s"
+        self._say(f"{_count(stage, done, total)}{': ' + said if said else ''} ({seconds})")
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def train_step(self, step: TrainStep) -> None:
+        self._reward = f"  reward {step.metrics.get('reward', float('nan')):.3f}"
+
+    def _say(self, text: str) -> None:
+        self._last = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
+
+
+class Live:
+    """Bars with counts, rates and the time left, below them spending and reward; notes scroll above."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.fields[stage]}", style="bold"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", style="dim"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}", style="dim"),
+            console=Console(stderr=True),
+            transient=False,
+        )
+        self._ids: dict[str, TaskID] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+
+    def start(self, stage: str, total: int | None, done: int = 0) -> None:
+        self._started[stage] = (time.monotonic(), done)
+        self._ids[stage] = self._bars.add_task(stage, total=total, completed=done, stage=stage, rate="", said="")
+
+    def advance(self, stage: str, by: int = 1) -> None:
+        self._bars.advance(self._ids[stage], by)
+        started, before = self._started[stage]
+        done = self._bars.tasks[self._index(stage)].completed - before
+        elapsed = time.monotonic() - started
+        self._bars.update(self._ids[stage], rate=f"{done / elapsed:.1f}/s" if elapsed > 0.5 else "")
+
+    def finish(self, stage: str, said: str = "") -> None:
+        if stage not in self._ids:
+            self.start(stage, 1, 1)
+        task = self._bars.tasks[self._index(stage)]
+        total = task.completed or 1
+        self._bars.update(self._ids[stage], total=total, completed=total, said=said)
+
+    def note(self, text: str) -> None:
+        from rich.text import Text
+
+        self._bars.console.print(Text.assemble(("note: ", "yellow"), text))
+
+    def train_step(self, step: TrainStep) -> None:
+        self._say("trained", f"reward {step.metrics.get('reward', float('nan')):.3f}")
+
+    def spent(self, spending: Spending) -> None:
+        money = f"${spending.cost_usd:.2f}" if spending.priced else f"${spending.cost_usd:.2f} + unpriced calls"
+        self._say("initial", f"{spending.calls} calls, {money}")
+
+    def _say(self, stage: str, text: str) -> None:
+        if stage in self._ids:
+            self._bars.update(self._ids[stage], said=text)
+
+    def _index(self, stage: str) -> int:
+        return self._bars.task_ids.index(self._ids[stage])
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the display for as long as this lasts."""
+        with self._bars:
+            yield
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[Progress]:
+    """Give the display that fits stderr."""
+    if sys.stderr.isatty():
+        live = Live()
+        with live.shown():
+            yield live
+    else:
+        yield Lines()
+
+
+def funnel_words(counts: Mapping[str, int]) -> str:
+    """Write counts by name as ``3 a, 2 b``."""
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+def _count(stage: str, done: int, total: int | None) -> str:
+    return f"{stage} {done}/{total}" if total else f"{stage} {done}" if done else stage

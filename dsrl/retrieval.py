@@ -1,0 +1,244 @@
+"""The passages of a run: an index, made once for a corpus and a retriever, and a search in it.
+
+Indexes lie side by side in one folder, each under a name that holds the corpus's fingerprint, the retriever, its version
+and its options. One that is there is therefore the right one, and an edited library gets a new one::
+
+    <directory>/<fingerprint>-<retriever>-<version>/
+        manifest.json   what it was made of
+        index/          the engine's own files
+
+It is built in a folder of its own and renamed when it is whole, so that a kill leaves no half index behind, and no two
+processes write to one folder. The second of two that want the same index waits for the first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+from dsrl.corpus import Corpus
+from dsrl.errors import DataError, PluginError, SettingsError, StoreError
+from dsrl.records import Passage
+
+#: ``on_progress`` is called after so many passages.
+PROGRESS_EVERY = 1_000
+
+
+class Retriever(Protocol):
+    """A bound retriever plugin, as far as this module needs it."""
+
+    @property
+    def name(self) -> str:
+        """Name of its entry point."""
+
+    @property
+    def version(self) -> str:
+        """Version of its distribution."""
+
+    @property
+    def hook(self) -> Any:
+        """Its hooks: :class:`dsrl.hookspecs.RetrieverSpec`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that can be searched.
+
+    Attributes:
+        directory: the engine's folder, what the ``search`` hook is given.
+        passages: how many it holds.
+        bad: how many lines of the corpus were left out.
+        faults: the first of these, ``file:line: what is wrong``.
+        built: made by this call; False when it was there.
+    """
+
+    directory: Path
+    passages: int
+    bad: int
+    faults: tuple[str, ...]
+    built: bool
+
+
+def passages_for(
+    retriever: Retriever,
+    corpus: Corpus,
+    directory: Path,
+    keywords: Sequence[str],
+    k: int,
+    on_progress: Callable[[int], None] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> list[Passage]:
+    """Find passages (paper, section 4.1): the ``k`` best for all keywords together, without repeated texts, best first.
+
+    Fewer than ``k`` where the corpus has no more, or where texts repeat: repetitions are dropped after the search, as in
+    the original. Two texts are one when they differ in white space only; the better-ranked passage stays.
+
+    Args:
+        retriever: the bound plugin.
+        corpus: what is searched.
+        directory: where indexes are kept; made if it is not there.
+        keywords: any strings; none at all, or none that the engine knows, finds nothing.
+        k: 1 or more.
+        on_progress: told how many passages were indexed so far; not called when the index is there already.
+        options: the retriever's settings: they are part of what an index is made of.
+
+    Raises:
+        DataError, PluginError, StoreError: as :func:`index_for`.
+        PluginError: the retriever found something else than up to ``k`` passages.
+        SettingsError: ``k`` is below 1.
+    """
+    if k < 1:
+        raise SettingsError(f"The number of passages to search for must be at least 1, not {k}.")
+    index = index_for(retriever, corpus, directory, on_progress, options)
+    found = retriever.hook.search(directory=index.directory, keywords=list(keywords), k=k)
+    if not isinstance(found, Sequence) or not all(isinstance(passage, Passage) for passage in found):
+        raise PluginError(f"The retriever {retriever.name} {retriever.version} did not find a list of passages.")
+    if len(found) > k:
+        raise PluginError(
+            f"The retriever {retriever.name} {retriever.version} was asked for {k:,} passages and gave {len(found):,}."
+        )
+    by_text: dict[str, Passage] = {}
+    for passage in found:
+        by_text.setdefault(" ".join(passage.text.split()), passage)
+    return list(by_text.values())
+
+
+def index_for(
+    retriever: Retriever,
+    corpus: Corpus,
+    directory: Path,
+    on_progress: Callable[[int], None] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Index:
+    """Give the index of ``corpus`` for ``retriever``, made now unless it is there. Arguments as :func:`passages_for`.
+
+    Raises:
+        DataError: the corpus cannot be read, or was changed meanwhile.
+        PluginError: the index does not hold exactly the passages that were read.
+        StoreError: the folder cannot be written.
+    """
+    fingerprint = corpus.fingerprint()
+    name = _name(retriever, fingerprint, options or {})
+    home = directory / name
+    there = _open(home)
+    if there:
+        return there
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _only_one(directory / f".{name}.lock") as alone:
+            if alone:
+                for left in directory.glob(f".{name}.tmp-*"):  # its builder was killed: nobody else holds the lock
+                    shutil.rmtree(left, ignore_errors=True)
+                there = _open(home)  # made while this process waited for the lock
+                if there:
+                    return there
+                if home.exists():  # no manifest that can be read: not an index that this module made
+                    shutil.rmtree(home)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp-", dir=directory))
+            try:
+                _build(retriever, corpus, fingerprint, temporary, on_progress, options or {})
+                try:
+                    temporary.rename(home)
+                except OSError:
+                    if not _open(home):
+                        raise
+                    # Another process was quicker, on a file system without locks. Its index is as good as this one.
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(
+            f"The index of the passages cannot be written to {directory}: {error.strerror or error}. "
+            "Free some room, mend the permissions, or choose another folder."
+        ) from error
+    made = _open(home)
+    if not made:
+        raise StoreError(f"The index {home} was removed while it was made. Start again.")
+    return Index(made.directory, made.passages, made.bad, made.faults, built=True)
+
+
+def _build(
+    retriever: Retriever,
+    corpus: Corpus,
+    fingerprint: str,
+    home: Path,
+    on_progress: Callable[[int], None] | None,
+    options: Mapping[str, object],
+) -> None:
+    ended = False
+
+    def passages() -> Iterator[Passage]:
+        nonlocal ended
+        for passage in corpus:
+            yield passage
+            if on_progress and corpus.good % PROGRESS_EVERY == 0:
+                on_progress(corpus.good)
+        ended = True
+
+    folder = home / "index"
+    folder.mkdir()
+    count = retriever.hook.index(passages=passages(), directory=folder)
+    who = f"The retriever {retriever.name} {retriever.version}"
+    if not ended:
+        raise PluginError(f"{who} stopped after {corpus.good:,} passages, before the end of the corpus.")
+    if count != corpus.good:
+        raise PluginError(f"{who} was given {corpus.good:,} passages and says that its index holds {count!r}.")
+    if corpus.fingerprint() != fingerprint:
+        raise DataError("The passage library was changed while it was indexed. Start again.")
+    if on_progress:
+        on_progress(corpus.good)
+    manifest = {
+        "retriever": retriever.name,
+        "version": retriever.version,
+        "options": {key: str(value) for key, value in options.items()},
+        "corpus": [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in corpus.paths],
+        "fingerprint": fingerprint,
+        "passages": corpus.good,
+        "bad": corpus.bad,
+        "faults": corpus.faults,
+    }
+    with (home / "manifest.json").open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _open(home: Path) -> Index | None:
+    try:
+        manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
+        passages, bad, faults = int(manifest["passages"]), int(manifest["bad"]), tuple(map(str, manifest["faults"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    folder = home / "index"
+    return Index(folder, passages, bad, faults, built=False) if folder.is_dir() else None
+
+
+def _name(retriever: Retriever, fingerprint: str, options: Mapping[str, object]) -> str:
+    parts = [fingerprint, retriever.name, retriever.version]
+    if options:
+        text = json.dumps({key: str(value) for key, value in options.items()}, sort_keys=True)
+        parts.append(blake2b(text.encode(), digest_size=4).hexdigest())
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[bool]:
+    """Wait until no other process is in here; False where the file system knows no locks.
+
+    The system lets go of the lock of a killed process.
+    """
+    with path.open("a") as file:
+        locked = False
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = True
+        yield locked

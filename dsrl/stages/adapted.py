@@ -1,0 +1,29 @@
+"""Difficulty adaptation: solved samples are rewritten harder, unsolved ones easier (paper 4.2, Figure 7)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dsrl.errors import RowRefused
+from dsrl.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
+from dsrl.prompts import render
+from dsrl.records import Example, Kind, Sample
+from dsrl.stages.initial import read_sample
+
+
+async def rewrite(instructor: Instructor, definition: Definition, sample: Sample, solved: bool, number: int) -> Sample:
+    """Ask for the harder (``solved``) or easier sample that descends from ``sample``.
+
+    Returns:
+        The new sample; with ``dropped`` set where the reply is no sample.
+    """
+    kind: Kind = "harder" if solved else "easier"
+    messages = render(kind, **definition.words(), sample=as_json(Example(sample.input, sample.output)))
+    variables = {"direction": kind, "input": sample.input}
+    new = Sample(f"{sample.id}{kind[0]}", sample.round, sample.slot, kind, "", "", None, None, sample.id, sample.passage)
+    try:
+        (reply,) = await instructor.ask("rewrite", messages, variables, first=number, schema=SAMPLE_SCHEMA)
+    except RowRefused as refused:
+        return replace(new, dropped=refused.reason)
+    example, reason = read_sample(reply)
+    return replace(new, input=example.input, output=example.output, dropped=reason)

@@ -1,0 +1,35 @@
+"""Attempts: the base model answers greedily; a sample is solved or unsolved (paper 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsrl.database import storable
+from dsrl.hookspecs import SamplerSpec, TaskSpec
+from dsrl.instructor import Definition
+from dsrl.plugins import Plugin
+from dsrl.records import UNREADABLE, Answer, Sample
+from dsrl.store import Attempt
+
+
+async def attempt(
+    sampler: Plugin[SamplerSpec],
+    definition: Definition,
+    task: Plugin[TaskSpec],
+    samples: Sequence[Sample],
+    max_tokens: int,
+) -> list[Attempt]:
+    """Let the base model answer each verified sample once, at temperature 0."""
+    prompts = [definition.prompt(sample.input) for sample in samples]
+    texts = await sampler.hook.sample(prompts=prompts, n=1, temperature=0.0, top_p=1.0, max_tokens=max_tokens, seed=0)
+    attempts = []
+    for sample, (text,) in zip(samples, texts, strict=True):
+        answer, solved = grade(task, text, str(sample.label))
+        attempts.append(Attempt(sample.id, storable(text), answer, solved))
+    return attempts
+
+
+def grade(task: Plugin[TaskSpec], output: str, label: str) -> tuple[Answer, bool]:
+    """Read the answer in an output and say whether it is right; an unreadable one is not."""
+    answer = task.hook.process_prediction(output=output)
+    return answer, answer is not UNREADABLE and bool(task.hook.eval(prediction=answer, label=label))

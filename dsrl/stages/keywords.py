@@ -1,0 +1,33 @@
+"""Keywords: the teacher names the task's domain and its synonyms (paper 4.1, Figure 5)."""
+
+from __future__ import annotations
+
+from dsrl.instructor import Definition, Instructor, as_json
+from dsrl.prompts import render
+
+#: More of a reply is not a list of keywords any more.
+_MOST = 16
+_LONGEST = 80
+
+
+async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:
+    """Ask for the domain's name and synonyms; may be empty if the reply holds none."""
+    examples = "\n".join(as_json(demo) for demo in definition.demos[:3])
+    messages = render(
+        "keywords",
+        description=definition.description,
+        examples_note=" with examples" if examples else "",
+        examples=f"\nExamples:\n{examples}" if examples else "",
+    )
+    (reply,) = await instructor.ask("keywords", messages, {"description": definition.description})
+    return read_keywords(reply.text)
+
+
+def read_keywords(text: str) -> list[str]:
+    """Read keywords out of a reply: a line (or a comma) each, without bullets, numbers, quotes and doubles."""
+    found: dict[str, str] = {}
+    for line in text.replace(",", "\n").splitlines():
+        word = " ".join(line.strip(" \t-*•·.;:\"'`").split()).lstrip("0123456789.) ")
+        if word and len(word) <= _LONGEST:
+            found.setdefault(word.casefold(), word)
+    return list(found.values())[:_MOST]

@@ -1,0 +1,62 @@
+"""The trainer ``grpo``: group relative policy optimisation on one machine, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dsrl import hookimpl
+
+if TYPE_CHECKING:
+    from dsrl.hookspecs import TaskSpec
+    from dsrl.plugins import Plugin
+    from dsrl.records import TrainJob, TrainStep
+
+
+class GRPOTrainer:
+    """Trains by GRPO (Shao et al. 2024, DeepSeekMath, section 4.1); see :class:`dsrl.hookspecs.TrainerSpec`.
+
+    One step: ``batch_size`` prompts, ``group_size`` answers each, one update by AdamW at a constant learning rate after a
+    short warm-up. The KL term is against the starting model, by the k3 estimator. Dropout is off throughout: the old
+    and the new policy are to be the same function.
+
+    Args:
+        checkpoint_seconds: at least so long between two checkpoints, and never more than a twentieth of the time is
+            spent on them: what a kill can cost. 0 is after every step.
+        cache_tokens: of the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
+        batch_tokens: tokens of one forward and backward pass, padding included; less for a large vocabulary.
+    """
+
+    def __init__(
+        self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 8192
+    ) -> None:
+        self._checkpoint_seconds = float(checkpoint_seconds)
+        self._cache_tokens = int(cache_tokens)
+        self._batch_tokens = int(batch_tokens)
+
+    @hookimpl
+    def train(self, job: TrainJob, task: Plugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
+        """Train ``job.model`` on ``job.items``; see :meth:`dsrl.hookspecs.TrainerSpec.train`.
+
+        A step that was told but not yet in a checkpoint when the process was killed is done and told again, with the
+        same number and the same result.
+
+        Metrics beside the field's own: ``left_out`` (items with too long a prompt) and ``skipped`` (steps so far whose
+        gradient was not finite and which changed nothing).
+
+        Raises:
+            DataError: there is no readable model to start from.
+            DsrlError: no item is left to train on, a reward is no number, several steps in a row were skipped, or peft is
+                wanted and missing.
+            StoreError: a checkpoint or the model cannot be written, or belongs to another job.
+        """
+        # Not at the top: torch takes seconds to import, and looking at the list of plugins must not.
+        from dsrl_transformers.training import Training
+
+        Training(
+            job,
+            reward=lambda output, label: task.hook.reward(output=output, label=label),
+            checkpoint_seconds=self._checkpoint_seconds,
+            cache_tokens=self._cache_tokens,
+            batch_tokens=self._batch_tokens,
+        ).run(on_step)

@@ -1,0 +1,188 @@
+"""A causal language model with its tokenizer, on a device: text in, completions out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dsrl.errors import DataError, DsrlError, SettingsError
+from dsrl_transformers.decode import Drawn, decode
+from dsrl_transformers.forest import holds_trees
+from dsrl_transformers.plain import decode_plainly
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class LanguageModel:
+    """A model ready to sample from.
+
+    Attributes:
+        model: a causal language model in evaluation mode.
+        tokenizer: its tokenizer.
+        stop: tokens that end a completion.
+        context: how many tokens the model can see; None where its settings do not say.
+        trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.holds_trees`).
+        autocast: None, or the type that the forward pass is to be computed in.
+    """
+
+    model: Any
+    tokenizer: Any
+    stop: frozenset[int]
+    context: int | None
+    trees: bool
+    autocast: torch.dtype | None = None
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Give the context in which the model's forward pass belongs."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.model.device.type, dtype=self.autocast)
+
+    def encode(self, prompt: str) -> list[int]:
+        """Turn a prompt into tokens, at least one."""
+        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        if ids:
+            return ids
+        start = self.tokenizer.bos_token_id
+        return [min(self.stop, default=0) if start is None else start]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Turn a completion into text, without stop and other special tokens."""
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def fit(self, prompts: Sequence[list[int]], max_tokens: int) -> tuple[list[list[int]], int]:
+        """Cut prompts, and the length limit of completions, to the model's context.
+
+        The head of a prompt goes: the question's end and the output instruction come last. Completions leave at least
+        half of the context to the prompt.
+        """
+        if self.context is None:
+            return list(prompts), max_tokens
+        max_tokens = min(max_tokens, self.context // 2)
+        room = self.context - max_tokens
+        too_long = sum(len(ids) > room for ids in prompts)
+        if too_long:
+            log.warning(
+                "%d of %d prompts are longer than the %d tokens that the model's context leaves: their beginnings are cut.",
+                too_long, len(prompts), room,
+            )  # fmt: skip
+        start = self.tokenizer.bos_token_id
+        cut = []
+        for ids in prompts:
+            head = ids[:1] if ids[0] == start and len(ids) > room else []
+            cut.append(head + ids[max(0, len(ids) - room + len(head)) :] if len(ids) > room else ids)
+        return cut, max_tokens
+
+    def draw(
+        self,
+        prompts: Sequence[list[int]],
+        n: int,
+        *,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+        cache_tokens: int,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Drawn]:
+        """Draw ``n`` completions of each prompt; see :func:`dsrl_transformers.decode.decode`."""
+        how = decode if self.trees else decode_plainly
+        try:
+            with self.precision():
+                return how(
+                    self.model, prompts, n,
+                    temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+                    stop=self.stop, seed=seed, cache_tokens=cache_tokens, cancelled=cancelled,
+                )  # fmt: skip
+        except torch.OutOfMemoryError as error:
+            raise DsrlError(
+                f"The device's memory does not hold the model and {cache_tokens} tokens of its cache: give the sampler a "
+                f"smaller cache_tokens. ({error})"
+            ) from error
+
+
+def load(
+    name: str, device: str = "auto", dtype: str = "auto", purpose: Literal["sample", "train"] = "sample"
+) -> LanguageModel:
+    """Load a model and its tokenizer.
+
+    Args:
+        name: a folder in Hugging Face form or a hub id.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: ``auto`` (bfloat16 on CUDA where it is supported, else float32), ``float32``, ``bfloat16``.
+        purpose: for ``train`` the weights are float32 whatever ``dtype`` says, which then is the type of the forward
+            pass: steps of a learning rate of 1e-6 vanish in bfloat16's 8 bits.
+
+    Raises:
+        DataError: there is no readable model.
+        SettingsError: no such device or type here.
+    """
+    place = _device(device)
+    forward = _dtype(dtype, place)
+    weights = torch.float32 if purpose == "train" else forward
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=weights).to(place).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise _unreadable(name, error) from error
+    except Exception as error:
+        # Damaged safetensors and tokenizer files raise bare Exception or a type of their own.
+        if type(error) is Exception or isinstance(error, SafetensorError):
+            raise _unreadable(name, error) from error
+        raise
+    trees = holds_trees(model)
+    if not trees:
+        log.info("%s cannot work on trees of completions; each completion is computed by itself.", name)
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        stop=_stop_tokens(model, tokenizer),
+        context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
+        trees=trees,
+        autocast=forward if forward != weights else None,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"There is no device {name!r}; use auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"Device {name!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices.")
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name not in ("float32", "bfloat16"):
+        raise SettingsError(f"There is no dtype {name!r}; use auto, float32 or bfloat16.")
+    return torch.float32 if name == "float32" else torch.bfloat16
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    named = getattr(model.generation_config, "eos_token_id", None)
+    tokens = [named] if isinstance(named, int) else list(named or [])
+    if tokenizer.eos_token_id is not None:
+        tokens.append(tokenizer.eos_token_id)
+    return frozenset(tokens)
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    first_line = str(error).strip().split("\n")[0]
+    return DataError(
+        f"{name} holds no model that can be read: {type(error).__name__}: {first_line} "
+        "(wanted: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id)."
+    )

@@ -1,0 +1,246 @@
+"""One training by GRPO, step by step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from dsrl.errors import DsrlError, PluginError
+from dsrl.records import TrainItem, TrainJob, TrainStep
+from dsrl_transformers.checkpoint import Checkpoints, check_output, fingerprint, save_whole
+from dsrl_transformers.language_model import LanguageModel, load
+from dsrl_transformers.lora import add_adapters
+from dsrl_transformers.objective import Group, Terms, backward, batches, cut
+from dsrl_transformers.trie import Trie, log_probabilities
+
+log = logging.getLogger(__name__)
+
+_MAX_GRADIENT = 1.0
+#: After so many steps in a row without a finite gradient a training is given up.
+_MAX_SKIPPED = 5
+#: Most tokens of a prompt and answers that share a row.
+_MAX_PIECE = 512
+#: Most logits of one forward pass, in numbers: 1 GB in float32.
+_MAX_LOGITS = 2**28
+
+
+class Training:
+    """A job at work.
+
+    Everything random is drawn from the seed and the step's number, so that the weights after a kill and a restart are
+    those of an undisturbed run.
+
+    Args:
+        job: what to train on and how.
+        reward: gives the reward of an output, given the label.
+        checkpoint_seconds, cache_tokens, batch_tokens: see :class:`dsrl_transformers.grpo.GRPOTrainer`.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        reward: Callable[[str, str], float],
+        checkpoint_seconds: float,
+        cache_tokens: int,
+        batch_tokens: int,
+    ) -> None:
+        self.job, self.reward = job, reward
+        self.cache_tokens, self.batch_tokens = cache_tokens, batch_tokens
+        self.checkpoints = Checkpoints(job.work_dir, fingerprint(job), checkpoint_seconds)
+        self.skipped = self.skipped_in_a_row = 0
+
+    def run(self, on_step: Callable[[TrainStep], None]) -> None:
+        """Train to the end and save the model."""
+        job = self.job
+        if self.checkpoints.finished and (job.output_dir / "config.json").exists():
+            return
+        check_output(job.output_dir)
+        self._prepare()
+        per_epoch = math.ceil(len(self.items) / job.batch_size)
+        steps = per_epoch * job.epochs
+        done = self._resume()
+        for step in range(done + 1, steps + 1):
+            start = time.perf_counter()
+            epoch, place = divmod(step - 1, per_epoch)
+            order = random.Random(f"{job.seed}/{epoch}").sample(range(len(self.items)), len(self.items))
+            batch = [self.items[i] for i in order[place * job.batch_size : (place + 1) * job.batch_size]]
+            rate = job.learning_rate * min(1.0, step / (1 + min(10, steps // 10)))
+            metrics, rewards = self._step(batch, step, rate)
+            metrics["seconds"] = time.perf_counter() - start
+            if self.checkpoints.due() or step == steps:
+                self._save_checkpoint(step)
+            on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
+        self._save_model()
+        self.checkpoints.finish()
+
+    def _prepare(self) -> None:
+        job = self.job
+        self.lm = load(job.model, job.device, job.dtype, purpose="train")
+        self.start_dtype = AutoConfig.from_pretrained(job.model).dtype or torch.float32
+        self.prompts = {item.id: self.lm.encode(item.prompt) for item in job.items}
+        room = job.max_prompt_tokens
+        if self.lm.context is not None:
+            room = min(room, self.lm.context - job.max_completion_tokens)
+        self.items = [item for item in job.items if len(self.prompts[item.id]) <= room]
+        self.left_out = len(job.items) - len(self.items)
+        if not self.items:
+            raise DsrlError(
+                f"None of {len(job.items)} training items has a prompt of at most {room} tokens: nothing to train on. "
+                f"Raise max_prompt_tokens ({job.max_prompt_tokens}), or give a model with a longer context"
+                f" ({self.lm.context or 'unknown'}) than it and max_completion_tokens ({job.max_completion_tokens})."
+            )
+        if self.left_out:
+            log.warning("%d of %d training items are left out: longer than %d tokens.", self.left_out, len(job.items), room)
+        self.adapted: Any = None
+        self.reference: Any = None
+        if job.lora_rank > 0:
+            torch.manual_seed(job.seed)  # adapters start at random values
+            self.adapted = add_adapters(self.lm.model, job.lora_rank)
+        elif job.kl_coef > 0:
+            self.reference = copy.deepcopy(self.lm.model).requires_grad_(False)
+        self.weights = {n: p for n, p in self.lm.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=job.learning_rate, weight_decay=0.0)
+        vocabulary = self.lm.model.get_input_embeddings().weight.shape[0]
+        self.batch_tokens = max(1, min(self.batch_tokens, _MAX_LOGITS // vocabulary))
+
+    def _step(self, batch: Sequence[TrainItem], step: int, rate: float) -> tuple[dict[str, float], dict[str, float]]:
+        job = self.job
+        groups = self._answer(batch, step)
+        pieces = cut(
+            groups,
+            with_kl=job.kl_coef > 0,
+            share=self.lm.trees,
+            longest=_MAX_PIECE,
+        )
+        loss = kl = 0.0
+        for part in batches(pieces, self.batch_tokens):
+            terms = self._backward(part)
+            loss, kl = loss + terms.loss, kl + terms.kl
+        norm = self._update(rate) if pieces and math.isfinite(loss) else 0.0
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._skip(step)
+        else:
+            self.skipped_in_a_row = 0
+        self.optimizer.zero_grad(set_to_none=True)
+        answers = sum(group.size for group in groups)
+        drawn = sum(len(c) * n for g in groups for c, n in zip(g.completions, g.counts, strict=True))
+        rewards = {item.id: group.mean for item, group in zip(batch, groups, strict=True)}
+        metrics = {
+            "loss": loss,
+            "reward": sum(g.mean * g.size for g in groups) / answers,
+            "reward_std": sum(g.spread for g in groups) / len(groups),
+            "kl": kl,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "completion_length": drawn / answers,
+            "left_out": float(self.left_out),
+            "skipped": float(self.skipped),
+        }
+        return metrics, rewards
+
+    def _answer(self, batch: Sequence[TrainItem], step: int) -> list[Group]:
+        """Let the model answer each prompt ``group_size`` times, and reward the answers."""
+        job = self.job
+        drawn = self.lm.draw(
+            [self.prompts[item.id] for item in batch],
+            job.group_size,
+            temperature=job.temperature,
+            top_p=job.top_p,
+            max_tokens=job.max_completion_tokens,
+            seed=(job.seed << 32) + step,
+            cache_tokens=self.cache_tokens,
+        )
+        return [
+            Group(
+                prompt=tuple(self.prompts[item.id]),
+                completions=d.distinct,
+                counts=d.counts,
+                rewards=tuple(self._reward(self.lm.text(tokens), item) for tokens in d.distinct),
+            )
+            for item, d in zip(batch, drawn, strict=True)
+        ]
+
+    def _reward(self, output: str, item: TrainItem) -> float:
+        reward = self.reward(output, item.label)
+        if not isinstance(reward, int | float) or not math.isfinite(reward):
+            raise PluginError(f"The task's reward of {output[:80]!r} with label {item.label!r} is {reward!r}; a number is wanted.")
+        return float(reward)
+
+    def _backward(self, part: Any) -> Terms:
+        job, lm = self.job, self.lm
+        pad = min(lm.stop, default=0)
+
+        def policy(tries: Sequence[Trie]) -> Tensor:
+            with lm.precision():
+                return log_probabilities(lm.model, tries, job.temperature, pad)
+
+        def start(tries: Sequence[Trie]) -> Tensor:
+            # Without its adapters the model is the starting model, so none needs to be kept.
+            without: AbstractContextManager[Any] = self.adapted.disable_adapter() if self.adapted else nullcontext()
+            with lm.precision(), without:
+                return log_probabilities(self.reference or lm.model, tries, job.temperature, pad)
+
+        return backward(part, policy, start if job.kl_coef > 0 else None, job.kl_coef)
+
+    def _update(self, rate: float) -> float:
+        """Apply the gradient unless it is not finite; give its norm."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), _MAX_GRADIENT))
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        return norm
+
+    def _skip(self, step: int) -> None:
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        log.warning("Step %d is skipped: its loss or gradient is not finite.", step)
+        if self.skipped_in_a_row >= _MAX_SKIPPED:
+            raise DsrlError(
+                f"Training stopped at step {step}: {_MAX_SKIPPED} steps in a row without a finite loss. A lower learning "
+                f"rate than {self.job.learning_rate:g} or dtype float32 may help."
+            )
+
+    def _resume(self) -> int:
+        state = self.checkpoints.load(self.lm.model.device)
+        if state is None:
+            return 0
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                self.weights[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.skipped, self.skipped_in_a_row = state["skipped"]
+        log.info("Training goes on after step %d.", state["step"])
+        return int(state["step"])
+
+    def _save_checkpoint(self, step: int) -> None:
+        self.checkpoints.save(
+            {
+                "step": step,
+                "weights": {name: weight.detach() for name, weight in self.weights.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "skipped": [self.skipped, self.skipped_in_a_row],
+            }
+        )
+
+    def _save_model(self) -> None:
+        lm: LanguageModel = self.lm
+        model = self.adapted.merge_and_unload() if self.adapted else lm.model
+        model = model.to(self.start_dtype)
+
+        def write(folder: Path) -> None:
+            model.save_pretrained(folder)
+            lm.tokenizer.save_pretrained(folder)
+
+        save_whole(self.job.output_dir, write)
