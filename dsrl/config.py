@@ -50,7 +50,7 @@ def _setting(
         choices: the values that are possible.
         same_data: a run may go on under another value of it.
     """
-    meta = {"section": section, "help": help, "key": key, "flag": flag, "low": low, "high": high}
+    meta: dict[str, Any] = {"section": section, "help": help, "key": key, "flag": flag, "low": low, "high": high}
     meta |= {"choices": choices, "same_data": same_data}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=meta)

@@ -115,16 +115,14 @@ class Ledger:
     def spending(self) -> Spending:
         """What this run has spent, earlier sittings included; nothing is counted twice."""
         with told(self._path):
-            row = self._reader.execute(
-                "SELECT count(*), total(cost_usd), count(cost_usd) FROM calls WHERE run = ?", (self._run,)
-            ).fetchone()
-        return Spending(calls=row[0], cost_usd=row[1], priced=row[0] == row[2])
+            return _spending(self._reader, self._run)
 
     async def close(self) -> None:
         """Write what is under way, let go of the teacher and the store."""
         if self._committing is not None:
             await self._committing
-        await self._teacher.hook.aclose() if self._teacher.answers("aclose") else None
+        if self._teacher.answers("aclose"):
+            await self._teacher.hook.aclose()
         self._reader.close()
         self._writer.close()
 
@@ -177,7 +175,7 @@ class Ledger:
                 batch, self._waiting = self._waiting, []
                 try:
                     await asyncio.to_thread(self._write, [call for call, _ in batch])
-                except Exception as error:  # whoever waits for the reply must learn of it
+                except Exception as error:  # noqa: BLE001 - whoever waits for the reply must learn of it
                     for _, done in batch:
                         if not done.done():
                             done.set_exception(error)
@@ -199,6 +197,25 @@ class Ledger:
                         for number, reply in enumerate(call.replies, call.request.first)
                     ],
                 )
+
+
+def spending_of(path: Path, run: str) -> Spending:
+    """What a run has spent, without a ledger at hand; nothing where there is no reply store."""
+    if not path.is_file():
+        return Spending(0, 0.0, True)
+    database = connect(path, _SCHEMA, _VERSION, durable=False)
+    try:
+        with told(path):
+            return _spending(database, run)
+    finally:
+        database.close()
+
+
+def _spending(database: sqlite3.Connection, run: str) -> Spending:
+    row = database.execute(
+        "SELECT count(*), total(cost_usd), count(cost_usd) FROM calls WHERE run = ?", (run,)
+    ).fetchone()
+    return Spending(calls=row[0], cost_usd=row[1], priced=row[0] == row[2])
 
 
 def request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:

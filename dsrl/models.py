@@ -66,4 +66,3 @@ def _folder(name: str, path: Path) -> Model:
         raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors)")
     recipe = path / RECIPE
     return Model(str(path), recipe if recipe.is_file() else None)
-

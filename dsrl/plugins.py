@@ -111,7 +111,7 @@ class Plugin(Generic[S_co]):
 
     def answers(self, hook: str) -> bool:
         """Say whether anything (the plugin, an override, a default) answers the hook."""
-        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+        return any(not impl.wrapper for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
 
 def available(kind: str) -> list[Found]:
@@ -192,16 +192,18 @@ def _imported(entry: EntryPoint, found: Found) -> Any:
     try:
         return entry.load()
     except Exception as error:
-        missing = f"; is it missing a dependency? try: pip install {error.name}" if _foreign(error, found) else ""
+        missing = _missing_module(error, found)
         raise PluginError(
             f"{_title(found)} cannot be imported: {type(error).__name__}: {error} (entry point {found.target!r})"
-            f"{missing or '; reinstall or mend that package'}"
+            f"; {f'is a dependency missing? try: pip install {missing}' if missing else 'reinstall or mend that package'}"
         ) from error
 
 
-def _foreign(error: Exception, found: Found) -> bool:
+def _missing_module(error: Exception, found: Found) -> str:
+    """Name the module of somebody else that could not be imported; empty if that is not the fault."""
+    name = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     own = found.target.partition(":")[0].partition(".")[0]
-    return isinstance(error, ModuleNotFoundError) and bool(error.name) and not str(error.name).startswith(own)
+    return "" if name.startswith(own) else name.partition(".")[0]
 
 
 def _title(found: Found) -> str:

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 from dsrl.database import connect, told, transaction
 from dsrl.errors import SettingsError, StoreError
-from dsrl.records import UNREADABLE, Answer, Kind, Passage, Sample, Score
+from dsrl.records import Answer, Kind, Passage, Sample, Score, Unreadable
 
 _VERSION = 1
 _SCHEMA = """
@@ -174,9 +174,7 @@ class Store:
     def keywords(self, round: int) -> dict[str, list[str]]:
         """Domain -> keywords; empty if they are not found yet."""
         found: dict[str, list[str]] = {}
-        for domain, keyword in self._all(
-            "SELECT domain, keyword FROM keywords WHERE round = ? ORDER BY rowid", round
-        ):
+        for domain, keyword in self._all("SELECT domain, keyword FROM keywords WHERE round = ? ORDER BY rowid", round):
             found.setdefault(domain, []).append(keyword)
         return found
 
@@ -205,7 +203,7 @@ class Store:
     def pattern(self, round: int) -> str | None:
         """The pattern; None if it is not summarised yet."""
         row = self._one("SELECT text FROM patterns WHERE round = ?", round)
-        return row and row[0]
+        return None if row is None else str(row[0])
 
     def add_pattern(self, round: int, text: str) -> None:
         """Keep the pattern; empty where there is none."""
@@ -213,7 +211,7 @@ class Store:
 
     def samples(self, round: int, slots: range | None = None) -> list[Sample]:
         """Samples of a round with what verification made of them, in the order of slots."""
-        within = slots or range(0, 2**62)
+        within = slots or range(2**62)
         rows = self._all(
             "SELECT s.id, s.round, s.slot, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), "
             "s.parent, s.passage FROM samples s LEFT JOIN verdicts v ON v.sample = s.id "
@@ -235,7 +233,9 @@ class Store:
         """Keep what verification made of samples (label or reason), with every vote; vote 0 is the sample's own."""
         verdicts = list(verdicts)
         with self._transaction() as database:
-            database.executemany("INSERT INTO verdicts VALUES (?, ?, ?)", [(s.id, s.label, s.dropped) for s, _ in verdicts])
+            database.executemany(
+                "INSERT INTO verdicts VALUES (?, ?, ?)", [(s.id, s.label, s.dropped) for s, _ in verdicts]
+            )
             database.executemany(
                 "INSERT INTO votes VALUES (?, ?, ?)",
                 [(s.id, i, _text(vote)) for s, votes in verdicts for i, vote in enumerate(votes)],
@@ -243,7 +243,7 @@ class Store:
 
     def greedy_attempts(self, round: int, slots: range | None = None) -> dict[str, bool]:
         """Sample id -> solved, of the greedy attempts made so far."""
-        within = slots or range(0, 2**62)
+        within = slots or range(2**62)
         rows = self._all(
             "SELECT a.sample, a.solved FROM greedy_attempts a JOIN samples s ON s.id = a.sample "
             "WHERE s.round = ? AND s.slot >= ? AND s.slot < ?",
@@ -259,7 +259,7 @@ class Store:
 
     def scores(self, round: int, slots: range | None = None) -> dict[str, Score]:
         """Sample id -> score."""
-        within = slots or range(0, 2**62)
+        within = slots or range(2**62)
         rows = self._all(
             "SELECT x.sample, x.attempts, x.passed, x.score FROM scores x JOIN samples s ON s.id = x.sample "
             "WHERE s.round = ? AND s.slot >= ? AND s.slot < ? ORDER BY s.slot, s.parent IS NOT NULL",
@@ -327,7 +327,7 @@ class Store:
     def marked(self, key: str) -> str | None:
         """The value given to :meth:`mark`; None if it was not."""
         row = self._one("SELECT value FROM run WHERE key = ?", key)
-        return row and row[0]
+        return None if row is None else str(row[0])
 
     def add_event(self, level: str, text: str) -> None:
         """Keep a note or warning for whoever looks at the run; the same one once."""
@@ -394,7 +394,7 @@ def _sample(row: Sequence[Any]) -> Sample:
 
 
 def _text(answer: Answer) -> str | None:
-    return None if answer is UNREADABLE else cast(str, answer)
+    return None if isinstance(answer, Unreadable) else answer
 
 
 def _locked(folder: Path) -> IO[str]:
@@ -414,4 +414,3 @@ def _locked(folder: Path) -> IO[str]:
         lock.write(str(os.getpid()))
         lock.flush()
     return lock
-

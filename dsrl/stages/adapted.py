@@ -20,7 +20,9 @@ async def rewrite(instructor: Instructor, definition: Definition, sample: Sample
     kind: Kind = "harder" if solved else "easier"
     messages = render(kind, **definition.words(), sample=as_json(Example(sample.input, sample.output)))
     variables = {"direction": kind, "input": sample.input}
-    new = Sample(f"{sample.id}{kind[0]}", sample.round, sample.slot, kind, "", "", None, None, sample.id, sample.passage)
+    new = Sample(
+        f"{sample.id}{kind[0]}", sample.round, sample.slot, kind, "", "", None, None, sample.id, sample.passage
+    )
     try:
         (reply,) = await instructor.ask("rewrite", messages, variables, first=number, schema=SAMPLE_SCHEMA)
     except RowRefused as refused:

@@ -30,7 +30,7 @@ async def score(
     texts = await sampler.hook.sample(
         prompts=prompts, n=attempts, temperature=temperature, top_p=1.0, max_tokens=max_tokens, seed=seed
     )
-    scored = []
+    scored: list[tuple[Score, Mapping[Answer, tuple[int, bool]]]] = []
     for sample, outputs in zip(samples, texts, strict=True):
         graded: dict[str, tuple[Answer, bool]] = {}  # attempts repeat each other; each text is graded once
         answers: dict[Answer, tuple[int, bool]] = {}

@@ -15,7 +15,9 @@ from dsrl import AnswerFormat, Example, Solved, hookimpl
 CHOICES = ("entailment", "neutral", "contradiction")
 #: Items of the procedural test set.
 HELD_OUT = 600
-_QUESTION = "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or 'contradiction'."
+_QUESTION = (
+    "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or 'contradiction'."
+)
 
 
 @hookimpl
@@ -79,4 +81,5 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 def procedural_solve(input: str) -> Solved | None:
     from dsrl_tasks.mednli import procedural
 
-    return procedural.solve(input)
+    found = procedural.solve(input)
+    return Solved(f"<think> </think> <answer> {found.label} </answer>", found.level) if found else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 import tantivy
+
 from dsrl.errors import SettingsError, StoreError
 from dsrl.hookspecs import hookimpl
 from dsrl.records import Passage

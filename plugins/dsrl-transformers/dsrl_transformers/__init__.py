@@ -1,1 +1,1 @@
-"""What runs in this process on Hugging Face models: the sampler ``transformers``, the trainer ``grpo``, the model ``tiny``."""
+"""Hugging Face models in this process: sampler ``transformers``, trainer ``grpo``, model ``tiny``."""

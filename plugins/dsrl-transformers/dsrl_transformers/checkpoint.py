@@ -1,4 +1,4 @@
-"""What a training leaves on the disk: a checkpoint while it runs, a model at its end. Either is there whole or not at all."""
+"""What a training leaves on the disk: a checkpoint while it runs, a model at its end; whole or not at all."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, job: str, seconds: float) -> None:
-        self._path, self._finished, self._job, self._pause = folder / "checkpoint.pt", folder / "finished", job, seconds
-        self._seconds = seconds
+        self._path, self._finished = folder / "checkpoint.pt", folder / "finished"
+        self._job, self._seconds, self._pause = job, seconds, seconds
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -69,7 +69,8 @@ class Checkpoints:
             return None
         if job != self._job:
             raise StoreError(
-                f"{self._path} is a checkpoint of a training with other settings or items. Remove it, or give another folder."
+                f"{self._path} is a checkpoint of a training with other settings or items: remove it, or give another "
+                "folder."
             )
         return dict(state)
 

@@ -233,7 +233,7 @@ def _batches(prompts: Sequence[Sequence[int]], cache_tokens: int) -> list[list[i
 
 
 def _pick(logits: Tensor, leaf: Tensor, random: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Invert the distribution function of each leaf ([R, V]) at the random numbers ([A]) of its attempts: [A] tokens."""
+    """Invert the distribution function of each leaf, [R, V], at the numbers, [A], of its attempts: [A] tokens."""
     picked = torch.empty_like(leaf)
     vocabulary = logits.shape[-1]
     size = max(1, 2**24 // vocabulary)  # a bound on memory: 128 MB for a table of doubles
@@ -250,7 +250,7 @@ def _pick(logits: Tensor, leaf: Tensor, random: Tensor, temperature: float, top_
             last = torch.searchsorted(below, (top_p * mass).contiguous()).clamp(max=vocabulary - 1)
             mass = below.gather(1, last)
         if not bool(torch.isfinite(mass).all()):
-            raise DsrlError("The model's logits are not numbers (NaN or infinite): its weights are damaged, or dtype too narrow.")
+            raise DsrlError("The model's logits are not numbers: its weights are damaged, or its dtype is too narrow.")
         counts = torch.bincount(mine, minlength=len(below))
         column = torch.arange(len(mine), device=mine.device) - (counts.cumsum(0) - counts)[mine]
         targets = torch.zeros(len(below), int(counts.max()), dtype=torch.double, device=below.device)

@@ -27,14 +27,14 @@ class Forest:
     """Rows of cache and the leaves on them.
 
     Attributes:
-        cache: the keys and values, ``B`` rows of ``S`` slots.
+        cache: the keys and values, ``B`` rows of ``S`` slots: a ``DynamicCache``, of plain layers only.
         row: [R] the row of each leaf, ascending.
         sees: [R, S] the slots that a leaf looks at.
         position: [R] position of the leaf's own token, which is not in the cache yet.
         token: [R] that token.
     """
 
-    cache: DynamicCache
+    cache: Any
     row: Tensor
     sees: Tensor
     position: Tensor
@@ -178,9 +178,13 @@ def holds_trees(model: Any) -> bool:
     try:
         with torch.inference_mode():
             forest, _ = prefill(model, [prompt, prompt[:3]], 0)
-            forest.branch(torch.tensor([0, 0], device=model.device), torch.tensor([one[0], two[0]], device=model.device))
+            forest.branch(
+                torch.tensor([0, 0], device=model.device), torch.tensor([one[0], two[0]], device=model.device)
+            )
             forest.grow(model)
-            forest.branch(torch.tensor([0, 1], device=model.device), torch.tensor([one[1], two[1]], device=model.device))
+            forest.branch(
+                torch.tensor([0, 1], device=model.device), torch.tensor([one[1], two[1]], device=model.device)
+            )
             got = forest.grow(model).float()
             plain = torch.tensor([prompt + one, prompt + two], device=model.device)
             want = model(input_ids=plain, attention_mask=torch.ones_like(plain)).logits[:, -1].float()
@@ -200,11 +204,11 @@ def _rank_in_group(group: Tensor) -> Tensor:
     return place - torch.searchsorted(group, group)
 
 
-def _gather(cache: DynamicCache, rows: Tensor, slots: Tensor) -> DynamicCache:
+def _gather(cache: Any, rows: Tensor, slots: Tensor) -> DynamicCache:
     """Copy ``slots`` ([B', S']) of ``rows`` ([B']) into a new cache."""
     copy = DynamicCache()
     for layer in cache.layers:
-        new = DynamicLayer()
+        new: Any = layer.__class__()
         new.lazy_initialization(layer.keys, layer.values)
         new.keys = layer.keys[rows[:, None], :, slots].transpose(1, 2)
         new.values = layer.values[rows[:, None], :, slots].transpose(1, 2)

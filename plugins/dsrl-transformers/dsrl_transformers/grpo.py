@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class GRPOTrainer:
     """Trains by GRPO (Shao et al. 2024, DeepSeekMath, section 4.1); see :class:`dsrl.hookspecs.TrainerSpec`.
 
-    One step: ``batch_size`` prompts, ``group_size`` answers each, one update by AdamW at a constant learning rate after a
-    short warm-up. The KL term is against the starting model, by the k3 estimator. Dropout is off throughout: the old
+    One step: ``batch_size`` prompts, ``group_size`` answers each, one update by AdamW at a constant learning rate after
+    a short warm-up. The KL term is against the starting model, by the k3 estimator. Dropout is off throughout: the old
     and the new policy are to be the same function.
 
     Args:
@@ -27,9 +27,7 @@ class GRPOTrainer:
         batch_tokens: tokens of one forward and backward pass, padding included; less for a large vocabulary.
     """
 
-    def __init__(
-        self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 8192
-    ) -> None:
+    def __init__(self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 8192) -> None:
         self._checkpoint_seconds = float(checkpoint_seconds)
         self._cache_tokens = int(cache_tokens)
         self._batch_tokens = int(batch_tokens)
@@ -46,8 +44,8 @@ class GRPOTrainer:
 
         Raises:
             DataError: there is no readable model to start from.
-            DsrlError: no item is left to train on, a reward is no number, several steps in a row were skipped, or peft is
-                wanted and missing.
+            DsrlError: no item is left to train on, a reward is no number, several steps in a row were skipped, or peft
+                is wanted and missing.
             StoreError: a checkpoint or the model cannot be written, or belongs to another job.
         """
         # Not at the top: torch takes seconds to import, and looking at the list of plugins must not.

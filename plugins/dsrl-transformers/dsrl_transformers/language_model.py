@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from dsrl.errors import DataError, DsrlError, SettingsError
 from dsrl_transformers.decode import Drawn, decode
@@ -72,7 +73,7 @@ class LanguageModel:
         too_long = sum(len(ids) > room for ids in prompts)
         if too_long:
             log.warning(
-                "%d of %d prompts are longer than the %d tokens that the model's context leaves: their beginnings are cut.",
+                "%d of %d prompts have more than the %d tokens that the model's context leaves: they are cut at the front.",
                 too_long, len(prompts), room,
             )  # fmt: skip
         start = self.tokenizer.bos_token_id
@@ -105,8 +106,8 @@ class LanguageModel:
                 )  # fmt: skip
         except torch.OutOfMemoryError as error:
             raise DsrlError(
-                f"The device's memory does not hold the model and {cache_tokens} tokens of its cache: give the sampler a "
-                f"smaller cache_tokens. ({error})"
+                f"The device's memory does not hold the model and {cache_tokens} tokens of its cache: give a smaller "
+                f"cache_tokens. ({error})"
             ) from error
 
 
@@ -131,7 +132,8 @@ def load(
     weights = torch.float32 if purpose == "train" else forward
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=weights).to(place).eval()
+        with quiet():
+            model = _to(AutoModelForCausalLM.from_pretrained(name, dtype=weights), place)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise _unreadable(name, error) from error
     except Exception as error:
@@ -150,6 +152,22 @@ def load(
         trees=trees,
         autocast=forward if forward != weights else None,
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing progress bars across those of the caller."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _to(model: Any, device: torch.device) -> Any:
+    return model.to(device).eval()
 
 
 def _device(name: str) -> torch.device:

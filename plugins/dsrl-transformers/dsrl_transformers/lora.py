@@ -17,7 +17,8 @@ def add_adapters(model: Any, rank: int) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise DsrlError(
-            "LoRA needs peft, which is not installed here: pip install 'dsrl-transformers[lora]' (or train all weights: lora rank 0)."
+            "LoRA needs peft, which is not installed here: pip install 'dsrl-transformers[lora]' "
+            "(or train all weights: lora rank 0)."
         ) from error
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"

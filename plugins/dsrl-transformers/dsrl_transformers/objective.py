@@ -99,7 +99,9 @@ def cut(groups: Sequence[Group], with_kl: bool, share: bool, longest: int) -> li
         if not with_kl and not any(group.advantages):
             continue
         # Sorted, completions with a common beginning are neighbours and stay together.
-        order = sorted((i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__)
+        order = sorted(
+            (i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__
+        )
         for part in _parts(group, order, longest if share else 0):
             pieces.append(
                 Piece(
@@ -168,7 +170,7 @@ def backward(
         kl = divergence(log_p, reference_log_p)
         loss = loss + kl_coef * kl
     total = (weight * loss).sum()
-    total.backward()
+    torch.autograd.backward(total)
     return Terms(loss=float(total.detach()), kl=float((weight * kl.detach()).sum()))
 
 
@@ -185,7 +187,7 @@ def divergence(log_p: Tensor, reference_log_p: Tensor) -> Tensor:
 
 
 def _entries(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay all tokens of all completions end to end: node, weight (a completion's over its length), advantage: [M] each."""
+    """Lay the tokens of all completions end to end: node, weight (the completion's / length), advantage: [M] each."""
     node: list[int] = []
     weight: list[float] = []
     advantage: list[float] = []

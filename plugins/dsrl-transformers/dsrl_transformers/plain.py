@@ -31,7 +31,7 @@ def decode_plainly(
     The random numbers follow from the seed and the prompt's place among equal ones, so the result does not depend on
     the other prompts or on earlier calls.
     """
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max_tokens,
         do_sample=temperature > 0,
         eos_token_id=sorted(stop) or None,

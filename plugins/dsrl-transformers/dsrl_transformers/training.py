@@ -19,7 +19,7 @@ from transformers import AutoConfig
 from dsrl.errors import DsrlError, PluginError
 from dsrl.records import TrainItem, TrainJob, TrainStep
 from dsrl_transformers.checkpoint import Checkpoints, check_output, fingerprint, save_whole
-from dsrl_transformers.language_model import LanguageModel, load
+from dsrl_transformers.language_model import LanguageModel, load, quiet
 from dsrl_transformers.lora import add_adapters
 from dsrl_transformers.objective import Group, Terms, backward, batches, cut
 from dsrl_transformers.trie import Trie, log_probabilities
@@ -101,7 +101,7 @@ class Training:
                 f" ({self.lm.context or 'unknown'}) than it and max_completion_tokens ({job.max_completion_tokens})."
             )
         if self.left_out:
-            log.warning("%d of %d training items are left out: longer than %d tokens.", self.left_out, len(job.items), room)
+            log.warning("%d training items are left out: their prompts have more than %d tokens.", self.left_out, room)
         self.adapted: Any = None
         self.reference: Any = None
         if job.lora_rank > 0:
@@ -174,7 +174,9 @@ class Training:
     def _reward(self, output: str, item: TrainItem) -> float:
         reward = self.reward(output, item.label)
         if not isinstance(reward, int | float) or not math.isfinite(reward):
-            raise PluginError(f"The task's reward of {output[:80]!r} with label {item.label!r} is {reward!r}; a number is wanted.")
+            raise PluginError(
+                f"The task's reward of {output[:80]!r} with label {item.label!r} is {reward!r}; a number is wanted."
+            )
         return float(reward)
 
     def _backward(self, part: Any) -> Terms:
@@ -208,8 +210,8 @@ class Training:
         log.warning("Step %d is skipped: its loss or gradient is not finite.", step)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
             raise DsrlError(
-                f"Training stopped at step {step}: {_MAX_SKIPPED} steps in a row without a finite loss. A lower learning "
-                f"rate than {self.job.learning_rate:g} or dtype float32 may help."
+                f"Training stopped at step {step}: {_MAX_SKIPPED} steps in a row without a finite loss. A lower "
+                f"learning rate than {self.job.learning_rate:g} or dtype float32 may help."
             )
 
     def _resume(self) -> int:
@@ -240,7 +242,14 @@ class Training:
         model = model.to(self.start_dtype)
 
         def write(folder: Path) -> None:
-            model.save_pretrained(folder)
+            with quiet():
+                model.save_pretrained(folder)
             lm.tokenizer.save_pretrained(folder)
 
+        try:
+            # Settings that only sampling uses, without sampling being on, are common in models of the hub: they load with
+            # a warning but are refused when saved.
+            model.generation_config.validate(strict=True)
+        except ValueError:
+            model.generation_config.do_sample = True
         save_whole(self.job.output_dir, write)

@@ -73,7 +73,9 @@ def log_probabilities(model: Any, tries: Sequence[Trie], temperature: float, pad
     positions = torch.zeros_like(tokens)
     real = torch.zeros(tokens.shape, dtype=torch.bool)
     branches = torch.zeros(len(tries), inner, inner, dtype=torch.bool)
-    where_row, where_place, target = [], [], []
+    where_row: list[int] = []
+    where_place: list[int] = []
+    target: list[int] = []
     for row, trie in enumerate(tries):
         place = {node: i for i, node in enumerate(trie.inner)}
         start, end = prompt - len(trie.prompt), prompt + len(trie.inner)

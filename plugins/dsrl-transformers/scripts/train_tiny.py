@@ -47,30 +47,26 @@ PHRASES = (
 EOS = "<|end|>"
 
 Text = tuple[str, str]  # what is given, what the model learns to write
+Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
 
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 _FINDING = (
-    "with {x}|shows {x}|positive for {x}|confirmed {x}|has {x}|reports {x}|found {x}|complains of {x}|suffers from {x}|"
-    "{x} is present|{x}: yes|among them {x}|case with {x}|arrived with {x}".split("|"),
-    "without {x}|shows no {x}|negative for {x}|ruled out {x}|has no {x}|denies {x}|found no {x}|never had {x}|does not have "
-    "{x}|does not suffer from {x}|{x} is absent|{x}: no|free of {x}|not among them {x}|case without {x}|arrived free of "
-    "{x}".split("|"),
+    ["with {x}", "shows {x}", "positive for {x}", "confirmed {x}", "has {x}", "reports {x}", "found {x}", "complains of {x}", "suffers from {x}", "{x} is present", "{x}: yes", "among them {x}", "case with {x}", "arrived with {x}"],
+    ["without {x}", "shows no {x}", "negative for {x}", "ruled out {x}", "has no {x}", "denies {x}", "found no {x}", "never had {x}", "does not have {x}", "does not suffer from {x}", "{x} is absent", "{x}: no", "free of {x}", "not among them {x}", "case without {x}", "arrived free of {x}"],
 )
 _DRUG = (
-    "takes {x}|gave {x}|given {x}|includes {x}|contains {x}|continues with {x}|on {x}|started on {x}|{x}: taken".split("|"),
-    "stopped {x}|withheld {x}|excludes {x}|omits {x}|quit {x}|off {x}|taken off {x}|{x}: stopped".split("|"),
+    ["takes {x}", "gave {x}", "given {x}", "includes {x}", "contains {x}", "continues with {x}", "on {x}", "started on {x}", "{x}: taken"],
+    ["stopped {x}", "withheld {x}", "excludes {x}", "omits {x}", "quit {x}", "off {x}", "taken off {x}", "{x}: stopped"],
 )
 _SITE = (
-    "left {x} sore|pain in the left {x}|left {x} swollen|injured the left {x}|{x}: left|{x} that is ill: left one|hurt the "
-    "left {x}|painful left {x}".split("|"),
-    "right {x} sore|pain in the right {x}|right {x} swollen|injured the right {x}|{x}: right|{x} that is ill: right "
-    "one|hurt the right {x}|painful right {x}".split("|"),
+    ["left {x} sore", "pain in the left {x}", "left {x} swollen", "injured the left {x}", "{x}: left", "{x} that is ill: left one", "hurt the left {x}", "painful left {x}"],
+    ["right {x} sore", "pain in the right {x}", "right {x} swollen", "injured the right {x}", "{x}: right", "{x} that is ill: right one", "hurt the right {x}", "painful right {x}"],
 )
-_MEASURE = ("{x} of {v}|{x} was {v}|{x} recorded: {v}|{x}: {v}|tests gave {x} {v}".split("|"),) * 2
+_MEASURE = (["{x} of {v}", "{x} was {v}", "{x} recorded: {v}", "{x}: {v}", "tests gave {x} {v}"],) * 2
 _CLAIMED_MEASURE = (
-    "{x} above {t}|{x} over {t}|{x} exceeds {t}|{x} more than {t}".split("|"),
-    "{x} below {t}|{x} under {t}|{x} less than {t}".split("|"),
+    ["{x} above {t}", "{x} over {t}", "{x} exceeds {t}", "{x} more than {t}"],
+    ["{x} below {t}", "{x} under {t}", "{x} less than {t}"],
 )
 _CUES = {"finding": _FINDING, "drug": _DRUG, "site": _SITE, "measure": _MEASURE}
 _SEEN = {
@@ -81,7 +77,8 @@ _SEEN = {
 }
 _OPENINGS = ("Note", "Record", "Chart", "Facts", "Nurses", "Doctors", "Exam", "Tests", "Patient")
 _KIN = ("brother", "sister", "mother", "father", "uncle", "cousin")
-_SYLLABLES = "ba co di fe gu la mo ni pe ra so tu va wi ze sta tri cho dro ple n r s l m t".split()
+_WHO = ("she", "he", "this person", "the woman", "the man", "the child", "someone")
+_SYLLABLES = ["ba", "co", "di", "fe", "gu", "la", "mo", "ni", "pe", "ra", "so", "tu", "va", "wi", "ze", "sta", "tri", "cho", "dro", "ple", "n", "r", "s", "l", "m", "t"]
 
 
 def _name(rng: random.Random, kind: str, heldout: bool) -> str:
@@ -114,11 +111,13 @@ def note(rng: random.Random) -> Text:
         dropped = rng.choice([i for i in range(count + 1) if i != claimed])
         values[claimed] = claimed_value == (verdict == "yes")
     facts = []
+    whole = rng.random() < 0.5  # sentences rather than catchwords
     for i, (kind, name) in enumerate(things):
         if i != dropped:
             distance = rng.randrange(1, 21)
             number = thresholds[i] + distance if values[i] else thresholds[i] - distance
-            facts.append(rng.choice(_CUES[kind][not values[i]]).format(x=name, v=number))
+            fact = rng.choice(_CUES[kind][not values[i]]).format(x=name, v=number)
+            facts.append(f"{rng.choice(_WHO)} {fact}" if whole else fact)
     if rng.random() < 0.3:
         findings = [name for kind, name in things if kind == "finding"] or [rng.choice(GENERATOR.findings)]
         cue = rng.choice(_FINDING[rng.randrange(2)]).format(x=rng.choice(findings))
@@ -128,7 +127,9 @@ def note(rng: random.Random) -> Text:
     cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
     claim = rng.choice(cues[not claimed_value]).format(x=name, t=thresholds[claimed])
     seen = "unknown" if verdict == "unknown" else _SEEN[kind][not values[claimed]]
-    given = f"{rng.choice(_OPENINGS)}: {rng.choice(('; ', ', ', '. ')).join(facts)}. Claim: {claim}."
+    if whole and rng.random() < 0.5:
+        claim = f"{rng.choice(_WHO)} {claim}"
+    given = f"{rng.choice(_OPENINGS)}: {rng.choice(('. ',) if whole else ('; ', ', ', '. ')).join(facts)}. Claim: {claim}."
     if rng.random() < 0.3:
         return given + " Seen:", f" {seen}"
     return given + " Seen, verdict:", f" {seen}, {verdict}"
@@ -186,17 +187,22 @@ def gsm8k_item(rng: random.Random) -> Text:
     return f"{given} {GSM8K_OUTPUT}", answer
 
 
-MIXTURE: tuple[tuple[float, Callable[[random.Random], Text]], ...] = (
-    (0.58, note),
-    (0.04, words),
-    (0.15, sums),
-    (0.13, mednli_item),
-    (0.10, gsm8k_item),
+PRE_TRAINING: Mixture = (
+    (0.74, note),
+    (0.05, words),
+    (0.21, sums),
+)
+WARM_UP: Mixture = (
+    (0.50, note),
+    (0.05, words),
+    (0.10, sums),
+    (0.20, mednli_item),
+    (0.15, gsm8k_item),
 )
 
 
-def draw(rng: random.Random) -> Text:
-    (sort,) = rng.choices([sort for _, sort in MIXTURE], [share for share, _ in MIXTURE])
+def draw(rng: random.Random, mixture: Mixture) -> Text:
+    (sort,) = rng.choices([sort for _, sort in mixture], [share for share, _ in mixture])
     return sort(rng)
 
 
@@ -205,7 +211,7 @@ def draw(rng: random.Random) -> Text:
 
 def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
-    texts = ["".join(draw(rng)) for _ in range(20_000)]
+    texts = ["".join(draw(rng, mixture)) for mixture in (PRE_TRAINING, WARM_UP) for _ in range(10_000)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -247,15 +253,15 @@ def build(vocabulary: int, eos: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, mixture: Mixture, tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Texts of like length together: ids and how often each token is learned."""
-    drawn = [draw(rng) for _ in range(4096)]
+    drawn = [draw(rng, mixture) for _ in range(4096)]
     rows = []
     eos = tokenizer.eos_token_id
     given = tokenizer([text[0] for text in drawn])["input_ids"]
     answers = tokenizer([text[1] for text in drawn])["input_ids"]
     for before, after in zip(given, answers, strict=True):
-        rows.append((before + after + [eos], [0.1] * len(before) + [1.0] * (len(after) + 1)))
+        rows.append((before + after + [eos], [0.06] * len(before) + [1.0] * (len(after) + 1)))
     rows.sort(key=lambda row: len(row[0]))
     result, start = [], 0
     while start < len(rows):
@@ -271,9 +277,32 @@ def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, tokens: int)
     return result
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose steps are orthogonalised, in single precision: torch's own works in bfloat16, slow on most CPUs."""
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 0.05)
+                x = p.grad.lerp(momentum, 0.95)
+                x = x.T if p.shape[0] > p.shape[1] else x
+                x = x / (x.norm() + 1e-7)
+                for _ in range(5):
+                    y = x @ x.T
+                    x = 3.4445 * x + (-4.7750 * y + 2.0315 * y @ y) @ x
+                x = x.T if p.shape[0] > p.shape[1] else x
+                p.mul_(1 - group["lr"] * 0.05).sub_(x, alpha=0.2 * group["lr"] * max(p.shape) ** 0.5)
+
+
 def train(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
+    mixture: Mixture,
     *,
     seed: int,
     steps: int,
@@ -285,13 +314,13 @@ def train(
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=rate),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     queue: list[tuple[torch.Tensor, torch.Tensor]] = []
     started, average = time.monotonic(), math.nan
     for step in range(steps):
-        queue = queue or batches(tokenizer, rng, tokens)
+        queue = queue or batches(tokenizer, rng, mixture, tokens)
         ids, weights = queue.pop()
         factor = min(1.0, (step + 1) / 50, max(0.02, (steps - step) / (0.4 * steps)))
         for optimizer in optimizers:

@@ -1,0 +1,95 @@
+"""The command line. One module a command: it parses, calls, prints; nothing is decided here.
+
+A command's module is imported when the command is run, so that ``dsrl --help`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from dsrl import __version__
+
+#: command -> (module, short help)
+COMMANDS = {
+    "run": ("dsrl.cli.run", "Walk the road from a task to a trained and evaluated model."),
+    "runs": ("dsrl.cli.runs", "List the runs of this folder."),
+    "show": ("dsrl.cli.show", "Show what came out of a run, or where one sample came from."),
+    "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
+    "plugins": ("dsrl.cli.plugins", "List the installed plugins, or check them."),
+}
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = import_module(COMMANDS[name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"{error.message} {hint}", ctx) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dsrl")
+def cli() -> None:
+    """Turn a task definition into a better model (Synthetic Data RL, Guo et al. 2025).
+
+    \b
+        dsrl run --task mednli
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; a mistake that the user can mend is a sentence and an exit code, not a traceback."""
+    from dsrl.errors import DsrlError
+
+    try:
+        return cli.main(args=args, prog_name="dsrl", standalone_mode=True)
+    except DsrlError as error:
+        click.echo(f"Error: {error}", err=True)
+        if os.environ.get("DSRL_TRACEBACK"):
+            raise
+        sys.exit(error.exit_code)
+    except OSError as error:
+        sentence = _disk(error)
+        if sentence is None:
+            raise
+        click.echo(f"Error: {sentence}", err=True)
+        sys.exit(DsrlError.exit_code)
+
+
+def _disk(error: OSError) -> str | None:
+    """Tell what the disk refuses; None for any other fault."""
+    place = error.filename or "the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room on the disk ({place}); free some and give the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write {place}"
+    return None

@@ -1,0 +1,56 @@
+"""``dsrl runs``: the runs of a folder."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsrl.cli.common import json_option, place_options, print_json, table
+
+
+@click.command("runs")
+@place_options
+@json_option
+def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
+    """List the runs of this folder, newest first."""
+    from dsrl.errors import DsrlError
+    from dsrl.runs import Workplace, result
+    from dsrl.store import Store
+
+    found: list[dict[str, Any]] = []
+    for database in runs_dir.glob("*/run.db"):
+        try:
+            store = Store(database.parent, work=False)
+            try:
+                found.append({"created": store.created, **result(store, Workplace(runs_dir, cache_dir))})
+            finally:
+                store.close()
+        except DsrlError as error:
+            click.echo(f"note: {database.parent.name}: {error}", err=True)
+    found.sort(key=lambda run: -run["created"])
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo(f"There are no runs in {runs_dir}; `dsrl run --task mednli` makes one.", err=True)
+        return
+    columns = ["run", "task", "started", "samples", "base", "trained", "calls", "cost"]
+    table("", columns, [_row(run) for run in found])
+
+
+def _row(run: dict[str, Any]) -> list[str]:
+    started = datetime.fromtimestamp(run["created"]).strftime("%Y-%m-%d %H:%M")
+    cost = "?" if run["cost_usd"] is None else f"${run['cost_usd']:.2f}"
+    accuracies = ["" if run[m] is None else f"{run[m]:.1%}" for m in ("base_accuracy", "trained_accuracy")]
+    return [
+        run["run"],
+        run["task"],
+        started,
+        str(run["samples"]["scored"]),
+        *accuracies,
+        str(run["teacher_calls"]),
+        cost,
+    ]

@@ -1,0 +1,107 @@
+"""``dsrl show``: what came out of a run; where one sample came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsrl.cli.common import json_option, place_options, print_json, table
+
+
+@click.command("show")
+@click.argument("run")
+@click.option("--sample", help="Show the lineage of one sample, by its id.")
+@place_options
+@json_option
+def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
+    """Show a run: where its samples went, accuracy, time and cost, settings. With --sample: one sample's lineage.
+
+    \b
+        dsrl show mednli-3f9a1c
+        dsrl show mednli-3f9a1c --sample 1-00042h
+    """
+    from dsrl.config import to_toml
+    from dsrl.lineage import lineage
+    from dsrl.runs import Workplace, kept_settings, result
+    from dsrl.store import Store
+
+    store = Store(runs_dir / run, work=False)
+    try:
+        if sample is not None:
+            found = lineage(store, sample)
+            print_json(found) if as_json else print_lineage(found)
+            return
+        outcome = result(store, Workplace(runs_dir, cache_dir))
+        outcome["settings"] = to_toml(kept_settings(store))
+        outcome["notes"] = [text for _, _, text in store.events()]
+    finally:
+        store.close()
+    if as_json:
+        print_json(outcome)
+        return
+    print_run(outcome)
+    for note in outcome["notes"]:
+        click.echo(f"note: {note}")
+    settings = [
+        [section, key, str(value)] for section, keys in outcome["settings"].items() for key, value in keys.items()
+    ]
+    table("settings", ["section", "setting", "value"], settings)
+
+
+def print_run(outcome: dict[str, Any]) -> None:
+    """Print a run's result for a person."""
+    samples = outcome["samples"]
+    dropped = samples["dropped"]
+    rows = [
+        ["initial", str(samples["initial"]), "written by the teacher"],
+        ["verified", str(samples["verified"]), "label agreed on by the votes"],
+        ["solved / unsolved", f"{samples['solved']} / {samples['unsolved']}", "greedy attempt of the base model"],
+        ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these and verified"],
+        ["scored", str(samples["scored"]), "verified, harder and easier"],
+        ["selected", str(samples["selected"]), "training set"],
+        [
+            "dropped",
+            str(sum(dropped.values())),
+            ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in dropped.items()),
+        ],
+    ]
+    table(f"run {outcome['run']} (task {outcome['task']})", ["samples", "", ""], rows)
+    base, trained, gain = outcome["base_accuracy"], outcome["trained_accuracy"], outcome["gain_ci95"]
+    if base is not None:
+        click.echo(f"base model      {base:7.1%}  on {outcome['n_test']} test items")
+    if trained is not None and gain is not None:
+        click.echo(f"trained model   {trained:7.1%}")
+        words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
+        click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
+    cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else f"${outcome['cost_usd']:.2f}"
+    click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
+    seconds = outcome["seconds"]
+    if seconds:
+        click.echo(f"time            {seconds.get('total', 0):.0f} s  ({_stages(seconds)}; stages overlap)")
+    if outcome["model_path"]:
+        click.echo(f"trained model   {outcome['model_path']}")
+
+
+def print_lineage(found: dict[str, Any]) -> None:
+    """Print where a sample came from and what became of it, for a person."""
+    for key, value in found.items():
+        if isinstance(value, list):
+            value = "; ".join(_short(item) for item in value)
+        elif isinstance(value, dict):
+            value = _short(value)
+        click.echo(click.style(f"{key}: ", bold=True) + _printable(str(value)))
+
+
+def _short(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _printable(text: str) -> str:
+    # A model's text may hold control sequences of the terminal.
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def _stages(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{stage} {s:.0f}" for stage, s in seconds.items() if stage != "total" and s >= 0.5)

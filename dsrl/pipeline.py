@@ -1,0 +1,336 @@
+"""The road from a task to a model (paper, Algorithm 1): every step in its order, going on from what is already there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+from dsrl.config import Settings
+from dsrl.corpus import Corpus, embedded_library
+from dsrl.errors import DataError, StoreError
+from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
+from dsrl.instructor import Definition, Instructor
+from dsrl.ledger import Ledger
+from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.progress import Progress
+from dsrl.records import Passage, TrainStep
+from dsrl.retrieval import passages_for
+from dsrl.slots import GROUP, SlotWalk, each
+from dsrl.stages import STAGES
+from dsrl.stages.evaluated import evaluate, load_items
+from dsrl.stages.keywords import find_keywords
+from dsrl.stages.passages import deal
+from dsrl.stages.pattern import summarise_pattern
+from dsrl.stages.selected import select
+from dsrl.stages.trained import make_job, write_parquet
+from dsrl.store import Store, append_metrics
+
+#: Test items a call of the sampler.
+EVALUATED_TOGETHER = 256
+
+
+class Stopped(Exception):
+    """The stage of ``--stop-after`` is done."""
+
+
+class Clock:
+    """Counts the seconds in which at least one group is at work in a stage; stages that overlap count both."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._busy: dict[str, int] = {}
+        self._since: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        if not self._busy.get(stage):
+            self._since[stage] = monotonic()
+        self._busy[stage] = self._busy.get(stage, 0) + 1
+        try:
+            yield
+        finally:
+            self._busy[stage] -= 1
+            if not self._busy[stage]:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + monotonic() - self._since[stage]
+
+
+@dataclass(frozen=True)
+class Road:
+    """All that the steps need from outside.
+
+    Attributes:
+        settings: as resolved.
+        model: folder or hub id of the base model.
+        store: the run's folder, open for work.
+        cache: ``.dsrl``: reply store and indexes, shared by the runs of a working folder.
+        task, retriever, trainer: bound plugins. The sampler is bound when a model is to be run.
+        teacher: bound plugin.
+        demos: demonstrations; the task's own or the user's.
+        progress: what the user sees.
+        stop_after: the last stage to walk.
+    """
+
+    settings: Settings
+    model: str
+    store: Store
+    cache: Path
+    task: Plugin[TaskSpec]
+    teacher: Plugin[TeacherSpec]
+    retriever: Plugin[RetrieverSpec]
+    trainer: Plugin[TrainerSpec]
+    definition: Definition
+    progress: Progress
+    stop_after: str = STAGES[-1]
+    clock: Clock = field(default_factory=Clock)
+
+    def walk(self) -> bool:
+        """Walk the road to its end or to ``stop_after``; False if it was stopped there.
+
+        Raises:
+            DsrlError: what the user must mend; the same command goes on afterwards.
+        """
+        started = monotonic()
+        try:
+            for round in range(1, self.settings.iterations + 1):
+                self._synthesise(round)
+                self._select(round)
+                self._train(round)
+            self._evaluate()
+        except Stopped:
+            return False
+        finally:
+            self.clock.seconds["total"] = monotonic() - started
+            self.store.set_seconds(self.clock.seconds)
+        return True
+
+    def starting_model(self, round: int) -> str:
+        """The model that a round starts from: the base model, then what the round before trained."""
+        return self.model if round == 1 else str(self.trained_model(round - 1))
+
+    def trained_model(self, round: int) -> Path:
+        """Where a round's model goes; the last one is the run's result."""
+        if round < self.settings.iterations:
+            return self.store.folder / "rounds" / str(round) / "model"
+        return Path(self.settings.output_model) if self.settings.output_model else self.store.folder / "model"
+
+    def _done(self, stage: str) -> None:
+        if stage == self.stop_after:
+            raise Stopped
+
+    # --- keywords to scored ------------------------------------------------------------------------------------------
+
+    def _synthesise(self, round: int) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._prepare(round))
+        with self.clock("passages"):
+            passages = self._find_passages(round)
+        self._done("passages")
+        with asyncio.Runner() as runner:
+            runner.run(self._walk_slots(round, passages))
+
+    async def _prepare(self, round: int) -> None:
+        async with self._instructor() as instructor:
+            if not self.store.keywords(round):
+                self.progress.start("keywords", None)
+                with self.clock("keywords"):
+                    found = await self._find_keywords(instructor)
+                self.store.add_keywords(round, found)
+                self.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in found.values()))
+            self._done("keywords")
+
+    async def _find_keywords(self, instructor: Instructor) -> dict[str, list[str]]:
+        domains = self.settings.domain or tuple(self.task.hook.domains())
+        if domains:
+            return {domain: [domain] for domain in domains}
+        keywords = await find_keywords(instructor, self.definition)
+        if not keywords:
+            self._note("the teacher named no keywords; passages are searched with the task's description")
+            keywords = [self.definition.description]
+        return {keywords[0]: keywords}
+
+    def _find_passages(self, round: int) -> dict[str, list[Passage]]:
+        found = self.store.passages(round)
+        if found or self.store.marked(f"passages-{round}"):
+            return found
+        settings = self.settings
+        corpus = Corpus([Path(path) for path in settings.corpus] or [embedded_library()])
+        keywords = self.store.keywords(round)
+        total = 0
+        self.progress.start("passages", None)
+        for domain, words in keywords.items():
+            hits = passages_for(
+                self.retriever,
+                corpus,
+                self.cache / "index",
+                words,
+                settings.passages,
+                on_progress=lambda _: self.progress.advance("passages", 0),
+            )
+            total += len(hits)
+            share = -(-settings.samples // len(keywords))
+            found[domain] = deal(hits, share, Random(f"{settings.seed}:{round}:{domain}"))
+            if len(hits) < share:
+                least = f"only {len(hits)} passages" if hits else "no passages"
+                more = "; samples share them" if hits else "; samples rest on none"
+                self._note(f"{least} were found for {share} samples of the domain {domain!r}{more}")
+        if corpus.bad:
+            self._note(f"{corpus.bad} lines of the passage library were left out: {'; '.join(corpus.faults[:3])}")
+        self.store.add_passages(round, found)
+        self.store.mark(f"passages-{round}", str(total))
+        self.progress.finish("passages", f"{total} found")
+        return found
+
+    async def _walk_slots(self, round: int, passages: Mapping[str, Sequence[Passage]]) -> None:
+        settings, store = self.settings, self.store
+        async with AsyncExitStack() as stack:
+            instructor = await stack.enter_async_context(self._instructor())
+            pattern = store.pattern(round)
+            if pattern is None:
+                with self.clock("pattern"):
+                    pattern = await summarise_pattern(instructor, self.definition)
+                store.add_pattern(round, pattern)
+            self._done("pattern")
+            groups = [range(i, min(i + GROUP, settings.samples)) for i in range(0, settings.samples, GROUP)]
+            walk = SlotWalk(self, round, instructor, pattern, passages, list(store.keywords(round)))
+            left = [group for group in groups if not walk.is_done(group)]
+            if left:
+                walk.show()
+                if walk.wanted("attempted"):
+                    walk.sampler = self.sampler(self.starting_model(round))
+                    stack.callback(close, walk.sampler)
+                # Enough groups at a time to keep the teacher busy while others are with the sampler.
+                await each(max(4, 3 * settings.concurrency // GROUP), (walk.walk(group) for group in left))
+                walk.tell()
+        for stage in ("initial", "verified", "attempted", "adapted", "scored"):
+            self._done(stage)
+
+    # --- selected, trained, evaluated --------------------------------------------------------------------------------
+
+    def _select(self, round: int) -> None:
+        if not self.store.selected(round):
+            settings = self.settings
+            with self.clock("selected"):
+                scores = self.store.scores(round)
+                chosen = select(scores.values(), settings.select, settings.selection, settings.seed)
+            if not chosen:
+                raise DataError(
+                    "no sample is left to train on; "
+                    f"`dsrl show {settings.name}` says where they went. Another teacher or task description may help."
+                )
+            if len(chosen) < settings.select and settings.selection != "full":
+                self._note(
+                    f"{len(chosen)} samples are there to select from, fewer than M = {settings.select}; all go on"
+                )
+            self.store.add_selected(round, chosen)
+            self.progress.finish("selected", f"{len(chosen)} of {len(scores)}")
+        self._done("selected")
+
+    def _train(self, round: int) -> None:
+        if not self.store.marked(f"trained-{round}"):
+            samples = {sample.id: sample for sample in self.store.samples(round)}
+            chosen = [samples[id] for id in self.store.selected(round)]
+            folder = self.store.folder
+            output = self.trained_model(round)
+            work = folder / "rounds" / str(round) / "training"
+            if not self.store.marked(f"training-{round}"):
+                if output.exists() and any(output.iterdir()):
+                    raise StoreError(f"the folder for the trained model, {output}, is not empty; name another one")
+                self.store.mark(f"training-{round}")
+            job = make_job(self.settings, self.definition, self.starting_model(round), chosen, output, work)
+            rows = [(item.prompt, item.input, item.label) for item in job.items]
+            write_parquet(folder / "data" / "train.parquet", self.task.name, "train", rows)
+            shown = False
+
+            def on_step(step: TrainStep) -> None:
+                nonlocal shown
+                if not shown:
+                    self.progress.start("trained", step.steps, step.step - 1)
+                    shown = True
+                self.progress.advance("trained")
+                self.progress.train_step(step)
+                self.store.add_rewards(step.step, step.rewards)
+                record = {"round": round, "step": step.step, "epoch": step.epoch, **step.metrics}
+                append_metrics(folder / "metrics.jsonl", record)
+
+            with self.clock("trained"):
+                self.trainer.hook.train(job=job, task=self.task, on_step=on_step)
+            self.store.mark(f"trained-{round}")
+            self.progress.finish("trained", str(output))
+        if round == self.settings.iterations:
+            self._done("trained")
+
+    def _evaluate(self) -> None:
+        if not self.store.items():
+            with self.clock("evaluated"):
+                items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
+            self.store.add_items(items)
+            rows = [(self.definition.prompt(input), input, label) for input, label in items]
+            write_parquet(self.store.folder / "data" / "test.parquet", self.task.name, "test", rows)
+        numbered = self.store.items()
+        models = {"base": self.model, "trained": str(self.trained_model(self.settings.iterations))}
+        answered = {name: self.store.evaluations(name) for name in models}
+        done = sum(map(len, answered.values()))
+        if done < 2 * len(numbered):
+            self.progress.start("evaluated", 2 * len(numbered), done)
+            for name, model in models.items():
+                left = [item for item in numbered if item[0] not in answered[name]]
+                with self.clock("evaluated"), asyncio.Runner() as runner:
+                    runner.run(self._answer(name, model, left))
+            self.progress.finish("evaluated")
+
+    async def _answer(self, name: str, model: str, items: Sequence[tuple[int, str, str]]) -> None:
+        if not items:
+            return
+        sampler = self.sampler(model)
+        try:
+            for start in range(0, len(items), EVALUATED_TOGETHER):
+                batch = items[start : start + EVALUATED_TOGETHER]
+                limit = self.settings.max_completion_tokens
+                self.store.add_evaluations(await evaluate(sampler, self.definition, self.task, name, batch, limit))
+                self.progress.advance("evaluated", len(batch))
+        finally:
+            close(sampler)
+
+    # --- what comes from outside -------------------------------------------------------------------------------------
+
+    def _instructor(self) -> _Opened:
+        settings = self.settings
+        ledger = Ledger(self.teacher, self.cache / "calls.db", self.store.id, settings.concurrency)
+        return _Opened(
+            Instructor(ledger, settings.teacher_model, settings.teacher_temperature, settings.teacher_max_tokens)
+        )
+
+    def sampler(self, model: str) -> Plugin[SamplerSpec]:
+        """Bind the sampler to a model."""
+        settings = self.settings
+        options = {"model": model, **settings.sampler_options}
+        options |= {key: value for key in ("device", "dtype") if (value := getattr(settings, key)) != "auto"}
+        return load(PluginRef("sampler", settings.sampler, options), "sampler")
+
+    def _note(self, text: str) -> None:
+        self.store.add_event("note", text)
+        self.progress.note(text)
+
+
+def close(sampler: Plugin[SamplerSpec]) -> None:
+    """Let go of a model."""
+    if sampler.answers("close"):
+        sampler.hook.close()
+
+
+class _Opened:
+    """An instructor whose ledger is closed at the end."""
+
+    def __init__(self, instructor: Instructor) -> None:
+        self._instructor = instructor
+
+    async def __aenter__(self) -> Instructor:
+        return self._instructor
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._instructor.ledger.close()
