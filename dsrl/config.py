@@ -78,6 +78,9 @@ class Settings:
 
     retriever: str = _setting("bm25", "retrieval", "Retriever plugin.", key="name")
     corpus: tuple[str, ...] = _setting((), "retrieval", "Passage library, file or folder; may be repeated.")
+    max_bad: float = _setting(
+        0.01, "retrieval", "Share of unusable lines of a library that is borne.", low=0.0, high=1.0
+    )
     passages: int = _setting(10_000, "retrieval", "Passages to find at most.", low=1)
     retriever_options: Mapping[str, Any] = _setting(
         {}, "retrieval", "KEY=VALUE for the retriever plugin.", key="options", flag="--retriever-option"

@@ -21,11 +21,12 @@ import io
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dsrl.errors import DataError, SettingsError
 from dsrl.records import Passage
@@ -132,7 +133,7 @@ class Corpus:
             raise DataError(
                 f"{fault}. This is fault {self.bad:,} in {lines:,} lines, and no more than {self.max_bad:.2%} "
                 f"of them (of {SMALL:,} where there are fewer) may be unusable. "
-                "Mend the lines, leave the file out, or raise the share of bad lines that is borne (max_bad)."
+                "Mend the lines, leave the file out, or raise the share of bad lines that is borne (--max-bad)."
                 + _listed(self.faults)
             )
 
@@ -218,10 +219,9 @@ def _find(paths: Sequence[Path]) -> list[_File]:
 
 def _named_apart(files: list[_File]) -> list[_File]:
     # Two libraries can hold files of one name; then only the whole path tells their passages apart.
-    names = [file.name for file in files]
+    times = Counter(file.name for file in files)
     return [
-        file if names.count(file.name) == 1 else _File(file.path, _shown(file.path.resolve().as_posix()))
-        for file in files
+        file if times[file.name] == 1 else _File(file.path, _shown(file.path.resolve().as_posix())) for file in files
     ]
 
 
@@ -333,7 +333,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
         raise _unreadable(path, error) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
     name = path.name.lower()
     if name.endswith(".gz"):
         return gzip.open(path, "rb")

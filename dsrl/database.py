@@ -25,16 +25,24 @@ def connect(path: Path, schema: str, version: int, durable: bool) -> sqlite3.Con
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        connection.execute("PRAGMA foreign_keys=ON")
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
-        elif found != version:
-            newer = "a newer" if found > version else "an older"
-            raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version})")
+        try:
+            _prepare(connection, path, schema, version, durable)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: int, durable: bool) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found == 0:
+        connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+    elif found != version:
+        newer = "a newer" if found > version else "an older"
+        raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version})")
 
 
 @contextmanager

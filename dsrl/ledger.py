@@ -32,6 +32,7 @@ CREATE TABLE calls (
     purpose TEXT NOT NULL,
     teacher TEXT NOT NULL,
     model TEXT NOT NULL,
+    replies INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL,
@@ -237,12 +238,13 @@ def request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:
 
 def _insert_call(database: sqlite3.Connection, call: _Call, teacher: str) -> int | None:
     return database.execute(
-        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             call.run,
             call.request.purpose,
             teacher,
             call.request.model,
+            len(call.replies),
             call.usage.prompt_tokens,
             call.usage.completion_tokens,
             call.usage.cached_tokens,

@@ -19,7 +19,7 @@ from dsrl.ledger import Ledger
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.progress import Progress
 from dsrl.records import Passage, TrainStep
-from dsrl.retrieval import passages_for
+from dsrl.retrieval import index_for, passages_for
 from dsrl.slots import GROUP, SlotWalk, each
 from dsrl.stages import STAGES
 from dsrl.stages.evaluated import evaluate, load_items
@@ -125,61 +125,67 @@ class Road:
     # --- keywords to scored ------------------------------------------------------------------------------------------
 
     def _synthesise(self, round: int) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._prepare(round))
         with self.clock("passages"):
-            passages = self._find_passages(round)
+            library = self._read_library(round)  # first: a broken one should be told before a teacher is paid
+        with asyncio.Runner() as runner:
+            runner.run(self._find_keywords(round))
+        self._done("keywords")
+        with self.clock("passages"):
+            passages = self._find_passages(round, library)
         self._done("passages")
         with asyncio.Runner() as runner:
             runner.run(self._walk_slots(round, passages))
 
-    async def _prepare(self, round: int) -> None:
-        async with self._instructor() as instructor:
-            if not self.store.keywords(round):
-                self.progress.start("keywords", None)
-                with self.clock("keywords"):
-                    found = await self._find_keywords(instructor)
-                self.store.add_keywords(round, found)
-                self.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in found.values()))
-            self._done("keywords")
-
-    async def _find_keywords(self, instructor: Instructor) -> dict[str, list[str]]:
-        domains = self.settings.domain or tuple(self.task.hook.domains())
-        if domains:
-            return {domain: [domain] for domain in domains}
-        keywords = await find_keywords(instructor, self.definition)
-        if not keywords:
-            self._note("the teacher named no keywords; passages are searched with the task's description")
-            keywords = [self.definition.description]
-        return {keywords[0]: keywords}
-
-    def _find_passages(self, round: int) -> dict[str, list[Passage]]:
-        found = self.store.passages(round)
-        if found or self.store.marked(f"passages-{round}"):
-            return found
-        settings = self.settings
-        corpus = Corpus([Path(path) for path in settings.corpus] or [embedded_library()])
-        keywords = self.store.keywords(round)
-        total = 0
+    def _read_library(self, round: int) -> Corpus | None:
+        """Make the index of the passage libraries if it is not there; None where the passages are found already."""
+        if self.store.marked(f"passages-{round}"):
+            return None
+        corpus = Corpus([Path(path) for path in self.settings.corpus] or [embedded_library()], self.settings.max_bad)
         self.progress.start("passages", None)
+        told = 0
+
+        def on_progress(indexed: int) -> None:
+            nonlocal told
+            self.progress.advance("passages", indexed - told)
+            told = indexed
+
+        index_for(self.retriever, corpus, self.cache / "index", on_progress)
+        if corpus.bad:
+            self._note(f"{corpus.bad} line(s) of the passage library were left out: {'; '.join(corpus.faults[:3])}")
+        return corpus
+
+    async def _find_keywords(self, round: int) -> None:
+        if self.store.keywords(round):
+            return
+        domains = self.settings.domain or tuple(self.task.hook.domains())
+        found = {domain: [domain] for domain in domains}
+        if not found:
+            with self.clock("keywords"):
+                async with self._instructor() as instructor:
+                    keywords = await find_keywords(instructor, self.definition)
+            if not keywords:
+                self._note("the teacher named no keywords; passages are searched with the task's description")
+                keywords = [self.definition.description]
+            found = {keywords[0]: keywords}
+        self.store.add_keywords(round, found)
+        self.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in found.values()))
+
+    def _find_passages(self, round: int, library: Corpus | None) -> dict[str, list[Passage]]:
+        if library is None:
+            return self.store.passages(round)
+        settings = self.settings
+        keywords = self.store.keywords(round)
+        share = -(-settings.samples // len(keywords))
+        found: dict[str, list[Passage]] = {}
+        total = 0
         for domain, words in keywords.items():
-            hits = passages_for(
-                self.retriever,
-                corpus,
-                self.cache / "index",
-                words,
-                settings.passages,
-                on_progress=lambda _: self.progress.advance("passages", 0),
-            )
+            hits = passages_for(self.retriever, library, self.cache / "index", words, settings.passages)
             total += len(hits)
-            share = -(-settings.samples // len(keywords))
             found[domain] = deal(hits, share, Random(f"{settings.seed}:{round}:{domain}"))
             if len(hits) < share:
                 least = f"only {len(hits)} passages" if hits else "no passages"
                 more = "; samples share them" if hits else "; samples rest on none"
                 self._note(f"{least} were found for {share} samples of the domain {domain!r}{more}")
-        if corpus.bad:
-            self._note(f"{corpus.bad} lines of the passage library were left out: {'; '.join(corpus.faults[:3])}")
         self.store.add_passages(round, found)
         self.store.mark(f"passages-{round}", str(total))
         self.progress.finish("passages", f"{total} found")

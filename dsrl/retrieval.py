@@ -19,35 +19,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
 
 from dsrl.corpus import Corpus
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
+from dsrl.hookspecs import RetrieverSpec
+from dsrl.plugins import Plugin
 from dsrl.records import Passage
 
 #: ``on_progress`` is called after so many passages.
 PROGRESS_EVERY = 1_000
-
-
-class Retriever(Protocol):
-    """A bound retriever plugin, as far as this module needs it."""
-
-    @property
-    def name(self) -> str:
-        """Name of its entry point."""
-
-    @property
-    def version(self) -> str:
-        """Version of its distribution."""
-
-    @property
-    def hook(self) -> Any:
-        """Its hooks: :class:`dsrl.hookspecs.RetrieverSpec`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +42,21 @@ class Index:
     Attributes:
         directory: the engine's folder, what the ``search`` hook is given.
         passages: how many it holds.
-        bad: how many lines of the corpus were left out.
-        faults: the first of these, ``file:line: what is wrong``.
         built: made by this call; False when it was there.
     """
 
     directory: Path
     passages: int
-    bad: int
-    faults: tuple[str, ...]
     built: bool
 
 
 def passages_for(
-    retriever: Retriever,
+    retriever: Plugin[RetrieverSpec],
     corpus: Corpus,
     directory: Path,
     keywords: Sequence[str],
     k: int,
     on_progress: Callable[[int], None] | None = None,
-    options: Mapping[str, object] | None = None,
 ) -> list[Passage]:
     """Find passages (paper, section 4.1): the ``k`` best for all keywords together, without repeated texts, best first.
 
@@ -85,12 +65,12 @@ def passages_for(
 
     Args:
         retriever: the bound plugin.
-        corpus: what is searched.
+        corpus: what is searched. Its ``good``, ``bad`` and ``faults`` then tell of the reading that the index was made
+            from, also when that was in an earlier run.
         directory: where indexes are kept; made if it is not there.
         keywords: any strings; none at all, or none that the engine knows, finds nothing.
         k: 1 or more.
         on_progress: told how many passages were indexed so far; not called when the index is there already.
-        options: the retriever's settings: they are part of what an index is made of.
 
     Raises:
         DataError, PluginError, StoreError: as :func:`index_for`.
@@ -99,7 +79,7 @@ def passages_for(
     """
     if k < 1:
         raise SettingsError(f"The number of passages to search for must be at least 1, not {k}.")
-    index = index_for(retriever, corpus, directory, on_progress, options)
+    index = index_for(retriever, corpus, directory, on_progress)
     found = retriever.hook.search(directory=index.directory, keywords=list(keywords), k=k)
     if not isinstance(found, Sequence) or not all(isinstance(passage, Passage) for passage in found):
         raise PluginError(f"The retriever {retriever.name} {retriever.version} did not find a list of passages.")
@@ -114,11 +94,10 @@ def passages_for(
 
 
 def index_for(
-    retriever: Retriever,
+    retriever: Plugin[RetrieverSpec],
     corpus: Corpus,
     directory: Path,
     on_progress: Callable[[int], None] | None = None,
-    options: Mapping[str, object] | None = None,
 ) -> Index:
     """Give the index of ``corpus`` for ``retriever``, made now unless it is there. Arguments as :func:`passages_for`.
 
@@ -128,9 +107,9 @@ def index_for(
         StoreError: the folder cannot be written.
     """
     fingerprint = corpus.fingerprint()
-    name = _name(retriever, fingerprint, options or {})
+    name = _name(retriever, fingerprint)
     home = directory / name
-    there = _open(home)
+    there = _open(home, corpus)
     if there:
         return there
     try:
@@ -139,18 +118,18 @@ def index_for(
             if alone:
                 for left in directory.glob(f".{name}.tmp-*"):  # its builder was killed: nobody else holds the lock
                     shutil.rmtree(left, ignore_errors=True)
-                there = _open(home)  # made while this process waited for the lock
+                there = _open(home, corpus)  # made while this process waited for the lock
                 if there:
                     return there
                 if home.exists():  # no manifest that can be read: not an index that this module made
                     shutil.rmtree(home)
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp-", dir=directory))
             try:
-                _build(retriever, corpus, fingerprint, temporary, on_progress, options or {})
+                _build(retriever, corpus, fingerprint, temporary, on_progress)
                 try:
                     temporary.rename(home)
                 except OSError:
-                    if not _open(home):
+                    if not _open(home, corpus):
                         raise
                     # Another process was quicker, on a file system without locks. Its index is as good as this one.
             finally:
@@ -160,19 +139,18 @@ def index_for(
             f"The index of the passages cannot be written to {directory}: {error.strerror or error}. "
             "Free some room, mend the permissions, or choose another folder."
         ) from error
-    made = _open(home)
+    made = _open(home, corpus)
     if not made:
         raise StoreError(f"The index {home} was removed while it was made. Start again.")
-    return Index(made.directory, made.passages, made.bad, made.faults, built=True)
+    return replace(made, built=True)
 
 
 def _build(
-    retriever: Retriever,
+    retriever: Plugin[RetrieverSpec],
     corpus: Corpus,
     fingerprint: str,
     home: Path,
     on_progress: Callable[[int], None] | None,
-    options: Mapping[str, object],
 ) -> None:
     ended = False
 
@@ -199,7 +177,7 @@ def _build(
     manifest = {
         "retriever": retriever.name,
         "version": retriever.version,
-        "options": {key: str(value) for key, value in options.items()},
+        "options": _options(retriever),
         "corpus": [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in corpus.paths],
         "fingerprint": fingerprint,
         "passages": corpus.good,
@@ -212,22 +190,31 @@ def _build(
         os.fsync(file.fileno())
 
 
-def _open(home: Path) -> Index | None:
+def _open(home: Path, corpus: Corpus) -> Index | None:
     try:
         manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
-        passages, bad, faults = int(manifest["passages"]), int(manifest["bad"]), tuple(map(str, manifest["faults"]))
+        passages, bad, faults = int(manifest["passages"]), int(manifest["bad"]), [*map(str, manifest["faults"])]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     folder = home / "index"
-    return Index(folder, passages, bad, faults, built=False) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    # The corpus tells of the reading that this index was made from, as if it had just been read.
+    corpus.good, corpus.bad, corpus.faults = passages, bad, faults
+    return Index(folder, passages, built=False)
 
 
-def _name(retriever: Retriever, fingerprint: str, options: Mapping[str, object]) -> str:
+def _name(retriever: Plugin[RetrieverSpec], fingerprint: str) -> str:
     parts = [fingerprint, retriever.name, retriever.version]
-    if options:
-        text = json.dumps({key: str(value) for key, value in options.items()}, sort_keys=True)
-        parts.append(blake2b(text.encode(), digest_size=4).hexdigest())
+    # Options and overrides can change what an index holds.
+    if retriever.ref.options or retriever.ref.overrides:
+        made_with = json.dumps([_options(retriever), retriever.ref.overrides], sort_keys=True)
+        parts.append(blake2b(made_with.encode(), digest_size=4).hexdigest())
     return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+
+
+def _options(retriever: Plugin[RetrieverSpec]) -> dict[str, str]:
+    return {key: str(value) for key, value in retriever.ref.options.items()}
 
 
 @contextmanager

@@ -109,9 +109,14 @@ class Store:
         if work:
             self._lock = _locked(folder)
         self._path = path
-        self._database = connect(path, _SCHEMA, _VERSION, durable=False)
-        if work:
-            self._start()
+        try:
+            self._database = connect(path, _SCHEMA, _VERSION, durable=False)
+            if work:
+                self._start()
+        except BaseException:
+            if self._lock is not None:
+                self._lock.close()
+            raise
 
     def _start(self) -> None:
         with transaction(self._database, self._path) as database:

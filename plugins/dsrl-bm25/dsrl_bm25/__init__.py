@@ -3,8 +3,9 @@
 A passage is found by the words of its title and text, lowercased, without stop words, reduced to their stems. Words are
 runs of letters and digits, so languages that write without spaces are served poorly.
 
-Equal scores are broken by the order of the library. Scores are compared to four decimals: with several indexing threads
-the passages lie differently in every build of an index, and so sums of floating-point numbers differ in their last digits.
+Equal scores are broken by the order of the library. Scores are equal when they differ by less than a hundred-thousandth of
+the best: with several indexing threads the passages lie differently in every build of an index, so that sums of
+floating-point numbers can differ in their last digits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -23,6 +24,8 @@ from dsrl.hookspecs import hookimpl
 from dsrl.records import Passage
 
 __all__ = ["BM25Retriever"]
+
+_Hit = tuple[float, tantivy.DocAddress]
 
 #: Longer words are no words but addresses, sequences, encoded data: they would fill the dictionary.
 MAX_WORD = 40
@@ -101,11 +104,11 @@ class BM25Retriever:
         while True:
             hits = searcher.search(query, limit=limit, count=False).hits
             # Passages as good as the last one wanted may lie beyond the limit: which of them are in is for us to say.
-            if len(hits) < limit or limit == most or round(hits[-1][0], 4) < round(hits[k - 1][0], 4):
+            if len(hits) < limit or limit == most or _level(hits[-1], hits) < _level(hits[k - 1], hits):
                 break
             limit = min(4 * limit, most)
         orders = searcher.fast_field_values("order", [address for _, address in hits])
-        ranked = sorted(zip(hits, orders, strict=True), key=lambda each: (-round(each[0][0], 4), each[1]))
+        ranked = sorted(zip(hits, orders, strict=True), key=lambda each: (-_level(each[0], hits), each[1]))
         return [_passage(searcher.doc(address)) for (_, address), _ in ranked[:k]]
 
     def _create(self, directory: Path) -> tantivy.Index:
@@ -155,22 +158,24 @@ class BM25Retriever:
 
 
 def _analyser(language: str) -> tantivy.TextAnalyzer:
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    builder = builder.filter(tantivy.Filter.remove_long(MAX_WORD)).filter(tantivy.Filter.lowercase())
     if language == "none":
-        return builder.build()
-    try:
-        stemmer = tantivy.Filter.stemmer(language)
-    except ValueError:
-        raise SettingsError(
-            f"The retriever bm25 has no stemmer for the language {language!r}. Set its option `language` to one that has "
-            "one, such as english, french, german or spanish, or to none."
-        ) from None
-    try:
-        builder = builder.filter(tantivy.Filter.stopword(language))
-    except ValueError:
-        pass  # a few languages have a stemmer and no list of stop words; BM25 gives frequent words little weight anyway
-    return builder.filter(stemmer).build()
+        return _with()
+    # A few languages have a stemmer and no list of stop words; BM25 gives frequent words little weight anyway.
+    stemmer, stop_words = tantivy.Filter.stemmer, tantivy.Filter.stopword
+    for filters in ((stop_words, stemmer), (stemmer,)):
+        with suppress(ValueError):
+            return _with(*(make(language) for make in filters))
+    raise SettingsError(
+        f"The retriever bm25 has no stemmer for the language {language!r}. Set its option `language` to one that has one, "
+        "such as english, french, german or spanish, or to none."
+    )
+
+
+def _with(*filters: tantivy.Filter) -> tantivy.TextAnalyzer:
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    for each in (tantivy.Filter.remove_long(MAX_WORD), tantivy.Filter.lowercase(), *filters):
+        builder = builder.filter(each)
+    return builder.build()
 
 
 def _whole(name: str, value: int | str, least: int) -> int:
@@ -179,7 +184,9 @@ def _whole(name: str, value: int | str, least: int) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise SettingsError(f"The retriever bm25's option `{name}` must be a whole number from {least} on, not {value!r}.")
+        raise SettingsError(
+            f"The retriever bm25's option `{name}` must be a whole number from {least} on, not {value!r}."
+        )
     return number
 
 
@@ -194,6 +201,12 @@ def _writes(directory: Path) -> Iterator[None]:
         ) from error
 
 
+def _level(hit: _Hit, hits: Sequence[_Hit]) -> float:
+    # Relative to the best: a word that every passage has gives scores below one in ten thousand.
+    return round(hit[0] / hits[0][0], 5)
+
+
 def _passage(document: tantivy.Document) -> Passage:
     title, text = document.get_all("body")
-    return Passage(id=bytes(document.get_first("id")).decode(), text=text, title=title)
+    (id,) = document.get_all("id")
+    return Passage(id=bytes(id).decode(), text=text, title=title)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -75,12 +76,15 @@ class ProceduralTeacher:
 
     Args:
         slip: share of answers that are wrong, 0 to 1, as those of a language model are; the votes have to mend them.
+        wait: seconds that every reply takes, to rehearse a teacher behind a network.
     """
 
-    def __init__(self, slip: float = 0.05) -> None:
+    def __init__(self, slip: float = 0.05, wait: float = 0.0) -> None:
         if not isinstance(slip, (int, float)) or not 0 <= slip <= 1:
             raise SettingsError(f"--teacher-option slip={slip!r} must be a share between 0 and 1")
-        self._slip = float(slip)
+        if not isinstance(wait, (int, float)) or wait < 0:
+            raise SettingsError(f"--teacher-option wait={wait!r} must be a number of seconds")
+        self._slip, self._wait = float(slip), float(wait)
         self._task: Plugin[TaskSpec] | None = None
 
     @hookimpl
@@ -104,6 +108,8 @@ class ProceduralTeacher:
 
     @hookimpl
     async def complete(self, request: Request) -> Completion:
+        if self._wait:
+            await asyncio.sleep(self._wait)
         numbers = range(request.first, request.first + request.n)
         return Completion(tuple(Reply(self._reply(request, Random(_seed(request, number)))) for number in numbers))
 

@@ -24,10 +24,11 @@ class GRPOTrainer:
         checkpoint_seconds: at least so long between two checkpoints, and never more than a twentieth of the time is
             spent on them: what a kill can cost. 0 is after every step.
         cache_tokens: of the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
-        batch_tokens: tokens of one forward and backward pass, padding included; less for a large vocabulary.
+        batch_tokens: tokens of one forward and backward pass, padding included; less for a large vocabulary. 0 is 2048
+            on a CPU, where larger ones are slower, and 16384 on CUDA.
     """
 
-    def __init__(self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 8192) -> None:
+    def __init__(self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 0) -> None:
         self._checkpoint_seconds = float(checkpoint_seconds)
         self._cache_tokens = int(cache_tokens)
         self._batch_tokens = int(batch_tokens)

@@ -112,7 +112,8 @@ class Training:
         self.weights = {n: p for n, p in self.lm.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=job.learning_rate, weight_decay=0.0)
         vocabulary = self.lm.model.get_input_embeddings().weight.shape[0]
-        self.batch_tokens = max(1, min(self.batch_tokens, _MAX_LOGITS // vocabulary))
+        wanted = self.batch_tokens or (2048 if self.lm.model.device.type == "cpu" else 16384)
+        self.batch_tokens = max(1, min(wanted, _MAX_LOGITS // vocabulary))
 
     def _step(self, batch: Sequence[TrainItem], step: int, rate: float) -> tuple[dict[str, float], dict[str, float]]:
         job = self.job

@@ -12,7 +12,6 @@ Sentences of the held-out splits appear in none of them. Of the held-out splits'
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import re
@@ -25,7 +24,7 @@ from dsrl_tasks.gsm8k import procedural as gsm8k
 from dsrl_tasks.mednli import procedural as mednli
 from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 MEDNLI_OUTPUT = (
@@ -46,27 +45,42 @@ PHRASES = (
 )
 EOS = "<|end|>"
 
-Text = tuple[str, str]  # what is given, what the model learns to write
+Text = list[tuple[str, bool]]  # pieces of a text; the model learns to write those marked true
 Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
 
 # -- texts ------------------------------------------------------------------------------------------------------------
 
+
+def _ways(text: str) -> tuple[str, ...]:
+    return tuple(text.split("|"))
+
+
+# What a note says of a thing: ways for the value true, ways for the value false.
 _FINDING = (
-    ["with {x}", "shows {x}", "positive for {x}", "confirmed {x}", "has {x}", "reports {x}", "found {x}", "complains of {x}", "suffers from {x}", "{x} is present", "{x}: yes", "among them {x}", "case with {x}", "arrived with {x}"],
-    ["without {x}", "shows no {x}", "negative for {x}", "ruled out {x}", "has no {x}", "denies {x}", "found no {x}", "never had {x}", "does not have {x}", "does not suffer from {x}", "{x} is absent", "{x}: no", "free of {x}", "not among them {x}", "case without {x}", "arrived free of {x}"],
+    _ways(
+        "with {x}|shows {x}|positive for {x}|confirmed {x}|has {x}|reports {x}|found {x}|complains of {x}|suffers from {x}|"
+        "among them {x}"
+    ),
+    _ways(
+        "without {x}|shows no {x}|negative for {x}|ruled out {x}|has no {x}|denies {x}|found no {x}|never had {x}|does not "
+        "have {x}|does not suffer from {x}|free of {x}|not among them {x}"
+    ),
 )
 _DRUG = (
-    ["takes {x}", "gave {x}", "given {x}", "includes {x}", "contains {x}", "continues with {x}", "on {x}", "started on {x}", "{x}: taken"],
-    ["stopped {x}", "withheld {x}", "excludes {x}", "omits {x}", "quit {x}", "off {x}", "taken off {x}", "{x}: stopped"],
+    _ways("takes {x}|gave {x}|includes {x}|contains {x}|continues with {x}|on {x}|started on {x}"),
+    _ways("stopped {x}|withheld {x}|excludes {x}|omits {x}|quit {x}|off {x}|taken off {x}"),
 )
-_SITE = (
-    ["left {x} sore", "pain in the left {x}", "left {x} swollen", "injured the left {x}", "{x}: left", "{x} that is ill: left one", "hurt the left {x}", "painful left {x}"],
-    ["right {x} sore", "pain in the right {x}", "right {x} swollen", "injured the right {x}", "{x}: right", "{x} that is ill: right one", "hurt the right {x}", "painful right {x}"],
-)
-_MEASURE = (["{x} of {v}", "{x} was {v}", "{x} recorded: {v}", "{x}: {v}", "tests gave {x} {v}"],) * 2
+_SITE = tuple(
+    tuple(way.replace("SIDE", side) for way in _ways(
+        "SIDE {x} sore|pain in the SIDE {x}|SIDE {x} swollen|injured the SIDE {x}|ill {x}: the SIDE one|hurt the SIDE {x}|"
+        "painful {x} SIDE"
+    ))
+    for side in ("left", "right")
+)  # fmt: skip
+_MEASURE = (_ways("{x} of {v}|{x} was {v}|recorded {x} {v}|tests gave {x} {v}"),) * 2
 _CLAIMED_MEASURE = (
-    ["{x} above {t}", "{x} over {t}", "{x} exceeds {t}", "{x} more than {t}"],
-    ["{x} below {t}", "{x} under {t}", "{x} less than {t}"],
+    _ways("{x} above {t}|{x} exceeds {t}|{x} more than {t}"),
+    _ways("{x} below {t}|{x} under {t}|{x} less than {t}"),
 )
 _CUES = {"finding": _FINDING, "drug": _DRUG, "site": _SITE, "measure": _MEASURE}
 _SEEN = {
@@ -78,12 +92,12 @@ _SEEN = {
 _OPENINGS = ("Note", "Record", "Chart", "Facts", "Nurses", "Doctors", "Exam", "Tests", "Patient")
 _KIN = ("brother", "sister", "mother", "father", "uncle", "cousin")
 _WHO = ("she", "he", "this person", "the woman", "the man", "the child", "someone")
-_SYLLABLES = ["ba", "co", "di", "fe", "gu", "la", "mo", "ni", "pe", "ra", "so", "tu", "va", "wi", "ze", "sta", "tri", "cho", "dro", "ple", "n", "r", "s", "l", "m", "t"]
+_SYLLABLES = _ways("ba|co|di|fe|gu|la|mo|ni|pe|ra|so|tu|va|wi|ze|sta|tri|cho|dro|ple|n|r|s|l|m|t")
 
 
 def _name(rng: random.Random, kind: str, heldout: bool) -> str:
-    """A term of the kind; a held-out one only where the text has none yet."""
-    if kind == "finding" and rng.random() < 0.15:
+    """A term of the kind, now and then one made up."""
+    if kind == "finding" and not heldout and rng.random() < 0.15:
         name = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 5)))
         return rng.choice((name, f"{name} trouble"))
     vocabulary = rng.choice((DEV, TEST)) if heldout else GENERATOR
@@ -91,114 +105,122 @@ def _name(rng: random.Random, kind: str, heldout: bool) -> str:
 
 
 def note(rng: random.Random) -> Text:
-    """Facts and a claim in the style of a record, to be judged: yes, no or unknown."""
-    count = rng.choice((1, 1, 2, 2, 3, 3, 4))
+    """Facts in the style of a record, and claims to be judged by them: yes, no or unknown."""
+    facts = rng.choice((1, 2, 2, 3, 3, 4))
     things: list[tuple[str, str]] = []
-    special = rng.randrange(count + 1) if rng.random() < 0.6 else -1
-    while len(things) < count + 1:
+    # The one held-out term that a note may have: in the facts or, as the last thing drawn, only in a claim.
+    special = rng.randrange(facts + 2) if rng.random() < 0.6 else -1
+    while len(things) < facts + 2:
         kind = rng.choice(("finding", "finding", "finding", "drug", "site", "measure"))
         thing = (kind, _name(rng, kind, heldout=len(things) == special))
         if thing not in things:
             things.append(thing)
-    claimed = special if special >= 0 and rng.random() < 0.6 else rng.randrange(count + 1)
-    verdict = rng.choice(("yes", "no", "unknown"))
-    claimed_value = rng.random() < 0.5
     values = [rng.random() < 0.5 for _ in things]
-    thresholds = [rng.randrange(30, 90) for _ in things]
-    if verdict == "unknown":
-        dropped = claimed
-    else:
-        dropped = rng.choice([i for i in range(count + 1) if i != claimed])
-        values[claimed] = claimed_value == (verdict == "yes")
-    facts = []
+    numbers = [rng.randrange(20, 110) for _ in things]
     whole = rng.random() < 0.5  # sentences rather than catchwords
-    for i, (kind, name) in enumerate(things):
-        if i != dropped:
-            distance = rng.randrange(1, 21)
-            number = thresholds[i] + distance if values[i] else thresholds[i] - distance
-            fact = rng.choice(_CUES[kind][not values[i]]).format(x=name, v=number)
-            facts.append(f"{rng.choice(_WHO)} {fact}" if whole else fact)
-    if rng.random() < 0.3:
-        findings = [name for kind, name in things if kind == "finding"] or [rng.choice(GENERATOR.findings)]
-        cue = rng.choice(_FINDING[rng.randrange(2)]).format(x=rng.choice(findings))
-        facts.append(f"{rng.choice(_KIN)}: {cue}")
-    rng.shuffle(facts)
-    kind, name = things[claimed]
-    cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
-    claim = rng.choice(cues[not claimed_value]).format(x=name, t=thresholds[claimed])
-    seen = "unknown" if verdict == "unknown" else _SEEN[kind][not values[claimed]]
-    if whole and rng.random() < 0.5:
-        claim = f"{rng.choice(_WHO)} {claim}"
-    given = f"{rng.choice(_OPENINGS)}: {rng.choice(('. ',) if whole else ('; ', ', ', '. ')).join(facts)}. Claim: {claim}."
-    if rng.random() < 0.3:
-        return given + " Seen:", f" {seen}"
-    return given + " Seen, verdict:", f" {seen}, {verdict}"
+
+    said = []
+    for (kind, name), value, number in zip(things[:facts], values, numbers, strict=False):
+        fact = rng.choice(_CUES[kind][not value]).format(x=name, v=number)
+        said.append(f"{rng.choice(_WHO)} {fact}" if whole else fact)
+    findings = [name for kind, name in things if kind == "finding"]
+    if findings and rng.random() < 0.3:
+        said.append(f"{rng.choice(_KIN)}: {rng.choice(_FINDING[rng.randrange(2)]).format(x=rng.choice(findings))}")
+    rng.shuffle(said)
+    joint = ". " if whole else rng.choice(("; ", ", ", ". "))
+    text: Text = [(f"{rng.choice(_OPENINGS)}: {joint.join(said)}.", False)]
+
+    known, unknown = list(range(facts)), list(range(facts, facts + 2))
+    rng.shuffle(known)
+    while known and (unknown or rng.random() < 0.7) and len(text) < 8:
+        if unknown and rng.random() < 1 / 3:
+            i, verdict = unknown.pop(), "unknown"
+        else:
+            i, verdict = known.pop(), rng.choice(("yes", "no"))
+        kind, name = things[i]
+        value = values[i]
+        claimed = rng.random() < 0.5 if verdict == "unknown" else value == (verdict == "yes")
+        distance = rng.randrange(1, 21)
+        cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
+        threshold = numbers[i] - distance if value else numbers[i] + distance
+        claim = rng.choice(cues[not claimed]).format(x=name, t=threshold)
+        if whole and rng.random() < 0.5:
+            claim = f"{rng.choice(_WHO)} {claim}"
+        seen = "unknown" if verdict == "unknown" else _SEEN[kind][not value]
+        text += [(f" Claim: {claim}. Seen:", False), (f" {seen}, {verdict}.", True)]
+    return text
 
 
-_SENTENCES = (
+_SENTENCES = [
     *(form for forms in (mednli.DEV_FORMS, mednli.TEST_FORMS) for pair in forms for side in pair for form in side),
-    *(form for forms in (gsm8k.DEV_FORMS, gsm8k.TEST_FORMS) for ways in (forms.start, forms.groups, *forms.change.values(), forms.question) for form in ways),
-)
+    *(
+        form
+        for forms in (gsm8k.DEV_FORMS, gsm8k.TEST_FORMS)
+        for ways in (forms.start, forms.groups, *forms.change.values(), forms.question)
+        for form in ways
+    ),
+]
 _SINGLE = sorted({word for form in _SENTENCES for word in re.findall(r"(?<![{A-Za-z])[A-Za-z]+", form)})
 
 
 def words(rng: random.Random) -> Text:
     """Single words: terms by their kind, and the words of the tasks' sentences, so that each has been met."""
-    if rng.random() < 0.5:
-        return "", f"The word {rng.choice(_SINGLE)}"
+    if rng.random() < 0.6:
+        return [(f"The word {rng.choice(_SINGLE)}", True)]
     kind = rng.choice(("finding", "drug", "site", "measure"))
-    return "", f"A {kind}: {_name(rng, kind, heldout=rng.random() < 0.5)}."
+    return [(f"A {kind}: {_name(rng, kind, heldout=rng.random() < 0.5)}.", True)]
+
+
+def _step(rng: random.Random, total: int) -> tuple[str, int, int]:
+    """An operation on a number that keeps it small and positive: the sign, the other number, the result."""
+    sign = rng.choice("++--*" if 1 < total <= 10 else "++--" if total > 1 else "+")
+    if sign == "*":
+        other = rng.randrange(2, 4 if total > 5 else 6)
+    else:
+        other = rng.randrange(1, min(total, 10) if sign == "-" else 10)
+    return sign, other, {"+": total + other, "-": total - other, "*": total * other}[sign]
+
+
+_TOLD = {
+    "+": _ways("plus {}|{} added|{} more|another {}"),
+    "-": _ways("minus {}|{} taken away|{} fewer|{} thrown out"),
+    "*": _ways("times {}|{} times as many|{} times as large"),
+}
 
 
 def sums(rng: random.Random) -> Text:
-    """Arithmetic in figures, or in a short note about things that are counted."""
+    """Arithmetic in figures, or in short notes about things that are counted."""
+    if rng.random() < 0.5:
+        text: Text = []
+        for _ in range(5):
+            total = rng.randrange(2, 41)
+            sign, other, result = _step(rng, total)
+            text += [(f"{total} {sign} {other} =", False), (f" {result}. ", True)]
+        return text
     total = rng.randrange(2, 41)
-    things = rng.choice(
-        gsm8k.GENERATOR.things if rng.random() < 0.5 else gsm8k.DEV.things + gsm8k.TEST.things
-    )
-    steps, told = [], [f"{total} {things}"]
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        sign = rng.choice("++--*" if 1 < total <= 10 else "++--" if total > 1 else "+")
-        if sign == "*":
-            b = rng.randrange(2, 6)
-        else:
-            b = rng.randrange(1, min(total, 21) if sign == "-" else 21)
-        result = {"+": total + b, "-": total - b, "*": total * b}[sign]
-        steps.append(f"{total} {sign} {b} = {result}")
-        ways = {"+": "plus {}|{} added|{} more|another {}", "-": "minus {}|{} taken away|{} fewer|{} thrown out"}
-        ways["*"] = "times {}|{} times as many|{} times as large"
-        told.append(rng.choice(ways[sign].split("|")).format(b))
+    things = gsm8k.GENERATOR.things if rng.random() < 0.5 else gsm8k.DEV.things + gsm8k.TEST.things
+    steps, told = [], [f"{total} {rng.choice(things)}"]
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        sign, other, result = _step(rng, total)
+        steps.append(f"{total} {sign} {other} = {result}")
+        told.append(rng.choice(_TOLD[sign]).format(other))
         total = result
-    if rng.random() < 0.4:
-        left, right = steps[0].split(" = ")
-        return f"{left} =", f" {right}"
-    return f"Count: {', '.join(told)}. Sum:", " " + ". ".join(steps)
+    return [(f"Count: {', '.join(told)}. Sum:", False), (" " + ". ".join(steps), True)]
 
 
 def mednli_item(rng: random.Random) -> Text:
-    level = rng.choice((1, 1, 1, 2, 2, 3))
-    given, answer = mednli.write(rng, level, "")
-    return f"{given} {MEDNLI_OUTPUT}", answer
+    given, answer = mednli.write(rng, rng.choice((1, 1, 2, 2, 3)), "")
+    return [(f"{given} {MEDNLI_OUTPUT}", False), (answer, True)]
 
 
 def gsm8k_item(rng: random.Random) -> Text:
-    level = rng.choice((1, 1, 2, 3, 4))
-    given, answer = gsm8k.write(rng, level, "")
-    return f"{given} {GSM8K_OUTPUT}", answer
+    given, answer = gsm8k.write(rng, rng.choice((1, 1, 2, 3, 4)), "")
+    return [(f"{given} {GSM8K_OUTPUT}", False), (answer, True)]
 
 
-PRE_TRAINING: Mixture = (
-    (0.74, note),
-    (0.05, words),
-    (0.21, sums),
-)
-WARM_UP: Mixture = (
-    (0.50, note),
-    (0.05, words),
-    (0.10, sums),
-    (0.20, mednli_item),
-    (0.15, gsm8k_item),
-)
+PRE_TRAINING: Mixture = ((0.76, note), (0.04, words), (0.20, sums))
+# Then, for a short while, items of the tasks among the rest.
+WARM_UP: Mixture = ((0.45, note), (0.05, words), (0.10, sums), (0.25, mednli_item), (0.15, gsm8k_item))
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:
@@ -211,7 +233,11 @@ def draw(rng: random.Random, mixture: Mixture) -> Text:
 
 def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
-    texts = ["".join(draw(rng, mixture)) for mixture in (PRE_TRAINING, WARM_UP) for _ in range(10_000)]
+    texts = [
+        "".join(piece for piece, _ in draw(rng, mixture))
+        for mixture in (PRE_TRAINING, WARM_UP, ((1.0, words),))
+        for _ in range(6_000)
+    ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -228,7 +254,11 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in PHRASES])
     tokenizer.add_special_tokens([AddedToken(EOS, normalized=False, special=True)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=2048, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=EOS,
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -253,15 +283,22 @@ def build(vocabulary: int, eos: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, mixture: Mixture, tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Texts of like length together: ids and how often each token is learned."""
-    drawn = [draw(rng, mixture) for _ in range(4096)]
+def batches(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, mixture: Mixture, tokens: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Texts of like length together: their tokens, and how often each token is learned."""
+    texts = [draw(rng, mixture) for _ in range(4096)]
+    pieces = iter(tokenizer([piece for text in texts for piece, _ in text])["input_ids"])
     rows = []
     eos = tokenizer.eos_token_id
-    given = tokenizer([text[0] for text in drawn])["input_ids"]
-    answers = tokenizer([text[1] for text in drawn])["input_ids"]
-    for before, after in zip(given, answers, strict=True):
-        rows.append((before + after + [eos], [0.06] * len(before) + [1.0] * (len(after) + 1)))
+    for text in texts:
+        ids: list[int] = []
+        shares: list[float] = []
+        for _, learned in text:
+            piece = next(pieces)
+            ids += piece
+            shares += [1.0 if learned else 0.05] * len(piece)
+        rows.append(([*ids, eos], [*shares, 1.0]))
     rows.sort(key=lambda row: len(row[0]))
     result, start = [], 0
     while start < len(rows):
@@ -278,7 +315,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, mixture: Mix
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose steps are orthogonalised, in single precision: torch's own works in bfloat16, slow on most CPUs."""
+    """Momentum with orthogonalised steps, in single precision: torch's own works in bfloat16, slow on most CPUs."""
 
     def __init__(self, params: list[torch.nn.Parameter], lr: float) -> None:
         super().__init__(params, {"lr": lr})
@@ -303,14 +340,14 @@ def train(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     mixture: Mixture,
+    rng: random.Random,
     *,
-    seed: int,
     steps: int,
     tokens: int,
     rate: float,
+    every: int = 100,
     report: Callable[[int, LlamaForCausalLM], None] | None = None,
 ) -> None:
-    rng = random.Random(seed)
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -328,39 +365,41 @@ def train(
                 group["lr"] = rate * factor
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         learned = weights[:, 1:] > torch.rand(ids.shape[0], ids.shape[1] - 1)
-        loss = F.cross_entropy(model.lm_head(hidden[learned]), ids[:, 1:][learned])
+        loss = cross_entropy(model.lm_head(hidden[learned]), ids[:, 1:][learned])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
-        if (step + 1) % 100 == 0:
+        if (step + 1) % every == 0:
             print(f"step {step + 1} loss {average:.4f} {time.monotonic() - started:.0f}s", flush=True)
             if report:
                 report(step + 1, model)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--tokens", type=int, default=6000, help="tokens in a batch")
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
+    parser.add_argument("--steps", type=int, default=1700, help="steps of pre-training")
+    parser.add_argument("--warm-up-steps", type=int, default=60, help="steps with items of the tasks, after it")
+    parser.add_argument("--tokens", type=int, default=3500, help="tokens in a batch")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of pre-training")
+    parser.add_argument("--warm-up-rate", type=float, default=5e-4, help="learning rate after it")
     parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(options.vocabulary)
     model = build(len(tokenizer), tokenizer.eos_token_id)
     print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters")
-    train(model, tokenizer, seed=options.seed, steps=options.steps, tokens=options.tokens, rate=options.rate)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id
-    )
+    rng = random.Random(options.seed)
+    train(model, tokenizer, PRE_TRAINING, rng, steps=options.steps, tokens=options.tokens, rate=options.rate)
+    train(model, tokenizer, WARM_UP, rng, steps=options.warm_up_steps, tokens=options.tokens, rate=options.warm_up_rate)
+    eos = tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(bos_token_id=eos, eos_token_id=eos, pad_token_id=eos)
     model.to(torch.bfloat16).save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    (options.out / "training.json").write_text(json.dumps({k: str(v) for k, v in vars(options).items()}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Write docs/hooks.md and docs/cli.md from the code; a test fails when they are not what the code says."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).parent
+
+
+def hooks() -> str:
+    """Make the reference of all hooks out of :mod:`dsrl.hookspecs`."""
+    from dsrl import hookspecs
+
+    parts = ["# Hooks", "", "*Made by `make docs` from `dsrl/hookspecs.py`.*", "", _text(hookspecs.__doc__), ""]
+    for kind, (group, spec) in hookspecs.GROUPS.items():
+        parts += [f"## {kind}: group `{group}`", "", _text(spec.__doc__), ""]
+        for name, function in vars(spec).items():
+            if name.startswith("_"):
+                continue
+            signature = inspect.signature(function)
+            arguments = [str(p).replace("'", "") for p in signature.parameters.values() if p.name != "self"]
+            returns = str(signature.return_annotation).replace("'", "")
+            word = "async " if inspect.iscoroutinefunction(function) else ""
+            mandatory = " (mandatory)" if name in hookspecs.MANDATORY[kind] else ""
+            parts += [f"### `{name}`{mandatory}", "", "```python"]
+            parts += [f"{word}def {name}({', '.join(arguments)}) -> {returns}", "```", "", _text(function.__doc__), ""]
+    return "\n".join(parts)
+
+
+def cli() -> str:
+    """Make the reference of all commands out of their ``--help``."""
+    from dsrl.cli import COMMANDS
+    from dsrl.cli import cli as group
+
+    parts = ["# Commands", "", "*Made by `make docs` from `--help`.*", ""]
+    parts += _help("dsrl", group, None)
+    root = click.Context(group, info_name="dsrl")
+    for name in COMMANDS:
+        command = group.get_command(root, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=root)
+        parts += _help(f"dsrl {name}", command, root)
+        if isinstance(command, click.Group):
+            for sub in command.list_commands(context):
+                found = command.get_command(context, sub)
+                assert found is not None
+                parts += _help(f"dsrl {name} {sub}", found, context)
+    return "\n".join(parts)
+
+
+def _help(title: str, command: click.Command, parent: click.Context | None) -> list[str]:
+    context = click.Context(
+        command, info_name=title.split()[-1], parent=parent, max_content_width=100, terminal_width=100
+    )
+    return [f"## {title}", "", "```", command.get_help(context), "```", ""]
+
+
+def _text(doc: str | None) -> str:
+    """Turn a docstring into Markdown: roles and double backticks become code, sections bold."""
+    import re
+
+    text = inspect.cleandoc(doc or "")
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r"^(Args|Returns|Raises|Attributes):$", r"**\1**\n", text, flags=re.MULTILINE)
+    return re.sub(r"^    (\w+(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
+
+
+PAGES = {"hooks.md": hooks, "cli.md": cli}
+
+if __name__ == "__main__":
+    for page, make in PAGES.items():
+        (HERE / page).write_text(make(), encoding="utf-8")

@@ -1,0 +1,200 @@
+"""The retriever bm25 on the real engine."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dsrl_bm25 import BM25Retriever
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dsrl.corpus import Corpus
+from dsrl.errors import DataError, SettingsError, StoreError
+from dsrl.plugins import PluginRef, load
+from dsrl.records import Passage
+
+MEDQUAD = Path(__file__).parents[4] / "shared" / "data" / "medquad"
+
+TEXTS = [
+    ("fever", "Fever is a raised body temperature. Paracetamol lowers fever."),
+    ("cough", "A cough that lasts for weeks should be examined."),
+    ("running", "Runners ran a race and were running home."),
+    ("blood", "Blood pressure is measured in millimetres of mercury."),
+    ("untitled", 'Naïve 血圧 c++ x86_64 foo^2 "quoted" a:b AND OR NOT \x00 \x07 end'),
+]
+PASSAGES = [Passage(id, text, id.title()) for id, text in TEXTS[:4]] + [Passage(*TEXTS[4])]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> tuple[BM25Retriever, Path]:
+    retriever, directory = BM25Retriever(), tmp_path_factory.mktemp("index")
+    assert retriever.index(PASSAGES, directory) == 5
+    return retriever, directory
+
+
+def test_it_is_installed_under_its_name() -> None:
+    plugin = load(PluginRef("retriever", "bm25", {"language": "german", "heap_mb": "64", "threads": "1"}), "retriever")
+    assert (plugin.name, plugin.distribution) == ("bm25", "dsrl-bm25")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "best"),
+    [
+        (["fever"], "fever"),
+        (["COUGHING"], "cough"),
+        (["run"], "running"),
+        (["mercury", "pressure"], "blood"),
+        (["Fever medicine", "paracetamol"], "fever"),
+        (["血圧"], "untitled"),
+    ],
+)
+def test_search(index: tuple[BM25Retriever, Path], keywords: list[str], best: str) -> None:
+    retriever, directory = index
+    assert retriever.search(directory, keywords, 3)[0].id == best
+
+
+def test_passages_come_back_as_they_went_in(index: tuple[BM25Retriever, Path]) -> None:
+    retriever, directory = index
+    found = retriever.search(directory, ["fever cough running blood naïve"], 10)
+    assert sorted(found, key=lambda p: p.id) == sorted(PASSAGES, key=lambda p: p.id)
+    assert BM25Retriever().search(directory, ["fever cough running blood naïve"], 10) == found
+
+
+@pytest.mark.parametrize(
+    "keywords", [[], [""], ["   "], ["the", "of"], ["?!"], ["\ud800"], ["nowhere"], ["\x00"], ["a" * 100_000]]
+)
+def test_keywords_that_find_nothing(index: tuple[BM25Retriever, Path], keywords: list[str]) -> None:
+    retriever, directory = index
+    assert retriever.search(directory, keywords, 5) == []
+
+
+@pytest.mark.parametrize(
+    "keyword", ['"fever', "fever^", "+fever", "-fever", "body:fever", "(fever", "fever*", "[fever TO"]
+)
+def test_query_syntax_is_only_words(index: tuple[BM25Retriever, Path], keyword: str) -> None:
+    retriever, directory = index
+    assert [p.id for p in retriever.search(directory, [keyword], 5)] == ["fever"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    keywords=st.lists(
+        st.text(st.characters(), max_size=30) | st.text('fever"^*?:()[]{}~\\/+-! \x00\ud800'), max_size=5
+    ),
+    k=st.integers(-1, 50),
+)
+def test_any_keywords(index: tuple[BM25Retriever, Path], keywords: list[str], k: int) -> None:
+    retriever, directory = index
+    found = retriever.search(directory, keywords, k)
+    assert len(found) <= max(0, min(k, 5))
+    assert set(found) <= set(PASSAGES)
+    assert found == retriever.search(directory, keywords, k)
+
+
+def test_scores_are_bm25(tmp_path: Path) -> None:
+    """The order is that of the formula, computed here; the engine keeps lengths up to 40 words exactly."""
+    words = ["apple", "pear", "plum", "fig"]
+    texts = [" ".join(words[(i * j + j) % 4] for j in range(1, 3 + i % 11)) for i in range(40)]
+    retriever = BM25Retriever(language="none")
+    retriever.index((Passage(f"{i:02}", text) for i, text in enumerate(texts)), tmp_path)
+    lengths = [len(text.split()) for text in texts]
+    mean = sum(lengths) / len(lengths)
+
+    def score(i: int) -> float:
+        counts, total = Counter(texts[i].split()), 0.0
+        for word, boost in (("apple", 2), ("plum", 1)):
+            containing = sum(word in text.split() for text in texts)
+            idf = math.log(1 + (len(texts) - containing + 0.5) / (containing + 0.5))
+            tf = counts[word]
+            total += boost * idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * lengths[i] / mean))
+        return total
+
+    best = max(map(score, range(40)))
+    wanted = sorted((i for i in range(40) if score(i) > 0), key=lambda i: (-round(score(i) / best, 5), i))
+    found = retriever.search(tmp_path, ["apple apple", "plum"], 100)
+    assert [int(passage.id) for passage in found] == wanted
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_ties_follow_the_library_also_at_the_cut(tmp_path: Path, threads: int) -> None:
+    # Short and long passages by turns: two large groups of equal scores, spread over the segments of several threads.
+    passages = [Passage(f"{i:05}", "fever" if i % 2 else "fever and more words") for i in range(5_000)]
+    retriever = BM25Retriever(threads=threads, heap_mb=64)
+    assert retriever.index(iter(passages), tmp_path) == 5_000
+    ranked = [p.id for p in passages[1::2]] + [p.id for p in passages[::2]]
+    for k in (1, 7, 2_499, 2_500, 2_600, 5_000, 9_000):
+        assert [p.id for p in retriever.search(tmp_path, ["fever"], k)] == ranked[:k]
+
+
+def test_nothing_in_the_library(tmp_path: Path) -> None:
+    retriever = BM25Retriever()
+    assert retriever.index([], tmp_path) == 0
+    assert retriever.search(tmp_path, ["fever"], 5) == []
+
+
+def test_a_faulty_corpus_frees_the_folder(tmp_path: Path) -> None:
+    def broken() -> Iterator[Passage]:
+        yield PASSAGES[0]
+        raise DataError("x.jsonl:2: broken")
+
+    with pytest.raises(DataError, match="broken"):
+        BM25Retriever().index(broken(), tmp_path)
+    for left in tmp_path.iterdir():
+        left.unlink()
+    assert BM25Retriever().index(PASSAGES, tmp_path) == 5
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be written to"):
+        BM25Retriever().index(PASSAGES, tmp_path / "missing")
+
+
+def test_an_index_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="Remove the folder"):
+        BM25Retriever().search(tmp_path, ["fever"], 5)
+    (tmp_path / "dsrl-bm25.json").write_text(json.dumps({"language": "english"}))
+    with pytest.raises(StoreError, match="Remove the folder"):
+        BM25Retriever().search(tmp_path, ["fever"], 5)
+
+
+def test_languages(tmp_path: Path) -> None:
+    retriever = BM25Retriever(language="German")
+    retriever.index([Passage("1", "Die Häuser sind alt.")], tmp_path)
+    assert retriever.search(tmp_path, ["Haus"], 1)[0].id == "1"
+    assert retriever.search(tmp_path, ["die"], 1) == []
+    with pytest.raises(SettingsError, match="made for the language german, not english"):
+        BM25Retriever().search(tmp_path, ["Haus"], 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"language": "klingon"}, "no stemmer for the language 'klingon'"),
+        ({"heap_mb": "lots"}, "`heap_mb` must be a whole number from 32 on"),
+        ({"heap_mb": 8}, "`heap_mb` must be a whole number from 32 on"),
+        ({"threads": 0}, "`threads` must be a whole number from 1 on"),
+    ],
+)
+def test_options_that_do_not_work(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        BM25Retriever(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not MEDQUAD.exists(), reason=f"the MedQuAD passages are not at {MEDQUAD}")
+def test_medquad(tmp_path: Path) -> None:
+    retriever, corpus = BM25Retriever(), Corpus([MEDQUAD])
+    assert retriever.index(corpus, tmp_path) == corpus.good == 27_254
+    found = retriever.search(tmp_path, ["glaucoma", "eye pressure"], 50)
+    assert sum("laucoma" in p.title + p.text for p in found) >= 45
+    wide = ["disease", "treatment", "symptoms", "blood", "patients"]
+    started = time.perf_counter()
+    assert len(retriever.search(tmp_path, wide, 10_000)) == 10_000
+    assert time.perf_counter() - started < 20
+    assert list(retriever.search(tmp_path, wide, 10_000))[:100] == retriever.search(tmp_path, wide, 100)

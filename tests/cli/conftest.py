@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from dsrl.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Dsrl = Callable[..., Outcome]
+
+
+@pytest.fixture
+def dsrl(tmp_path, monkeypatch, capfd) -> Dsrl:
+    """Run a command in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> Outcome:
+        capfd.readouterr()
+        code: object = 0
+        try:
+            main([str(arg) for arg in args])
+        except SystemExit as exit:
+            code = exit.code or 0
+        out, err = capfd.readouterr()
+        assert isinstance(code, int)
+        assert "Traceback" not in err
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def small() -> Sequence[str]:
+    """A run of a few seconds."""
+    return (
+        "run --task mednli --name small --samples 24 --select 16 --attempts 8 --votes 4 --epochs 1 --batch-size 8 "
+        "--group-size 4 --test-size 30 --base-model /tmp/randmodel --max-completion-tokens 8"
+    ).split()

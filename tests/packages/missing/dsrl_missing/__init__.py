@@ -1,0 +1,6 @@
+from dsrl import hookimpl
+
+
+@hookimpl
+def input_instruction():
+    return "Anything."

@@ -1,0 +1,16 @@
+from dsrl import AnswerFormat, hookimpl
+
+
+@hookimpl
+def description():
+    return "Say yes or no."
+
+
+@hookimpl
+def answer_format():
+    return AnswerFormat("choice", ("yes", "no"))
+
+
+@hookimpl
+def reward(prediction, gold):
+    return 1.0
