@@ -37,7 +37,7 @@ def cli() -> str:
 
     parts = ["# Commands", "", "*Made by `make docs` from `--help`.*", ""]
     parts += _help("dsrl", group, None)
-    root = click.Context(group, info_name="dsrl")
+    root = click.Context(group, info_name="dsrl", **group.context_settings)
     for name in COMMANDS:
         command = group.get_command(root, name)
         assert command is not None
@@ -52,8 +52,9 @@ def cli() -> str:
 
 
 def _help(title: str, command: click.Command, parent: click.Context | None) -> list[str]:
+    width = {"max_content_width": 100, "terminal_width": 100}
     context = click.Context(
-        command, info_name=title.split()[-1], parent=parent, max_content_width=100, terminal_width=100
+        command, info_name=title.split()[-1], parent=parent, **{**command.context_settings, **width}
     )
     return [f"## {title}", "", "```", command.get_help(context), "```", ""]
 

@@ -138,8 +138,10 @@ def note(rng: random.Random) -> Text:
         else:
             i, verdict = known.pop(), rng.choice(("yes", "no"))
         kind, name = things[i]
-        value = values[i]
-        claimed = rng.random() < 0.5 if verdict == "unknown" else value == (verdict == "yes")
+        claimed = rng.random() < 0.5
+        value = claimed == (verdict == "yes") if kind == "measure" else values[i]
+        if kind != "measure" and verdict != "unknown":
+            claimed = value == (verdict == "yes")
         distance = rng.randrange(1, 21)
         cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
         threshold = numbers[i] - distance if value else numbers[i] + distance
@@ -148,6 +150,20 @@ def note(rng: random.Random) -> Text:
             claim = f"{rng.choice(_WHO)} {claim}"
         seen = "unknown" if verdict == "unknown" else _SEEN[kind][not value]
         text += [(f" Claim: {claim}. Seen:", False), (f" {seen}, {verdict}.", True)]
+    return text
+
+
+_LABEL = {"yes": "entailment", "no": "contradiction", "unknown": "neutral"}
+
+
+def tagged_note(rng: random.Random) -> Text:
+    """A note whose claims are judged in the form of the task's answers."""
+    text: Text = []
+    for piece, learned in note(rng):
+        if learned:
+            seen, verdict = piece.strip(" .").split(", ")
+            piece = f"<think> {seen} </think> <answer> {_LABEL[verdict]} </answer>"
+        text.append((piece.removesuffix("Seen:"), learned))
     return text
 
 
@@ -220,7 +236,14 @@ def gsm8k_item(rng: random.Random) -> Text:
 
 PRE_TRAINING: Mixture = ((0.76, note), (0.04, words), (0.20, sums))
 # Then, for a short while, items of the tasks among the rest.
-WARM_UP: Mixture = ((0.45, note), (0.05, words), (0.10, sums), (0.25, mednli_item), (0.15, gsm8k_item))
+WARM_UP: Mixture = (
+    (0.45, note),
+    (0.10, tagged_note),
+    (0.03, words),
+    (0.17, sums),
+    (0.10, mednli_item),
+    (0.15, gsm8k_item),
+)
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:

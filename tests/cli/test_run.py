@@ -1,0 +1,171 @@
+"""The whole road at small N, by the command a user gives."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dsrl.stages import STAGES
+
+
+def counts_add_up(samples: dict) -> None:
+    dropped = sum(samples["dropped"].values())
+    kept_on_the_way = samples["verified"] + samples["harder"] + samples["easier"]
+    rewritten = samples["solved"] + samples["unsolved"]
+    assert samples["verified"] == rewritten
+    assert samples["harder"] <= samples["solved"]
+    assert samples["easier"] <= samples["unsolved"]
+    assert samples["scored"] == kept_on_the_way
+    assert samples["initial"] + rewritten == kept_on_the_way + dropped
+
+
+def test_json_holds_what_is_promised(dsrl, small):
+    outcome = dsrl(*small, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert list(result) == [
+        "run",
+        "task",
+        "base_accuracy",
+        "trained_accuracy",
+        "gain_ci95",
+        "n_test",
+        "samples",
+        "teacher_calls",
+        "cost_usd",
+        "seconds",
+        "model_path",
+    ]
+    assert (result["run"], result["task"], result["n_test"], result["cost_usd"]) == ("small", "mednli", 30, 0.0)
+    low, high = result["gain_ci95"]
+    assert low < high
+    assert result["samples"]["initial"] == 24
+    assert result["samples"]["selected"] == 16
+    counts_add_up(result["samples"])
+    # a call each: keywords, 24 written, a vote for each, a rewriting and a vote for what was verified
+    assert 24 * 2 < result["teacher_calls"] <= 1 + 24 * 2 + result["samples"]["verified"] * 2
+    assert {"initial", "scored", "trained", "evaluated", "total"} <= set(result["seconds"])
+    for stage in ("initial", "verified", "attempted", "adapted", "scored", "selected", "trained", "evaluated"):
+        assert stage in outcome.err, stage
+
+
+def test_what_a_run_leaves_behind(dsrl, small):
+    from pyarrow import parquet
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert dsrl(*small).code == 0
+    folder = Path("runs/small")
+    settings = tomllib.loads((folder / "run.toml").read_text())
+    assert settings["task"]["name"] == "mednli"
+    assert settings["versions"]["dsrl-tasks"]
+    train = parquet.read_table(folder / "data/train.parquet").to_pylist()
+    assert len(train) == 16
+    assert set(train[0]) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
+    assert train[0]["prompt"][0]["content"].startswith(train[0]["extra_info"]["question"])
+    assert train[0]["reward_model"]["ground_truth"] in ("entailment", "neutral", "contradiction")
+    assert len(parquet.read_table(folder / "data/test.parquet")) == 30
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [1, 2]
+    assert {"reward", "loss", "kl"} <= set(metrics[0])
+    assert list((folder / "model").glob("*.safetensors"))
+    AutoModelForCausalLM.from_pretrained(folder / "model")
+    AutoTokenizer.from_pretrained(folder / "model")
+
+
+def test_the_settings_of_a_run_reproduce_it(dsrl, small):
+    dsrl(*small, "--stop-after", "selected", "--json")
+    first = dsrl("show", "small", "--json")
+    dsrl("run", "--config", "runs/small/run.toml", "--name", "again", "--stop-after", "selected")
+    second = dsrl("show", "again", "--json")
+    one, two = json.loads(first.out), json.loads(second.out)
+    assert one["samples"] == two["samples"]
+    # every reply was there already
+    assert two["teacher_calls"] == 0
+
+
+def test_stop_after_each_stage_and_go_on(dsrl, small):
+    """The same road in eleven sittings ends where it ends in one."""
+    whole = dsrl(*small, "--runs-dir", "whole", "--cache-dir", "cache-whole", "--json")
+    for stage in STAGES:
+        outcome = dsrl(*small, "--stop-after", stage, "--json")
+        assert outcome.code == 0, outcome.err
+    told, pieces = json.loads(whole.out), json.loads(outcome.out)
+    for result in (told, pieces):
+        del result["seconds"], result["model_path"]
+    assert pieces == told
+
+
+def test_a_finished_run_is_only_told_again(dsrl, small):
+    first = dsrl(*small, "--json")
+    second = dsrl(*small, "--json")
+    one, two = json.loads(first.out), json.loads(second.out)
+    assert one["samples"] == two["samples"]
+    assert one["teacher_calls"] == two["teacher_calls"]
+    assert "initial" not in second.err
+
+
+def test_without_adaptation(dsrl, small):
+    samples = json.loads(dsrl(*small, "--no-adapt", "--stop-after", "selected", "--json").out)["samples"]
+    assert samples["harder"] == samples["easier"] == 0
+    assert samples["scored"] == samples["verified"]
+    assert samples["initial"] == samples["verified"] + sum(samples["dropped"].values())
+
+
+@pytest.mark.parametrize("rule", ["random", "easy", "hard", "full"])
+def test_selection_rules(dsrl, small, rule):
+    samples = json.loads(dsrl(*small, "--selection", rule, "--stop-after", "selected", "--json").out)["samples"]
+    assert samples["selected"] == (samples["scored"] if rule == "full" else 16)
+
+
+def test_two_rounds_start_from_the_trained_model(dsrl, small):
+    outcome = dsrl(*small, "--iterations", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["samples"]["initial"] == 48
+    counts_add_up(result["samples"])
+    assert Path("runs/small/rounds/1/model/config.json").is_file()
+    rounds = [json.loads(line)["round"] for line in Path("runs/small/metrics.jsonl").read_text().splitlines()]
+    assert rounds == [1, 1, 2, 2]
+
+
+def test_output_model_goes_where_it_is_wanted(dsrl, small):
+    result = json.loads(dsrl(*small, "--output-model", "mine/model", "--json").out)
+    assert result["model_path"] == "mine/model"
+    assert Path("mine/model/config.json").is_file()
+
+
+@pytest.mark.parametrize("n", [0, 1, 10, 100])
+def test_any_number_of_demonstrations(dsrl, small, n):
+    from dsrl_tasks.mednli import procedural_sample
+
+    demos = [procedural_sample(seed, 2, "") for seed in range(n)]
+    Path("demos.json").write_text(json.dumps([{"input": d.input, "output": d.output} for d in demos]))
+    assert dsrl(*small, "--demos", "demos.json", "--stop-after", "verified").code == 0
+    from dsrl.store import Store
+
+    pattern = Store(Path("runs/small"), work=False).pattern(1)
+    assert bool(pattern) == bool(n)
+
+
+def test_task_instruction_and_domain_win(dsrl, small):
+    flags = ("--task-instruction", "Decide about cats.", "--domain", "fever", "--domain", "asthma")
+    assert dsrl(*small, *flags, "--stop-after", "initial").code == 0
+    from dsrl.store import Store
+
+    assert Store(Path("runs/small"), work=False).keywords(1) == {"fever": ["fever"], "asthma": ["asthma"]}
+
+
+def test_override_changes_one_hook(dsrl, small):
+    Path("mine.py").write_text("from dsrl import hookimpl\n\n@hookimpl\ndef reward(output, label):\n    return 0.25\n")
+    assert dsrl(*small, "--override", "mine.py").code == 0
+    metrics = json.loads(Path("runs/small/metrics.jsonl").read_text().splitlines()[0])
+    assert metrics["reward"] == pytest.approx(0.25)
+
+
+def test_gsm8k_walks_the_road_too(dsrl, small):
+    outcome = dsrl("run", "--task", "gsm8k", *small[3:], "--json")
+    assert outcome.code == 0, outcome.err
+    counts_add_up(json.loads(outcome.out)["samples"])

@@ -1,0 +1,104 @@
+"""``kill -9`` at every stage, then the same command: nothing is asked twice and the same samples are selected."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RUN = ["run", "--task", "mednli", "--name", "killed", "--samples", "64", "--select", "48", "--attempts", "16", "--votes", "4", "--epochs", "4", "--batch-size", "8", "--group-size", "8", "--test-size", "60", "--concurrency", "8", "--teacher-option", "wait=0.02", "--json"]
+COMMAND = [sys.executable, "-c", "from dsrl.cli import main; main()"]
+#: stage -> a query that counts what it leaves behind
+REACHED = {
+    "keywords": "SELECT count(*) FROM keywords",
+    "initial": "SELECT count(*) FROM samples WHERE parent IS NULL",
+    "verified": "SELECT count(*) FROM verdicts",
+    "attempted": "SELECT count(*) FROM greedy_attempts",
+    "adapted": "SELECT count(*) FROM samples WHERE parent IS NOT NULL",
+    "scored": "SELECT count(*) FROM scores",
+    "selected": "SELECT count(*) FROM selected",
+    "trained": "SELECT count(*) FROM rewards",
+    "evaluated": "SELECT count(*) FROM evaluations",
+}
+
+
+def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *RUN, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> dict:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def _query(path: Path, sql: str) -> list[tuple]:
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+def _kill_when(process: subprocess.Popen[str], database: Path, sql: str) -> None:
+    """Kill the process once the query counts something."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if database.is_file() and _query(database, sql)[0][0]:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        except sqlite3.Error:
+            pass  # not made yet
+        time.sleep(0.002)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, _finish(_start(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", REACHED)
+def test_kill_and_resume(whole, tmp_path, stage):
+    killed = _start(tmp_path)
+    _kill_when(killed, tmp_path / "runs/killed/run.db", REACHED[stage])
+    assert killed.returncode == -signal.SIGKILL
+    calls = tmp_path / ".dsrl/calls.db"
+    before = set(_query(calls, "SELECT key, number, call FROM replies"))
+    result = _finish(_start(tmp_path))
+
+    after = set(_query(calls, "SELECT key, number, call FROM replies"))
+    assert before <= after  # what was there stays, from the call that brought it
+    ((asked,),) = _query(calls, "SELECT sum(replies) FROM calls")
+    assert asked == len(after)  # and no reply was asked for twice
+
+    folder, uninterrupted = whole
+    chosen = "SELECT place, sample FROM selected ORDER BY place"
+    assert _query(tmp_path / "runs/killed/run.db", chosen) == _query(folder / "runs/killed/run.db", chosen)
+    for key in ("samples", "teacher_calls", "n_test", "base_accuracy"):
+        assert result[key] == uninterrupted[key], key
+    # Training goes on from a checkpoint; the steps are the same, each told once.
+    steps = [json.loads(line)["step"] for line in (tmp_path / "runs/killed/metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, max(steps) + 1))
+
+
+@pytest.mark.slow
+def test_killed_three_times(whole, tmp_path):
+    for stage in ("initial", "scored", "trained"):
+        _kill_when(_start(tmp_path), tmp_path / "runs/killed/run.db", REACHED[stage])
+    result = _finish(_start(tmp_path))
+    assert result["samples"] == whole[1]["samples"]
+    assert result["teacher_calls"] == whole[1]["teacher_calls"]
