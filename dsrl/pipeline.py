@@ -70,7 +70,7 @@ class Road:
         cache: ``.dsrl``: reply store and indexes, shared by the runs of a working folder.
         task, retriever, trainer: bound plugins. The sampler is bound when a model is to be run.
         teacher: bound plugin.
-        demos: demonstrations; the task's own or the user's.
+        definition: the task in words; the user's words where given.
         progress: what the user sees.
         stop_after: the last stage to walk.
     """
@@ -119,6 +119,7 @@ class Road:
         return Path(self.settings.output_model) if self.settings.output_model else self.store.folder / "model"
 
     def _done(self, stage: str) -> None:
+        self.store.set_seconds(self.clock.seconds)  # a killed sitting has told its time up to here
         if stage == self.stop_after:
             raise Stopped
 
@@ -210,7 +211,8 @@ class Road:
                     walk.sampler = self.sampler(self.starting_model(round))
                     stack.callback(close, walk.sampler)
                 # Enough groups at a time to keep the teacher busy while others are with the sampler.
-                await each(max(4, 3 * settings.concurrency // GROUP), (walk.walk(group) for group in left))
+                with self.clock("initial_to_scored"):
+                    await each(max(4, 3 * settings.concurrency // GROUP), (walk.walk(group) for group in left))
                 walk.tell()
         for stage in ("initial", "verified", "attempted", "adapted", "scored"):
             self._done(stage)

@@ -28,7 +28,21 @@ formats = st.sampled_from(FORMATS)
 pieces = st.lists(
     st.one_of(
         st.sampled_from(
-            ["<answer>", "</answer>", "<think>", "\\boxed{", "{", "}", "####", "#", "A", "neutral", "1,234.50", "-", "$"]
+            [
+                "<answer>",
+                "</answer>",
+                "<think>",
+                "\\boxed{",
+                "{",
+                "}",
+                "####",
+                "#",
+                "A",
+                "neutral",
+                "1,234.50",
+                "-",
+                "$",
+            ]
         ),
         st.text(max_size=8),
     ),

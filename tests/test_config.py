@@ -25,7 +25,9 @@ from dsrl.errors import SettingsError
 
 # What a settings file can hold: no lone surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-options = st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-(2**40), 2**40), texts, st.lists(texts)), max_size=3)
+options = st.dictionaries(
+    texts, st.one_of(st.booleans(), st.integers(-(2**40), 2**40), texts, st.lists(texts)), max_size=3
+)
 
 
 def values_of(setting: Any) -> st.SearchStrategy[Any]:
@@ -80,7 +82,9 @@ def test_a_later_layer_wins_key_by_key() -> None:
 
 def test_a_recipe_sets_scoring_and_training_only(tmp_path: Path) -> None:
     recipe = written(tmp_path, "[score]\nattempt_temperature = 1\n")
-    with pytest.raises(SettingsError, match=r"no setting 'attempt_temperature' in \[score\]; did you mean 'temperature'"):
+    with pytest.raises(
+        SettingsError, match=r"no setting 'attempt_temperature' in \[score\]; did you mean 'temperature'"
+    ):
         read_settings(recipe, RECIPE_SECTIONS)
     recipe = written(tmp_path, "[score]\ntemperature = 1\n[train]\ntemperature = 2\n")
     assert read_settings(recipe, RECIPE_SECTIONS) == {"attempt_temperature": 1.0, "train_temperature": 2.0}

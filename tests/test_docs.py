@@ -38,9 +38,13 @@ def test_links_lead_somewhere(page):
 
 def _commands(page: Path) -> list[list[str]]:
     """Every `dsrl ...` line of a page, in code blocks and in running text."""
-    text = page.read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for line in text.splitlines() if line.strip().startswith("dsrl ")]
-    lines += re.findall(r"`(dsrl [^`]+)`", text)
+    lines: list[str] = []
+    fenced = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        if (fenced or line.startswith("    ")) and line.strip().startswith("dsrl "):
+            lines.append(line.split("#")[0].strip())
+        lines += [span for span in re.findall(r"`([^`]+)`", line) if span.startswith("dsrl ")]
     return [shlex.split(line)[1:] for line in lines if "..." not in line]
 
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-RUN = ["run", "--task", "mednli", "--name", "killed", "--samples", "64", "--select", "48", "--attempts", "16", "--votes", "4", "--epochs", "4", "--batch-size", "8", "--group-size", "8", "--test-size", "60", "--concurrency", "8", "--teacher-option", "wait=0.02", "--json"]
+RUN = (
+    "run --task mednli --name killed --samples 64 --select 48 --attempts 16 --votes 4 --epochs 4 "
+    "--batch-size 8 --group-size 8 --test-size 60 --concurrency 8 --teacher-option wait=0.02 --json"
+).split()
 COMMAND = [sys.executable, "-c", "from dsrl.cli import main; main()"]
 #: stage -> a query that counts what it leaves behind
 REACHED = {

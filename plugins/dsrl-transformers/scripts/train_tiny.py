@@ -234,6 +234,8 @@ def gsm8k_item(rng: random.Random) -> Text:
     return [(f"{given} {GSM8K_OUTPUT}", False), (answer, True)]
 
 
+# What the vocabulary is counted on.
+COUNTED: Mixture = ((0.45, note), (0.05, words), (0.10, sums), (0.25, mednli_item), (0.15, gsm8k_item))
 PRE_TRAINING: Mixture = ((0.76, note), (0.04, words), (0.20, sums))
 # Then, for a short while, items of the tasks among the rest.
 WARM_UP: Mixture = (
@@ -258,7 +260,7 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
     texts = [
         "".join(piece for piece, _ in draw(rng, mixture))
-        for mixture in (PRE_TRAINING, WARM_UP, ((1.0, words),))
+        for mixture in (PRE_TRAINING, COUNTED, ((1.0, words),))
         for _ in range(6_000)
     ]
     tokenizer = Tokenizer(models.BPE())
