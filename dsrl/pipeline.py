@@ -28,7 +28,7 @@ from dsrl.stages.passages import deal
 from dsrl.stages.pattern import summarise_pattern
 from dsrl.stages.selected import select
 from dsrl.stages.trained import make_job, write_parquet
-from dsrl.store import Store, append_metrics
+from dsrl.store import Metrics, Store
 
 #: Test items a call of the sampler.
 EVALUATED_TOGETHER = 256
@@ -252,6 +252,7 @@ class Road:
             job = make_job(self.settings, self.definition, self.starting_model(round), chosen, output, work)
             rows = [(item.prompt, item.input, item.label) for item in job.items]
             write_parquet(folder / "data" / "train.parquet", self.task.name, "train", rows)
+            metrics = Metrics(folder / "metrics.jsonl")
             shown = False
 
             def on_step(step: TrainStep) -> None:
@@ -262,8 +263,7 @@ class Road:
                 self.progress.advance("trained")
                 self.progress.train_step(step)
                 self.store.add_rewards(step.step, step.rewards)
-                record = {"round": round, "step": step.step, "epoch": step.epoch, **step.metrics}
-                append_metrics(folder / "metrics.jsonl", record)
+                metrics.add(round, step.step, {"epoch": step.epoch, **step.metrics})
 
             with self.clock("trained"):
                 self.trainer.hook.train(job=job, task=self.task, on_step=on_step)

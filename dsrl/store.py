@@ -387,10 +387,29 @@ class Store:
             return self._database.execute(sql, values).fetchone()
 
 
-def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line to ``metrics.jsonl``."""
-    with told(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(record)) + "\n")
+class Metrics:
+    """``metrics.jsonl``: one line a training step, each step once, whatever was killed.
+
+    Args:
+        path: made with the first step.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with told(path):
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            whole, _, broken = text.rpartition("\n")
+            if broken:  # a kill in the middle of a line
+                path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        records = [json.loads(line) for line in whole.splitlines()]
+        self._told = {(record["round"], record["step"]) for record in records}
+
+    def add(self, round: int, step: int, values: Mapping[str, float]) -> None:
+        """Add a step unless it is there."""
+        if (round, step) not in self._told:
+            self._told.add((round, step))
+            with told(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"round": round, "step": step, **values}) + "\n")
 
 
 def _sample(row: Sequence[Any]) -> Sample:

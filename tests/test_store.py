@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dsrl.database import connect, transaction
+from dsrl.errors import StoreError
+from dsrl.records import UNREADABLE, Passage, Sample, Score
+from dsrl.store import Attempt, Evaluated, Store, append_metrics
+
+INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
+DROPPED = Sample("1-00001", 1, 1, "initial", "", "", dropped="not_json", passage="p2")
+HARDER = Sample("1-00000h", 1, 0, "harder", "1 + 1 + 1?", "3", parent="1-00000", passage="p1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "runs" / "trial")
+    yield made
+    made.close()
+
+
+def again(store: Store) -> Store:
+    """Close a store and open its run again."""
+    store.close()
+    return Store(store.folder)
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_back_after_reopening(store: Store) -> None:
+    store.add_keywords(1, {"medicine": ["medicine", "Ärzte"], "b": ["b"]})
+    passages = {"medicine": [Passage("p2", "text", "title"), Passage("p1", "other")], "b": []}
+    store.add_passages(1, passages)
+    store.add_pattern(1, "")
+    store.add_samples([INITIAL, DROPPED])
+    store.add_samples([HARDER])
+    store.add_greedy_attempts([Attempt("1-00000", "out", "2", True)])
+    store.add_items([("q", "a"), ("r", "b")])
+    store.add_evaluations([Evaluated("base", 0, "out", UNREADABLE, False), Evaluated("base", 1, "b", "b", True)])
+    store.add_selected(1, ["1-00000h", "1-00000"])
+    store = again(store)
+    assert store.keywords(1) == {"medicine": ["medicine", "Ärzte"], "b": ["b"]}
+    assert store.passages(1) == {"medicine": passages["medicine"]}
+    assert store.pattern(1) == ""
+    assert store.samples(1) == [INITIAL, HARDER, DROPPED]
+    assert store.greedy_attempts(1) == {"1-00000": True}
+    assert store.items() == [(0, "q", "a"), (1, "r", "b")]
+    assert store.evaluations("base") == {0: False, 1: True}
+    assert store.evaluations("trained") == {}
+    assert store.selected(1) == ["1-00000h", "1-00000"]
+    store.close()
+
+
+def test_an_empty_run_holds_nothing(store: Store) -> None:
+    assert store.keywords(1) == {}
+    assert store.passages(1) == {}
+    assert store.pattern(1) is None
+    assert store.samples(1) == []
+    assert store.scores(1) == {}
+    assert store.selected(1) == []
+    assert store.items() == []
+    assert store.events() == []
+
+
+def test_rounds_are_kept_apart(store: Store) -> None:
+    store.add_keywords(1, {"a": ["a"]})
+    store.add_keywords(2, {"b": ["b"]})
+    store.add_samples([INITIAL, Sample("2-00000", 2, 0, "initial", "x", "y")])
+    assert store.keywords(2) == {"b": ["b"]}
+    assert [sample.id for sample in store.samples(2)] == ["2-00000"]
+    assert store.pattern(2) is None
+
+
+def test_a_verdict_gives_a_sample_its_label_or_its_reason(store: Store) -> None:
+    other = Sample("1-00002", 1, 2, "initial", "q", "o")
+    store.add_samples([INITIAL, DROPPED, other])
+    labelled = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", label="2", passage="p1")
+    refused = Sample("1-00002", 1, 2, "initial", "q", "o", dropped="no_majority")
+    store.add_verdicts([(labelled, ["2", UNREADABLE, "2"]), (refused, ["a", "b"])])
+    assert store.samples(1) == [labelled, DROPPED, refused]
+    votes = store.rows("SELECT sample, number, answer FROM votes ORDER BY sample, number")
+    assert votes == [
+        ("1-00000", 0, "2"),
+        ("1-00000", 1, None),
+        ("1-00000", 2, "2"),
+        ("1-00002", 0, "a"),
+        ("1-00002", 1, "b"),
+    ]
+
+
+def test_scores_are_kept_with_the_answers_behind_them(store: Store) -> None:
+    store.add_samples([INITIAL, HARDER])
+    scores = [Score("1-00000", 4, 3, 0.75), Score("1-00000h", 4, 0, 1.0)]
+    store.add_scores([(scores[0], {"2": (3, True), UNREADABLE: (1, False)}), (scores[1], {})])
+    assert store.scores(1) == {"1-00000": scores[0], "1-00000h": scores[1]}
+    rows = store.rows("SELECT answer, times, passed FROM attempts WHERE sample = '1-00000' ORDER BY number")
+    assert rows == [("2", 3, 1), (None, 1, 0)]
+
+
+def test_slots_can_be_read_in_part(store: Store) -> None:
+    store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q", "o") for slot in range(5)])
+    assert [sample.slot for sample in store.samples(1, range(1, 3))] == [1, 2]
+    assert store.samples(1, range(3, 3)) == []
+    store.add_greedy_attempts([Attempt(f"1-{slot:05d}", "o", "a", False) for slot in range(5)])
+    assert list(store.greedy_attempts(1, range(4, 9))) == ["1-00004"]
+    store.add_scores([(Score(f"1-{slot:05d}", 1, 0, 1.0), {}) for slot in range(5)])
+    assert list(store.scores(1, range(2))) == ["1-00000", "1-00001"]
+
+
+def test_marks_events_and_seconds(store: Store) -> None:
+    assert store.marked("trained-1") is None
+    store.mark("trained-1")
+    store.mark("passages-1", "7")
+    assert (store.marked("trained-1"), store.marked("passages-1")) == ("done", "7")
+    for text in ("first", "second", "first"):
+        store.add_event("note", text)
+    assert [(level, text) for _, level, text in store.events()] == [("note", "first"), ("note", "second")]
+    store.set_seconds({"initial": 1.0})
+    store.set_seconds({"initial": 2.0, "total": 3.0})
+    store = again(store)
+    store.set_seconds({"initial": 0.5})
+    assert store.seconds() == {"initial": 2.5, "total": 3.0}, "a sitting is counted once"
+    store.close()
+
+
+def test_a_run_keeps_its_id_and_its_age(store: Store) -> None:
+    id, created = store.id, store.created
+    store = again(store)
+    assert (store.id, store.created) == (id, created)
+    other = Store(store.folder.with_name("other"))
+    assert other.id != id
+    other.close()
+    store.close()
+
+
+def test_rewards_of_a_step_that_is_trained_again_are_replaced(store: Store) -> None:
+    store.add_samples([INITIAL])
+    store.add_rewards(1, {"1-00000": 0.1})
+    store.add_rewards(1, {"1-00000": 0.5})
+    assert store.rows("SELECT step, reward FROM rewards") == [(1, 0.5)]
+
+
+# --- all or nothing --------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_written_once(store: Store) -> None:
+    """Writing it twice is a fault of dsrl, and must not be told as a damaged file."""
+    store.add_samples([INITIAL])
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add_samples([DROPPED, INITIAL])
+    assert store.samples(1) == [INITIAL]
+
+
+def test_lineage_is_foreign_keys(store: Store) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add_samples([HARDER])
+    assert store.samples(1) == []
+
+
+def test_a_verdict_and_its_votes_come_together(store: Store) -> None:
+    store.add_samples([INITIAL])
+    with pytest.raises(sqlite3.Error):
+        store.add_verdicts([(INITIAL, ["a", object()])])  # type: ignore[list-item]
+    assert store.rows("SELECT count(*) FROM verdicts") == [(0,)]
+
+
+def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    database = connect(path, "CREATE TABLE t (x)", 1, durable=False)
+    with pytest.raises(KeyError), transaction(database, path):
+        database.execute("INSERT INTO t VALUES (1)")
+        raise KeyError("x")
+    with transaction(database, path):
+        database.execute("INSERT INTO t VALUES (2)")
+    assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
+    database.close()
+
+
+# --- files of the run ------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_written_whole_or_not_at_all(store: Store) -> None:
+    assert not store.settings_file.exists()
+    store.write_settings({"task": {"name": "mednli"}, "versions": {"dsrl": "0.1"}})
+    assert store.read_versions() == {"dsrl": "0.1"}
+    with pytest.raises(TypeError):
+        store.write_settings({"task": {"name": object()}})
+    assert store.read_versions() == {"dsrl": "0.1"}
+    assert not list(store.folder.glob("*.part"))
+
+
+def test_metrics_are_appended_line_by_line(tmp_path: Path) -> None:
+    for step in (1, 2):
+        append_metrics(tmp_path / "metrics.jsonl", {"step": step})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+# --- one process at a time -------------------------------------------------------------------------------------------
+
+OPEN = "import sys; from pathlib import Path; from dsrl.store import Store; store = Store(Path(sys.argv[1]))"
+
+
+def test_a_second_process_is_refused_with_the_first_ones_id(store: Store) -> None:
+    command = [sys.executable, "-c", OPEN, str(store.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        f"run 'trial' is being worked on by process {os.getpid()}; wait for it, or give another --name" in done.stderr
+    )
+
+
+def test_the_lock_goes_with_the_process(store: Store) -> None:
+    store.close()
+    code = f"{OPEN}; print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(store.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(StoreError, match=f"worked on by process {process.pid};"):
+            Store(store.folder)
+        process.kill()
+        process.wait()
+    again(store).close()
+
+
+def test_looking_takes_no_lock_and_makes_nothing(store: Store) -> None:
+    store.add_samples([INITIAL])
+    looking = Store(store.folder, work=False)
+    assert looking.samples(1) == [INITIAL]
+    assert looking.id == store.id
+    looking.close()
+    with pytest.raises(StoreError, match="there is no run 'gone' in .*; `dsrl runs` lists"):
+        Store(store.folder.with_name("gone"), work=False)
+    assert not store.folder.with_name("gone").exists()
+
+
+def test_looking_at_a_run_that_was_killed_as_it_began_is_a_sentence(tmp_path: Path) -> None:
+    """The file is there, but nothing of it was written."""
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    (folder / "run.db").touch()
+    with pytest.raises(StoreError, match="begun"):
+        looking = Store(folder, work=False)
+        assert looking.created
+
+
+def test_working_on_a_run_that_was_killed_as_it_began_starts_it(tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    (folder / "run.db").touch()
+    store = Store(folder)
+    assert store.id
+    store.close()
+
+
+# --- what the disk does ----------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_database_is_told_and_the_lock_is_let_go(tmp_path: Path) -> None:
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    (folder / "run.db").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(StoreError, match=r"run\.db is damaged or no database") as caught:
+        Store(folder)
+    (folder / "run.db").unlink()
+    Store(folder).close()
+    assert "move it away" in str(caught.value)
+
+
+def test_a_database_that_is_damaged_in_the_middle_is_told(store: Store) -> None:
+    store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q" * 500, "o") for slot in range(100)])
+    store.close()
+    path = store.folder / "run.db"
+    content = bytearray(path.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"run\.db"):
+        Store(store.folder).samples(1)
+
+
+def test_a_place_that_cannot_hold_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "trial"):
+        with pytest.raises(StoreError, match="cannot be written"):
+            Store(folder)
+
+
+def test_a_database_of_another_version_is_told(store: Store) -> None:
+    store.close()
+    for version, words in ((99, "a newer version"), (-1, "an older version")):
+        database = sqlite3.connect(store.folder / "run.db")
+        database.execute(f"PRAGMA user_version={version}")
+        database.close()
+        with pytest.raises(StoreError, match=words):
+            Store(store.folder)
+
+
+def test_a_full_disk_is_told_and_what_was_written_stays(store: Store) -> None:
+    """SQLite says the same for a database that may not grow as for a full disk."""
+    store.add_samples([INITIAL])
+    (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+    store._database.execute(f"PRAGMA max_page_count={pages + 1}")
+    many = [Sample(f"1-{slot:05d}", 1, slot, "initial", "q" * 2000, "o") for slot in range(1, 50)]
+    for _ in range(2):
+        with pytest.raises(
+            StoreError, match=r"run\.db: no room on the disk; free some and give the same command again"
+        ):
+            store.add_samples(many)
+    assert store.samples(1) == [INITIAL]
+    store._database.execute("PRAGMA max_page_count=100000")
+    store.add_samples(many)
+    assert len(store.samples(1)) == 50
+
+
+def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
+    """A real limit of the operating system on what the process may write."""
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom dsrl.errors import StoreError\n"
+        "from dsrl.records import Sample\nfrom dsrl.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    for slot in range(1000):\n"
+        "        store.add_samples([Sample(str(slot), 1, slot, 'initial', 'q' * 3000, 'o')])\n"
+        "except StoreError as error:\n"
+        "    print(slot, error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "trial")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    written, _, told = done.stdout.partition(" ")
+    assert "run.db: no room on the disk" in told
+    store = Store(tmp_path / "trial")
+    assert len(store.samples(1)) == int(written)
+    store.close()
+
+
+def test_text_that_no_file_can_hold_is_no_reason_to_stop(store: Store) -> None:
+    """Passages, keywords and labels come from strangers' JSON, which may hold half of a surrogate pair."""
+    store.add_keywords(1, {"\ud800": ["\ud800"]})
+    store.add_passages(1, {"d": [Passage("\ud800", "\ud800", "\ud800")]})
+    store.add_items([("\ud800", "\ud800")])
+    assert store.items() == [(0, "?", "?")]
