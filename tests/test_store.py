@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from dsrl.database import connect, transaction
 from dsrl.errors import StoreError
 from dsrl.records import UNREADABLE, Passage, Sample, Score
-from dsrl.store import Attempt, Evaluated, Store, append_metrics
+from dsrl.store import Attempt, Evaluated, Metrics, Store
 
 INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
 DROPPED = Sample("1-00001", 1, 1, "initial", "", "", dropped="not_json", passage="p2")
@@ -175,9 +176,14 @@ def test_a_verdict_and_its_votes_come_together(store: Store) -> None:
 def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     database = connect(path, "CREATE TABLE t (x)", 1, durable=False)
-    with pytest.raises(KeyError), transaction(database, path):
-        database.execute("INSERT INTO t VALUES (1)")
-        raise KeyError("x")
+
+    def failing() -> None:
+        with transaction(database, path):
+            database.execute("INSERT INTO t VALUES (1)")
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        failing()
     with transaction(database, path):
         database.execute("INSERT INTO t VALUES (2)")
     assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
@@ -197,10 +203,31 @@ def test_settings_are_written_whole_or_not_at_all(store: Store) -> None:
     assert not list(store.folder.glob("*.part"))
 
 
-def test_metrics_are_appended_line_by_line(tmp_path: Path) -> None:
-    for step in (1, 2):
-        append_metrics(tmp_path / "metrics.jsonl", {"step": step})
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+def test_metrics_are_told_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path)
+    assert not path.exists()
+    first.add(1, 1, {"reward": 0.1})
+    first.add(1, 1, {"reward": 0.2})
+    first.add(1, 2, {"reward": 0.3})
+    lines = path.read_text(encoding="utf-8")
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"round": 1, "step": 1, "reward": 0.1},
+        {"round": 1, "step": 2, "reward": 0.3},
+    ]
+    path.write_text(lines + '{"round": 2, "st', encoding="utf-8")  # killed in the middle of a line
+    second = Metrics(path)
+    second.add(1, 2, {"reward": 0.3})
+    second.add(2, 1, {"reward": 0.4})
+    again = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(record["round"], record["step"]) for record in again] == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_metrics_killed_in_the_first_line_start_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"round"', encoding="utf-8")
+    Metrics(path).add(1, 1, {})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"round": 1, "step": 1}
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------
@@ -237,7 +264,7 @@ def test_looking_takes_no_lock_and_makes_nothing(store: Store) -> None:
     assert looking.samples(1) == [INITIAL]
     assert looking.id == store.id
     looking.close()
-    with pytest.raises(StoreError, match="there is no run 'gone' in .*; `dsrl runs` lists"):
+    with pytest.raises(StoreError, match=r"there is no run 'gone' in .*; `dsrl runs` lists"):
         Store(store.folder.with_name("gone"), work=False)
     assert not store.folder.with_name("gone").exists()
 
@@ -248,8 +275,7 @@ def test_looking_at_a_run_that_was_killed_as_it_began_is_a_sentence(tmp_path: Pa
     folder.mkdir()
     (folder / "run.db").touch()
     with pytest.raises(StoreError, match="begun"):
-        looking = Store(folder, work=False)
-        assert looking.created
+        _ = Store(folder, work=False).created
 
 
 def test_working_on_a_run_that_was_killed_as_it_began_starts_it(tmp_path: Path) -> None:

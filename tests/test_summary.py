@@ -70,7 +70,7 @@ def test_every_sample_is_counted_where_it_went(store: Store) -> None:
         "selected": 5,
         "dropped": {"not_json": 2, "no_majority": 1, "no_readable_answer": 1, "truncated": 1},
     }
-    assert list(counts["dropped"])[0] == "not_json", "the most frequent reason first"
+    assert next(iter(counts["dropped"])) == "not_json", "the most frequent reason first"
 
 
 def test_rounds_are_counted_apart_and_together(store: Store) -> None:

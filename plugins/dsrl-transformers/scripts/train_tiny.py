@@ -104,14 +104,17 @@ def _name(rng: random.Random, kind: str, heldout: bool) -> str:
     return rng.choice(getattr(vocabulary, kind + "s"))
 
 
-def note(rng: random.Random) -> Text:
+_KINDS = ("finding", "finding", "finding", "drug", "site", "measure")
+
+
+def note(rng: random.Random, kinds: tuple[str, ...] = _KINDS) -> Text:
     """Facts in the style of a record, and claims to be judged by them: yes, no or unknown."""
     facts = rng.choice((1, 2, 2, 3, 3, 4))
     things: list[tuple[str, str]] = []
     # The one held-out term that a note may have: in the facts or, as the last thing drawn, only in a claim.
     special = rng.randrange(facts + 2) if rng.random() < 0.6 else -1
     while len(things) < facts + 2:
-        kind = rng.choice(("finding", "finding", "finding", "drug", "site", "measure"))
+        kind = rng.choice(kinds)
         thing = (kind, _name(rng, kind, heldout=len(things) == special))
         if thing not in things:
             things.append(thing)
@@ -153,13 +156,18 @@ def note(rng: random.Random) -> Text:
     return text
 
 
+def look_up(rng: random.Random) -> Text:
+    """A note of one kind of thing, so that only the very thing tells whether a claim is about a fact."""
+    return note(rng, (rng.choice(_KINDS[:-1]),))
+
+
 _LABEL = {"yes": "entailment", "no": "contradiction", "unknown": "neutral"}
 
 
 def tagged_note(rng: random.Random) -> Text:
     """A note whose claims are judged in the form of the task's answers."""
     text: Text = []
-    for piece, learned in note(rng):
+    for piece, learned in rng.choice((note, look_up))(rng):
         if learned:
             seen, verdict = piece.strip(" .").split(", ")
             piece = f"<think> {seen} </think> <answer> {_LABEL[verdict]} </answer>"
@@ -245,6 +253,17 @@ WARM_UP: Mixture = (
     (0.17, sums),
     (0.10, mednli_item),
     (0.15, gsm8k_item),
+)
+
+
+LATE: Mixture = (
+    (0.40, look_up),
+    (0.15, note),
+    (0.10, tagged_note),
+    (0.02, words),
+    (0.10, sums),
+    (0.13, mednli_item),
+    (0.10, gsm8k_item),
 )
 
 
