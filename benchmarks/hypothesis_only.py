@@ -13,11 +13,15 @@ import argparse
 import json
 import random
 import re
+from itertools import pairwise
 
 import torch
 from dsrl_tasks.mednli import procedural
 
-PARTS = {"hypothesis": re.compile(r"Hypothesis: (.*)", re.DOTALL), "premise": re.compile(r"Premise: (.*) Hypothesis:", re.DOTALL)}
+PARTS = {
+    "hypothesis": re.compile(r"Hypothesis: (.*)", re.DOTALL),
+    "premise": re.compile(r"Premise: (.*) Hypothesis:", re.DOTALL),
+}
 Item = tuple[str, str]
 
 
@@ -28,7 +32,7 @@ def label(output: str) -> int:
 def words(text: str) -> list[str]:
     """Words and pairs of neighbouring words."""
     single = re.findall(r"\w+", text.lower())
-    return single + [f"{first} {second}" for first, second in zip(single, single[1:], strict=False)]
+    return single + [f"{first} {second}" for first, second in pairwise(single)]
 
 
 def vectors(texts: list[str], vocabulary: dict[str, int]) -> torch.Tensor:

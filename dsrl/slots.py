@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Slots that walk together: large enough for the sampler to batch, small enough that nobody waits long.
-GROUP = 8
+GROUP = 16
 
 
 class SlotWalk:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 PASSAGE = "Some people with asthma or gout take aspirin. The left knee and the heart rate are watched, and palpitations."
-OUTPUT = re.compile(r"<think> \w+ </think> <answer> (entailment|neutral|contradiction) </answer>")
+OUTPUT = re.compile(r"<think> [\w ]+ </think> <answer> (entailment|neutral|contradiction) </answer>")
 
 
 def label(output: str) -> str:
@@ -107,7 +107,7 @@ def test_the_generator_cannot_write_held_out_items() -> None:
         for seed in range(300):
             text = procedural.write(random.Random(seed), 1 + seed % 5, passage)[0]
             assert not any(re.search(rf"\b{term}\b", text) for term in terms)
-    shared = [pair for pair in zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True)]
+    shared = list(zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True))
     assert not any(set(sum(dev, ())) & set(sum(test, ())) for dev, test in shared)
 
 

@@ -77,7 +77,7 @@ DEV_FORMS = Forms(
         ("The exam was positive for {x}.", "{S} arrived with {x}."),
         ("The exam was negative for {x}.", "{S} arrived free of {x}."),
     ),
-    drug=(("{S} continues with {x}.",), ("{S} quit {x}.",)),
+    drug=(("The plan continues with {x}.",), ("The plan quit {x}.",)),
     site=(("The left {x} looks swollen.",), ("The right {x} looks swollen.",)),
     measure=(("Tests gave a {x} of {v}.",),) * 2,
     relative=(("{P} cousin arrived with {x}.",), ("{P} cousin arrived free of {x}.",)),
@@ -189,7 +189,7 @@ def _compose(
     thought = "unknown" if label == "neutral" else _SEEN[thing.kind][0 if values[claimed] else 1]
     return _Sample(
         INPUT_FORM.format(premise=" ".join(sentences), hypothesis=hypothesis),
-        f"<think> {thought} </think> <answer> {label} </answer>",
+        f"<think> {thing.name} {thought} </think> <answer> {label} </answer>",
     )
 
 

@@ -152,7 +152,7 @@ def note(rng: random.Random, kinds: tuple[str, ...] = _KINDS) -> Text:
         if whole and rng.random() < 0.5:
             claim = f"{rng.choice(_WHO)} {claim}"
         seen = "unknown" if verdict == "unknown" else _SEEN[kind][not value]
-        text += [(f" Claim: {claim}. Seen:", False), (f" {seen}, {verdict}.", True)]
+        text += [(f" Claim: {claim}. Seen:", False), (f" {name} {seen}, {verdict}.", True)]
     return text
 
 
@@ -242,28 +242,14 @@ def gsm8k_item(rng: random.Random) -> Text:
     return [(f"{given} {GSM8K_OUTPUT}", False), (answer, True)]
 
 
-# What the vocabulary is counted on.
-COUNTED: Mixture = ((0.45, note), (0.05, words), (0.10, sums), (0.25, mednli_item), (0.15, gsm8k_item))
-PRE_TRAINING: Mixture = ((0.76, note), (0.04, words), (0.20, sums))
-# Then, for a short while, items of the tasks among the rest.
-WARM_UP: Mixture = (
-    (0.45, note),
-    (0.10, tagged_note),
+MIXTURE: Mixture = (
+    (0.42, note),
+    (0.22, look_up),
+    (0.06, tagged_note),
     (0.03, words),
-    (0.17, sums),
-    (0.10, mednli_item),
-    (0.15, gsm8k_item),
-)
-
-
-LATE: Mixture = (
-    (0.40, look_up),
-    (0.15, note),
-    (0.10, tagged_note),
-    (0.02, words),
-    (0.10, sums),
-    (0.13, mednli_item),
-    (0.10, gsm8k_item),
+    (0.12, sums),
+    (0.08, mednli_item),
+    (0.07, gsm8k_item),
 )
 
 
@@ -279,8 +265,8 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
     texts = [
         "".join(piece for piece, _ in draw(rng, mixture))
-        for mixture in (PRE_TRAINING, COUNTED, ((1.0, words),))
-        for _ in range(6_000)
+        for mixture in (MIXTURE, ((0.5, words), (0.5, mednli_item)))
+        for _ in range(8_000)
     ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -341,7 +327,7 @@ def batches(
         for _, learned in text:
             piece = next(pieces)
             ids += piece
-            shares += [1.0 if learned else 0.05] * len(piece)
+            shares += [1.0 if learned else 0.1] * len(piece)
         rows.append(([*ids, eos], [*shares, 1.0]))
     rows.sort(key=lambda row: len(row[0]))
     result, start = [], 0
@@ -387,6 +373,7 @@ def train(
     rng: random.Random,
     *,
     steps: int,
+    schedule: int,
     tokens: int,
     rate: float,
     every: int = 100,
@@ -403,7 +390,7 @@ def train(
     for step in range(steps):
         queue = queue or batches(tokenizer, rng, mixture, tokens)
         ids, weights = queue.pop()
-        factor = min(1.0, (step + 1) / 50, max(0.02, (steps - step) / (0.4 * steps)))
+        factor = min(1.0, (step + 1) / 50, max(0.02, (schedule - step) / (0.4 * schedule)))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
@@ -425,11 +412,11 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
-    parser.add_argument("--steps", type=int, default=1700, help="steps of pre-training")
-    parser.add_argument("--warm-up-steps", type=int, default=60, help="steps with items of the tasks, after it")
+    # Stopped before the schedule's end: the skill is there by then, its use in the tasks' form is not yet sure.
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--schedule", type=int, default=1100, help="steps after which the learning rate would be zero")
     parser.add_argument("--tokens", type=int, default=3500, help="tokens in a batch")
-    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of pre-training")
-    parser.add_argument("--warm-up-rate", type=float, default=5e-4, help="learning rate after it")
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -438,8 +425,16 @@ def main() -> None:
     model = build(len(tokenizer), tokenizer.eos_token_id)
     print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters")
     rng = random.Random(options.seed)
-    train(model, tokenizer, PRE_TRAINING, rng, steps=options.steps, tokens=options.tokens, rate=options.rate)
-    train(model, tokenizer, WARM_UP, rng, steps=options.warm_up_steps, tokens=options.tokens, rate=options.warm_up_rate)
+    train(
+        model,
+        tokenizer,
+        MIXTURE,
+        rng,
+        steps=options.steps,
+        schedule=options.schedule,
+        tokens=options.tokens,
+        rate=options.rate,
+    )
     eos = tokenizer.eos_token_id
     model.generation_config = GenerationConfig(bos_token_id=eos, eos_token_id=eos, pad_token_id=eos)
     model.to(torch.bfloat16).save_pretrained(options.out)
