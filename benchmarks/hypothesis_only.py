@@ -86,7 +86,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     train = generated(options.train, f"train {options.seed}")
-    tests = {"test": procedural.heldout("test", options.test), "generator": generated(options.test, f"fresh {options.seed}")}
+    tests = {
+        "test": procedural.heldout("test", options.test),
+        "generator": generated(options.test, f"fresh {options.seed}"),
+    }
     print(json.dumps({part: accuracies(train, tests, part) for part in PARTS}, indent=2))
 
 
