@@ -427,7 +427,7 @@ def _guarded(hook: str, title: str, overrides: tuple[str, ...]) -> Callable[...,
         if result is None and hook in _ANSWERED:
             raise PluginError(f"{title}: its hook {hook} returned None; {_ANSWERED[hook]}")
         if expected and result is not None and not isinstance(result, expected):
-            names = " or ".join(t.__name__ for t in expected)
+            names = " or ".join("a number" if t is Real else t.__name__ for t in expected)
             raise PluginError(f"{title}: its hook {hook} returned {type(result).__name__}, not {names}")
         return each(result, _LISTS[hook]) if hook in _LISTS and result is not None else result
 
