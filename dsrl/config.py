@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dsrl.errors import SettingsError
+from dsrl.keys import refuse_keys
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
 #: Sections of a settings file that a base model's recipe may set.
@@ -275,6 +276,8 @@ def _default(setting: Field[Any]) -> Any:
 def _check(setting: Field[Any], value: Any) -> None:
     low, high, choices = (setting.metadata[name] for name in ("low", "high", "choices"))
     flag = flag_of(setting)
+    if isinstance(value, Mapping):
+        refuse_keys(value, flag)
     if choices and value not in choices:
         raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
     if low is not None and not value >= low:
