@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dsrl.errors import SettingsError
+from dsrl.keys import refuse_keys
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
 #: Sections of a settings file that a base model's recipe may set.
@@ -278,6 +279,8 @@ def _check(setting: Field[Any], value: Any) -> None:
     flag = flag_of(setting)
     if value == "" and _default(setting) != "":
         raise SettingsError(f"{flag} is empty; leave it out for its default, {_default(setting)!r}")
+    if isinstance(value, Mapping):
+        refuse_keys(value, flag)
     if choices and value not in choices:
         raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
     if low is not None and not value >= low:

@@ -15,6 +15,11 @@ Exit codes: 0 done, 1 a :class:`DsrlError`, 2 wrong usage or settings (as click 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dsrl.records import Rate, Usage
+
 
 class DsrlError(Exception):
     """A mistake that the user or a plugin author can mend; shown as a sentence, without traceback."""
@@ -49,11 +54,13 @@ class RowRefused(Exception):
 
     Attributes:
         reason: a short snake_case word that is counted with the dropped rows, e.g. ``content_filter``.
+        usage: what the refusal was billed for; None when it cost nothing.
     """
 
-    def __init__(self, reason: str, message: str = "") -> None:
+    def __init__(self, reason: str, message: str = "", usage: Usage | None = None) -> None:
         super().__init__(message or reason)
         self.reason = reason
+        self.usage = usage
 
 
 class TransientError(Exception):
@@ -61,8 +68,18 @@ class TransientError(Exception):
 
     Attributes:
         retry_after: seconds that the provider asked to wait; None when it did not say.
+        rate: what the provider says is left of its limits; None when it did not say.
+        usage: what the failed call was billed for; None when it cost nothing.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        rate: Rate | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.rate = rate
+        self.usage = usage

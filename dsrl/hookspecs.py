@@ -35,6 +35,7 @@ import pluggy
 
 from dsrl.records import (
     Answer,
+    BatchState,
     Completion,
     Example,
     Passage,
@@ -169,6 +170,48 @@ class TeacherSpec:
     @hookspec(firstresult=True)
     def price(self, model: str) -> Price:
         """Give the model's price; None where it is not known. Mandatory: free is ``Price(0, 0)``."""
+
+    @hookspec(firstresult=True)
+    def max_n(self, model: str) -> int:
+        """Give how many answers one call may bring: 1 where the provider has no ``n``, more where it has a limit.
+
+        Asked before each call, since a teacher may learn it. Optional; without it (or with None) there is no limit.
+        """
+
+    @hookspec(firstresult=True)
+    async def submit_batch(self, requests: Sequence[Request]) -> str:
+        """Give requests to the provider as one batch, for less money and a later answer.
+
+        Args:
+            requests: each known from now on by its number in this sequence; no ``n`` above ``max_n``, one model.
+
+        Returns:
+            The provider's id of the batch. It is all that is needed to ask for it later, from another process too.
+
+        Raises:
+            TransientError, TeacherError: as ``complete`` does. No batch is under way then.
+
+        Optional, together with the next two.
+        """
+
+    @hookspec(firstresult=True)
+    async def poll_batch(self, batch: str) -> BatchState:
+        """Say how far a batch is, with all that came of it when it is over.
+
+        Raises:
+            TransientError: worth asking again.
+            TeacherError: there is no such batch, or the provider cannot be asked. The text says which.
+        """
+
+    @hookspec(firstresult=True)
+    async def cancel_batch(self, batch: str) -> None:
+        """Ask the provider to stop a batch; what it answers by then is billed and comes with ``poll_batch``.
+
+        Nothing happens where it is over already.
+
+        Raises:
+            TransientError, TeacherError: as ``poll_batch`` does.
+        """
 
     @hookspec(firstresult=True)
     def prepare(self, task: Plugin[TaskSpec]) -> None:

@@ -35,7 +35,7 @@ from dsrl.hookspecs import (
     TrainerSpec,
     hookimpl,
 )
-from dsrl.records import Completion, Example, Passage, Price, Solved, Unreadable
+from dsrl.records import BatchState, Completion, Example, Passage, Price, Solved, Unreadable
 
 S_co = TypeVar("S_co", covariant=True)
 
@@ -52,6 +52,9 @@ _RETURNS: dict[str, tuple[type, ...]] = {
     "procedural_solve": (Solved,),
     "complete": (Completion,),
     "price": (Price,),
+    "max_n": (int,),
+    "submit_batch": (str,),
+    "poll_batch": (BatchState,),
     "index": (int,),
 }
 #: Hooks that give several, and what each must be.
@@ -65,6 +68,8 @@ _ANSWERED = {
     "eval": "return True or False",
     "reward": "return a number",
     "complete": "return a Completion",
+    "submit_batch": "return the provider's id of the batch",
+    "poll_batch": "return a BatchState",
     "search": "return a list, empty if nothing is found",
     "index": "return the number of passages",
     "sample": "return the texts",

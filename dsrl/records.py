@@ -108,11 +108,44 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a call was billed for; ``cached_tokens`` are those of ``prompt_tokens`` read from a prompt cache."""
+    """Tokens that a call was billed for.
+
+    Attributes:
+        prompt_tokens: all of the prompt, the two below included.
+        completion_tokens: all that was written, hidden reasoning included.
+        cached_tokens: those of ``prompt_tokens`` that were read from a prompt cache.
+        cache_write_tokens: those of ``prompt_tokens`` that were billed for being put into one.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a provider says is left of its limits; None where it does not say.
+
+    Attributes:
+        remaining_requests: requests that are still allowed.
+        remaining_tokens: tokens that are still allowed.
+        reset_requests: seconds until all requests are allowed again.
+        reset_tokens: seconds until all tokens are allowed again.
+    """
+
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_requests: float | None = None
+    reset_tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +154,70 @@ class Completion:
 
     replies: tuple[Reply, ...]
     usage: Usage = Usage()
+    rate: Rate | None = None
+
+
+BatchStatus = Literal["in_progress", "ended", "failed", "cancelled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """How far a batch is that was given to a provider.
+
+    Attributes:
+        status: all but ``in_progress`` are final. ``failed``: the provider took none of it.
+        total: requests in it; 0 while the provider has not counted them.
+        done: requests answered so far, where the provider says.
+        failed: requests that failed so far, where the provider says.
+        results: by the number of the request in the batch, when the status is final: what it gave, or the reason why it
+            was refused (as :attr:`dsrl.errors.RowRefused.reason`). What was not answered (a fault on the provider's
+            side, cancelled, expired) is not in it, costs nothing and can be asked again.
+        message: the provider's words where something went wrong.
+    """
+
+    status: BatchStatus
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    results: Mapping[int, Completion | str] = field(default_factory=dict)
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens. ``cached`` is the price of prompt tokens read from a cache."""
+    """US dollars per million tokens.
+
+    Attributes:
+        prompt: of a prompt token.
+        completion: of a token that is written.
+        cached: of a prompt token read from a cache; None: as any other.
+        cache_write: of a prompt token put into a cache; None: as any other.
+        batch: what a batch costs as a share of all of these.
+    """
 
     prompt: float
     completion: float
     cached: float | None = None
+    cache_write: float | None = None
+    batch: float = 1.0
 
-    def cost(self, usage: Usage) -> float:
-        """Dollars for ``usage``."""
+    def cost(self, usage: Usage, batch: bool = False) -> float:
+        """Dollars for ``usage``, in a batch or not."""
         cached = self.prompt if self.cached is None else self.cached
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        return (fresh * self.prompt + usage.cached_tokens * cached + usage.completion_tokens * self.completion) / 1e6
+        write = self.prompt if self.cache_write is None else self.cache_write
+        fresh = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
+        dollars = (
+            fresh * self.prompt
+            + usage.cached_tokens * cached
+            + usage.cache_write_tokens * write
+            + usage.completion_tokens * self.completion
+        ) / 1e6
+        return dollars * self.batch if batch else dollars
+
+    def worst(self, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float:
+        """Dollars at most for so many tokens: as if every prompt token were put into a cache at its price."""
+        dearest = max(self.prompt, self.cache_write or 0.0, self.cached or 0.0)
+        return Price(dearest, self.completion, batch=self.batch).cost(Usage(prompt_tokens, completion_tokens), batch)
 
 
 Kind = Literal["initial", "harder", "easier"]

@@ -1,0 +1,432 @@
+"""What teachers and samplers behind a network share: one call made, its outcome told in dsrl's words.
+
+Everything that comes back is hostile input: a body may be HTML, half a JSON or of another shape, numbers may be texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from dsrl.errors import RowRefused, TeacherError, TransientError
+from dsrl.keys import mask
+from dsrl.records import Completion, Rate, Reply, Request
+
+T = TypeVar("T")
+
+#: A longer body is no answer; nothing beyond it is read.
+MOST_BYTES = 64 * 2**20
+#: A longer reply is cut, and counts as cut off by its length limit.
+MOST_CHARACTERS = 1_000_000
+_SAID = 500
+_CONTEXT = re.compile(
+    r"context[ _](?:length|window|size)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
+    r"|too many (?:input )?tokens|string_above_max_length|reduce the length of the (?:messages|prompt)",
+    re.IGNORECASE,
+)
+_FILTER = re.compile(
+    r"content[ _-](?:filter|policy|management)|ResponsibleAI|content_policy|moderation|flagged|safety system",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(
+    r"insufficient_quota|billing|exceeded your current quota|credit balance|insufficient (?:credit|fund|balance)",
+    re.IGNORECASE,
+)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A provider as its users know it; for the text of errors.
+
+    Attributes:
+        name: e.g. ``OpenAI``, or the address of a server.
+        variable: environment variable that holds the key; may be empty for a server that needs none.
+        page: where a key is to be had; may be empty.
+    """
+
+    name: str
+    variable: str
+    page: str
+
+
+class ProviderError(Exception):
+    """A status that is no success, with what the provider said; for a plugin to translate by :meth:`Remote.failure`.
+
+    Attributes:
+        status: of HTTP.
+        message: the provider's words, one line, without keys.
+        codes: the error's own codes and types, joined.
+        param: the part of the request that it names; may be empty.
+        retry_after: seconds to wait; None where it did not say.
+        rate: what is left of the limits.
+    """
+
+    def __init__(
+        self, status: int, said: Any, retry_after: float | None = None, rate: Rate | None = None, key: str = ""
+    ) -> None:
+        self.message, self.codes, self.param = _said(said, key)
+        super().__init__(f"{status} {self.message}")
+        self.status, self.retry_after, self.rate = status, retry_after, rate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A parsed success.
+
+    Attributes:
+        body: a JSON object; nothing in it is checked.
+        rate: what is left of the limits.
+    """
+
+    body: Mapping[str, Any]
+    rate: Rate | None
+
+
+class Remote:
+    """One provider behind its official SDK, whose own retries are off: the ledger repeats.
+
+    Args:
+        service: for texts.
+        sdk: the SDK's module; its exceptions carry the same names with OpenAI and Anthropic.
+        connect: makes the SDK's asynchronous client. Called on the event loop, when it is first needed.
+        key: hidden wherever the provider echoes it.
+        address: the base URL, for texts.
+        timeout: seconds for one call from its start to the last byte.
+    """
+
+    def __init__(
+        self, service: Service, sdk: Any, connect: Callable[[], Any], key: str, address: str, timeout: float
+    ) -> None:
+        self._service, self._sdk, self._connect = service, sdk, connect
+        self._key, self._address, self._timeout = key, address, timeout
+        self._client: Any = None
+        self._answered: set[str] = set()
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    async def post(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
+        """Send a request and read its JSON.
+
+        By the SDK's general ``post``, for its typed methods take as long again, and their types are promised, not checked.
+
+        Raises:
+            ProviderError: a status that is no success.
+            TransientError, TeacherError: no status came at all, or a body that cannot be read.
+        """
+        return await self.told(self._posted(path, body, model))
+
+    async def told(self, call: Awaitable[T]) -> T:
+        """Await a call of the SDK; its exceptions become those of :meth:`post`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await call
+        except (ProviderError, TransientError):
+            raise
+        except TimeoutError:
+            raise TransientError(f"{self._service.name} did not answer within {self._timeout:g} s") from None
+        except self._sdk.APIStatusError as error:
+            headers = error.response.headers
+            said = error.body if error.body is not None else error.response.text
+            raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
+        except self._sdk.APITimeoutError:
+            raise TransientError(f"{self._service.name} did not answer in time, or hung up") from None
+        except self._sdk.APIError as error:
+            why = self._why(error)
+            if not self._answered and _unreachable(error):
+                raise TeacherError(
+                    f"no server can be reached at {self._address} ({why}); is the address right, and is it running?"
+                ) from None
+            raise TransientError(f"the connection to {self._service.name} broke: {why}") from None
+        except Exception as error:
+            # The SDK's transports let some faults of theirs through as they are.
+            if not _of_transport(error):
+                raise
+            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
+
+    async def failure(self, error: ProviderError, model: str) -> Exception:
+        """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise."""
+        name, said, status = self._service.name, error.message, error.status
+        everything = f"{error.codes} {said}"
+        if status in (402, 403, 429, 400) and _MONEY.search(everything):
+            return TeacherError(f"{name} asks for money first: {said}. Look after the account's billing, then go on.")
+        if reason := row_fault(error):
+            return RowRefused(reason, said)
+        if status in (401, 403):
+            return TeacherError(self._bad_key(error))
+        if status in (404, 405):
+            return TeacherError(await self._not_found(error, model))
+        if status in (408, 409, 425, 429) or status >= 500:
+            return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate)
+        if model in self._answered:
+            # The settings are good, for they have been answered before: it is this request.
+            return RowRefused("bad_request", said)
+        return TeacherError(f"{name} refuses the request ({status}): {said}")
+
+    async def _posted(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
+        # Imported by the SDKs anyway. The body is read here, not there, since only so it can be too long.
+        import httpx2
+
+        response = await self.client.post(path, cast_to=httpx2.Response, body=body, stream=True, stream_cls=None)
+        raw = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                raw += chunk
+                if len(raw) > MOST_BYTES:
+                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB")
+        finally:
+            await response.aclose()
+        read = parsed(bytes(raw))
+        if read is None:
+            start = mask(" ".join(bytes(raw[:80]).decode("utf-8", "replace").split()), self._key)
+            raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}")
+        left = rate(response.headers)
+        if read.get("error"):
+            # Routers say so under a status of success.
+            inner = read["error"]
+            code = inner.get("code") if isinstance(inner, Mapping) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            raise ProviderError(status, read, retry_after(response.headers), left, self._key)
+        self._answered.add(model)
+        return Answer(read, left)
+
+    def _bad_key(self, error: ProviderError) -> str:
+        service = self._service
+        if not service.variable:
+            return (
+                f"{service.name} wants a key ({error.status}: {error.message}); name the environment variable that holds it "
+                "with the option api_key_env"
+            )
+        get = f" A key is to be had at {service.page}." if service.page else ""
+        return f"{service.name} does not take the key in {service.variable} ({error.status}: {error.message}).{get}"
+
+    async def _not_found(self, error: ProviderError, model: str) -> str:
+        names = await self._models()
+        if model in names or (not names and "model" not in f"{error.codes} {error.message}".lower()):
+            return (
+                f"there is no such service at {self._address} ({error.status}: {error.message}); "
+                "does the address end as the server wants it, e.g. in /v1?"
+            )
+        near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names[:5]
+        hint = f"; there is {', '.join(near)}" if near else ""
+        return f"{self._service.name} has no model {model!r} ({error.message}){hint}"
+
+    async def _models(self) -> list[str]:
+        async def listed() -> list[str]:
+            names = []
+            async for model in self.client.models.list():
+                names.append(str(model.id))
+                if len(names) >= 1000:
+                    break
+            return names
+
+        try:
+            return await self.told(listed())
+        except Exception:  # noqa: BLE001 - a help for a text; many servers have no such list
+            return []
+
+    def _why(self, error: BaseException) -> str:
+        chain = [str(e) or type(e).__name__ for e in _chain(error)]
+        return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
+
+
+class Gathered:
+    """Makes up the n answers of a request out of calls that bring fewer; what was paid for survives a failure."""
+
+    def __init__(self) -> None:
+        self._unfinished: dict[Any, Completion] = {}
+
+    async def complete(self, request: Request, call: Callable[[int], Awaitable[Completion]]) -> Completion:
+        """Give ``request.n`` replies.
+
+        Args:
+            request: what is asked.
+            call: asks for so many; brings one at least.
+
+        Raises:
+            Exception: whatever ``call`` raises. The replies until then are kept for the next try of the same request.
+        """
+        key = (request.model, request.messages, request.temperature, request.max_tokens, request.first, request.n)
+        got = self._unfinished.pop(key, Completion(()))
+        try:
+            while len(got.replies) < request.n:
+                more = await call(request.n - len(got.replies))
+                got = Completion(got.replies + more.replies, got.usage + more.usage, more.rate)
+        except BaseException:
+            if got.replies:
+                self._unfinished[key] = got
+            raise
+        return Completion(got.replies[: request.n], got.usage, got.rate)
+
+
+def row_fault(error: ProviderError) -> str:
+    """Name what is wrong with this one request: ``context_too_long``, ``content_filter``; empty if it is not that."""
+    if error.status not in (400, 403, 413, 422):
+        return ""
+    everything = f"{error.codes} {error.message}"
+    if error.status == 413 or _CONTEXT.search(everything):
+        return "context_too_long"
+    return "content_filter" if _FILTER.search(everything) or "invalid_prompt" in error.codes else ""
+
+
+def reply(text: str, finish_reason: str) -> Reply:
+    """Make a reply; an endless one is cut."""
+    if len(text) > MOST_CHARACTERS:
+        return Reply(text[:MOST_CHARACTERS], "length")
+    return Reply(text, finish_reason)
+
+
+def parsed(raw: bytes | str) -> Mapping[str, Any] | None:
+    """Read a JSON object; None where it is none."""
+    try:
+        read = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def count(holder: Any, *path: str) -> int:
+    """Read a number of tokens out of nested objects; 0 where there is none that can be one."""
+    for name in path:
+        holder = holder.get(name) if isinstance(holder, Mapping) else None
+    if isinstance(holder, bool) or not isinstance(holder, (int, float)) or not 0 <= holder < 1e12:
+        return 0
+    return int(holder)
+
+
+def part(holder: Any, name: str, kind: type) -> Any:
+    """Read a member of the wanted type; that type's empty value where there is none."""
+    value = holder.get(name) if isinstance(holder, Mapping) else None
+    return value if isinstance(value, kind) else kind()
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how many seconds a provider asks to wait (``retry-after-ms``; ``Retry-After``, RFC 9110 10.2.3)."""
+    milliseconds = headers.get("retry-after-ms")
+    if milliseconds is not None and (ms := _number(milliseconds)) is not None:
+        return ms / 1000
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    if (number := _number(text)) is not None:
+        return number
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def rate(headers: Mapping[str, str]) -> Rate | None:
+    """Read what is left of the limits: ``x-ratelimit-*`` as OpenAI writes them, ``anthropic-ratelimit-*``."""
+    for remaining, reset in (
+        ("x-ratelimit-remaining-{}", "x-ratelimit-reset-{}"),
+        ("anthropic-ratelimit-{}-remaining", "anthropic-ratelimit-{}-reset"),
+    ):
+        found = Rate(
+            _left(headers.get(remaining.format("requests"))),
+            _left(headers.get(remaining.format("tokens"))),
+            seconds(headers.get(reset.format("requests"))),
+            seconds(headers.get(reset.format("tokens"))),
+        )
+        if found != Rate():
+            return found
+    return None
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a span of time: ``1m30s``, ``20ms``, ``7.5``, or a time of day of RFC 3339 from now; None if it is none."""
+    if not text:
+        return None
+    if (number := _number(text)) is not None:
+        return number
+    match = _DURATION.fullmatch(text.strip())
+    if match and any(match.groups()):
+        values = (float(group or 0) for group in match.groups())
+        return sum(value * unit for value, unit in zip(values, (86400, 3600, 60, 1, 0.001), strict=True))
+    try:
+        return max(datetime.fromisoformat(text.strip()).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e9 else None
+
+
+def _left(text: str | None) -> int | None:
+    number = _number(text) if text else None
+    return None if number is None else int(number)
+
+
+def _said(body: Any, key: str) -> tuple[str, str, str]:
+    """Give message, codes and the parameter named, out of any body of an error."""
+    if isinstance(body, (str, bytes)):
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+        body = parsed(text) or {"message": _title(text)}
+    codes, param, message = [], "", ""
+    # The message of the innermost object counts: routers wrap that of the provider behind them.
+    layer: Any = body
+    for _ in range(4):
+        if isinstance(layer, str):
+            message = layer
+        if not isinstance(layer, Mapping):
+            break
+        codes += [str(layer[name]) for name in ("type", "code", "status") if isinstance(layer.get(name), (str, int))]
+        param = layer["param"] if isinstance(layer.get("param"), str) else param
+        detail = layer.get("detail")
+        words = layer.get("message") or (
+            detail if isinstance(detail, str) else detail and json.dumps(detail, default=str)
+        )
+        message = words if isinstance(words, str) else message
+        layer = layer.get("error") or layer.get("innererror") or None
+    message = mask(" ".join(message.split()), key)
+    return (message[:_SAID] or "no reason given"), " ".join(codes), param
+
+
+def _title(text: str) -> str:
+    if "<" not in text[:200]:
+        return text
+    title = re.search(r"<title[^>]*>(.*?)</title>", text[:20_000], re.IGNORECASE | re.DOTALL)
+    return f"a page of HTML ({' '.join(title[1].split())})" if title else "a page of HTML"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return chain
+
+
+def _unreachable(error: BaseException) -> bool:
+    # By name: which library's class it is hangs on the SDK's transport.
+    return any(type(e).__name__ in ("ConnectError", "ConnectionRefusedError", "gaierror") for e in _chain(error))
+
+
+def _of_transport(error: BaseException) -> bool:
+    modules = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    return isinstance(error, (OSError, EOFError)) or bool(modules & {"aiohttp", "httpx", "httpx2", "httpcore2"})

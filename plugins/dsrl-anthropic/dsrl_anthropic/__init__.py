@@ -1,0 +1,312 @@
+"""The teacher ``anthropic``: Claude models by Anthropic's Messages API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from dsrl.database import storable
+from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
+from dsrl.hookspecs import hookimpl
+from dsrl.keys import find_key
+from dsrl.prices import lookup
+from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
+from dsrl.remote import Gathered, ProviderError, Remote, Service, count, parsed, part, reply, row_fault
+
+if TYPE_CHECKING:
+    from dsrl.records import BatchStatus
+
+_log = logging.getLogger(__name__)
+
+_ADDRESS = "https://api.anthropic.com"
+_PATH = "/v1/messages"
+_PAGE = "platform.claude.com (API keys)"
+_FLAG = "--teacher-option"
+#: From the strongest to none.
+_STRUCTURED = ("schema", "tool", "off")
+_FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length"}
+#: The last version of the API that takes a temperature.
+_WITH_TEMPERATURE = "2023-06-01"
+_TOOL = "give_reply"
+
+
+class AnthropicTeacher:
+    """Asks Claude models; see :class:`dsrl.hookspecs.TeacherSpec`.
+
+    The API gives one answer a call. Its shared part, the system message, is marked for the prompt cache. Since version
+    2026-10-21 it takes no temperature and no top_p: the model's own (1.0) hold then, and a line in the log says so.
+    Source: platform.claude.com, API reference "Messages" and "Versions".
+
+    Args:
+        base_url: of another server that speaks the Messages API; empty: Anthropic.
+        api_key_env: environment variable that holds the key (or the user name of the keyring entry). Empty:
+            ``ANTHROPIC_API_KEY`` for Anthropic, no key for any other ``base_url``.
+        api_version: of the API; empty for the SDK's. With ``2023-06-01`` temperature and top_p are sent.
+        timeout: seconds for one call.
+        structured: ``schema`` (structured outputs), ``tool`` (a forced tool), ``off``; ``auto`` takes the first that the
+            model takes.
+        cache: whether to mark the shared part of the prompt for the cache; writing it costs a quarter more, reading it a
+            tenth. Prompts below the model's least length (1,024 tokens or more) are not cached and not charged for it.
+
+    Raises:
+        SettingsError: an option that cannot be.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "",
+        api_key_env: str = "",
+        api_version: str = "",
+        timeout: float = 600.0,
+        structured: Literal["auto", "schema", "tool", "off"] = "auto",
+        cache: bool = True,
+    ) -> None:
+        if structured not in ("auto", *_STRUCTURED):
+            raise SettingsError(f"{_FLAG} structured={structured!r} must be auto, schema, tool or off")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e6:
+            raise SettingsError(f"{_FLAG} timeout={timeout!r} must be a number of seconds above 0")
+        if not isinstance(cache, bool):
+            raise SettingsError(f"{_FLAG} cache={cache!r} must be true or false")
+        if base_url and not _is_address(base_url):
+            raise SettingsError(f"{_FLAG} base_url is no address of a server; it looks like {_ADDRESS}")
+        self._address = base_url.rstrip("/") or _ADDRESS
+        self._official = urlsplit(self._address).hostname == urlsplit(_ADDRESS).hostname
+        self._variable = api_key_env or ("ANTHROPIC_API_KEY" if self._official else "")
+        self._version, self._timeout, self._cache = api_version, float(timeout), cache
+        self._structured = structured
+        self._levels: dict[str, str] = {}
+        self._made: Remote | None = None
+        self._gathered = Gathered()
+        self._warned = False
+
+    @hookimpl
+    def prepare(self) -> None:
+        """Look for the key before anything else is done."""
+        _ = self._remote
+
+    @hookimpl
+    def price(self, model: str) -> Price | None:
+        """Give the list price; None for a server of unknown price."""
+        if self._official:
+            return lookup("anthropic", model, batch=0.5)
+        return lookup(self._address, model)
+
+    @hookimpl
+    def max_n(self, model: str) -> int:
+        return 1
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        if not request.model:
+            raise TeacherError("the teacher 'anthropic' needs a model: --teacher anthropic:MODEL")
+        return await self._gathered.complete(request, lambda n: self._call(request))
+
+    @hookimpl
+    async def submit_batch(self, requests: Sequence[Request]) -> str:
+        """Give the requests to the Message Batches API.
+
+        Source: platform.claude.com, guide "Batch processing": at most 100,000 requests and 256 MB.
+        """
+        bodies = [{"custom_id": str(n), "params": self._body(request)} for n, request in enumerate(requests)]
+        made: Any = await self._told(self._remote.client.messages.batches.create(requests=bodies), requests[0].model)
+        return str(made.id)
+
+    @hookimpl
+    async def poll_batch(self, batch: str) -> BatchState:
+        import httpx2
+
+        batches = self._remote.client.messages.batches
+        found: Any = await self._told(batches.retrieve(batch), "", f"batch {batch}")
+        counts = found.request_counts
+        over = counts.succeeded + counts.errored + counts.canceled + counts.expired
+        total = over + counts.processing
+        if found.processing_status != "ended":
+            return BatchState("in_progress", total, counts.succeeded, counts.errored)
+        results: dict[int, Completion | str] = {}
+        faults: list[str] = []
+        # As it is: the SDK's decoder of results trusts every line.
+        got = self._remote.client.get(f"{_PATH}/batches/{quote(batch, safe='')}/results", cast_to=httpx2.Response)
+        lines: Any = await self._told(got, "", f"the results of batch {batch}")
+        for line in lines.content.splitlines():
+            await self._read_line(line, results, faults)
+        status: BatchStatus = "cancelled" if counts.canceled else "expired" if counts.expired else "ended"
+        return BatchState(status, total, counts.succeeded, counts.errored, results, "; ".join(dict.fromkeys(faults)))
+
+    @hookimpl
+    async def cancel_batch(self, batch: str) -> None:
+        try:
+            await self._remote.told(self._remote.client.messages.batches.cancel(batch))
+        except ProviderError as error:
+            if error.status not in (400, 409):  # these say that it is over already
+                raise await self._failure(error, "", f"batch {batch}") from None
+
+    @hookimpl
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+    @property
+    def _remote(self) -> Remote:
+        if self._made is None:
+            import anthropic
+
+            page = _PAGE if self._official else ""
+            name = "Anthropic" if self._official else f"the server at {self._address}"
+            keeper = "anthropic" if self._official else urlsplit(self._address).hostname or "anthropic"
+            key = find_key([self._variable], keeper, page) if self._variable else "none"
+            self._made = Remote(
+                Service(name, self._variable, page),
+                anthropic,
+                lambda: self._client(key),
+                key,
+                self._address,
+                self._timeout,
+            )
+        return self._made
+
+    def _client(self, key: str) -> Any:
+        import anthropic
+        import httpx2
+
+        return anthropic.AsyncAnthropic(
+            api_key=key,
+            base_url=self._address,
+            timeout=anthropic.Timeout(self._timeout, connect=20.0),
+            max_retries=0,
+            default_headers={"anthropic-version": self._version} if self._version else None,
+            # The ledger limits what is under way; the transport must not do so again.
+            http_client=anthropic.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+            ),
+        )
+
+    def _level(self, model: str) -> str:
+        return self._levels.get(model, "schema" if self._structured == "auto" else self._structured)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        shared = [storable(m.content) for m in request.messages if m.role == "system"]
+        own = [{"role": m.role, "content": storable(m.content)} for m in request.messages if m.role != "system"]
+        body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "messages": own}
+        if shared:
+            block: dict[str, Any] = {"type": "text", "text": "\n\n".join(shared)}
+            if self._cache:
+                block["cache_control"] = {"type": "ephemeral"}
+            body["system"] = [block]
+        if self._version and self._version <= _WITH_TEMPERATURE:
+            # Dates compare as texts. The API's scale ends at 1.
+            body["temperature"] = min(request.temperature, 1.0)
+            if request.top_p != 1.0:
+                body["top_p"] = request.top_p
+        elif request.temperature != 1.0 and not self._warned:
+            self._warned = True
+            _log.warning("Anthropic's API takes no temperature since 2026-10-21; the models' own is used")
+        if request.schema is not None:
+            match self._level(request.model):
+                case "schema":
+                    body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
+                case "tool":
+                    body["tools"] = [
+                        {"name": _TOOL, "description": "Takes your reply.", "input_schema": dict(request.schema)}
+                    ]
+                    body["tool_choice"] = {"type": "tool", "name": _TOOL}
+        return body
+
+    async def _call(self, request: Request) -> Completion:
+        while True:
+            body = self._body(request)
+            try:
+                answer = await self._remote.post(_PATH, body, request.model)
+            except ProviderError as error:
+                if self._weakened(error, body, request.model):
+                    continue
+                raise await self._remote.failure(error, request.model) from None
+            return _completion(answer.body, answer.rate)
+
+    def _weakened(self, error: ProviderError, body: Mapping[str, Any], model: str) -> bool:
+        """Give up the strongest form of structured output that ``body`` had, if the error is about it."""
+        if self._structured != "auto" or error.status != 400 or row_fault(error):
+            return False
+        about = re.search(r"output_config|output_format|json_schema|structured output|tool|schema", error.message, re.I)
+        sent = "schema" if "output_config" in body else "tool" if "tools" in body else ""
+        if not sent or not about:
+            return False
+        # Requests sent together are refused together; none may undo what another has learnt.
+        weaker = _STRUCTURED[_STRUCTURED.index(sent) + 1]
+        self._levels[model] = max(self._level(model), weaker, key=_STRUCTURED.index)
+        return True
+
+    async def _told(self, call: Any, model: str, thing: str = "") -> Any:
+        """Await a call of the SDK other than for an answer."""
+        try:
+            return await self._remote.told(call)
+        except ProviderError as error:
+            raise await self._failure(error, model, thing) from None
+
+    async def _failure(self, error: ProviderError, model: str, thing: str) -> Exception:
+        if error.status in (400, 404) and thing:
+            return TeacherError(f"{self._address} knows nothing of {thing}: {error.message}")
+        failure = await self._remote.failure(error, model)
+        return TeacherError(str(failure)) if isinstance(failure, RowRefused) else failure
+
+    async def _read_line(self, line: bytes, results: dict[int, Completion | str], faults: list[str]) -> None:
+        """Read a line of a batch's results; what is worth asking again is left out."""
+        read = parsed(line)
+        number = str(read.get("custom_id")) if read else ""
+        if read is None or not number.isdecimal():
+            return
+        result = part(read, "result", dict)
+        try:
+            if result.get("type") == "succeeded":
+                results[int(number)] = _completion(part(result, "message", dict), None)
+            elif result.get("type") == "errored":
+                error = ProviderError(_status(result), part(result, "error", dict))
+                raise await self._remote.failure(error, "")
+        except RowRefused as refused:
+            results[int(number)] = refused.reason
+        except (TransientError, TeacherError) as error:
+            faults.append(str(error))
+
+
+def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
+    """Read a message whose shape is promised, not sure.
+
+    Raises:
+        RowRefused: the model refuses.
+        TransientError: there is nothing in it.
+    """
+    used = part(body, "usage", dict)
+    read, written = count(used, "cache_read_input_tokens"), count(used, "cache_creation_input_tokens")
+    # The API counts what passed through the cache apart from the rest.
+    usage = Usage(count(used, "input_tokens") + read + written, count(used, "output_tokens"), read, written)
+    why = part(body, "stop_reason", str)
+    blocks = part(body, "content", list)
+    given = [part(b, "input", dict) for b in blocks if part(b, "type", str) == "tool_use"]
+    text = "".join(part(b, "text", str) for b in blocks if part(b, "type", str) == "text")
+    if why == "refusal":
+        raise RowRefused("refused", text[:500], usage)
+    if given:
+        text = json.dumps(given[0], ensure_ascii=False)
+    if not blocks and why not in _FINISH:
+        raise TransientError("an answer without content", rate=left, usage=usage)
+    return Completion((reply(text, _FINISH.get(why, "stop")),), usage, left)
+
+
+def _status(result: Mapping[str, Any]) -> int:
+    """Give the status that an error of a batch would have had as a call of its own."""
+    kinds = {"invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403}
+    kinds |= {"not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "overloaded_error": 529}
+    error = part(result, "error", dict)
+    return kinds.get(part(part(error, "error", dict) or error, "type", str), 500)
+
+
+def _is_address(address: str) -> bool:
+    try:
+        split = urlsplit(address)
+        _ = split.port
+    except ValueError:
+        return False
+    return split.scheme in ("http", "https") and bool(split.hostname) and split.password is None

@@ -1,0 +1,140 @@
+"""The sampler ``openai``: a base model behind a server that speaks OpenAI's completions (vLLM, llama.cpp, ...)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from dsrl.database import storable
+from dsrl.errors import RowRefused, TeacherError, TransientError
+from dsrl.hookspecs import hookimpl
+from dsrl.remote import MOST_CHARACTERS, ProviderError, Remote, part
+from dsrl_openai.connection import positive, server
+
+_FLAG = "--sampler-option"
+#: A request that keeps failing is given up after so many tries, about a minute.
+TRIES = 7
+
+
+class OpenAISampler:
+    """Samples from a served model by plain prompts, without a chat template; see :class:`dsrl.hookspecs.SamplerSpec`.
+
+    Args:
+        model: what dsrl calls the base model: a folder or a hub id. The server must serve the same weights.
+        base_url: of the server, e.g. ``http://127.0.0.1:8000/v1``; empty: ``OPENAI_BASE_URL`` or OpenAI itself.
+        served_model: the server's name of the model, where it is not ``model``.
+        api_key_env: environment variable that holds the key, for a server that wants one.
+        concurrency: requests under way at once.
+        timeout: seconds for one request.
+        max_n: completions to ask for in one request at most; 1 for a server that gives one whatever it is asked for.
+
+    Raises:
+        SettingsError: an option that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "",
+        served_model: str = "",
+        api_key_env: str = "",
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        max_n: int = 128,
+    ) -> None:
+        self._model = served_model or model
+        self._max_n = int(positive(max_n, f"{_FLAG} max_n"))
+        self._gate_size = int(positive(concurrency, f"{_FLAG} concurrency"))
+        self._timeout = positive(timeout, f"{_FLAG} timeout")
+        self._server = server(base_url, api_key_env, flag=_FLAG)
+        self._shared: tuple[Remote, asyncio.Semaphore] | None = None
+        self._users = 0
+
+    @hookimpl
+    async def sample(
+        self, prompts: Sequence[str], n: int, temperature: float, top_p: float, max_tokens: int, seed: int
+    ) -> list[list[str]]:
+        """Give ``n`` completions of each prompt. The seed is told to the server; what it makes of it is its own affair.
+
+        A prompt that is refused as too long, or by a filter, has empty completions.
+
+        Raises:
+            TeacherError: the server cannot be used, or kept failing.
+        """
+        settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+        async with self._remote() as (remote, gate):
+            tasks = [
+                asyncio.create_task(self._completions(remote, gate, prompt, n, settings, seed + place * n))
+                for place, prompt in enumerate(prompts)
+            ]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _remote(self) -> AsyncIterator[tuple[Remote, asyncio.Semaphore]]:
+        # One pool of connections for the calls that overlap. It goes with the last of them, since ``close`` of a sampler
+        # is no coroutine and cannot end it.
+        if self._shared is None:
+            self._shared = self._server.remote(self._timeout), asyncio.Semaphore(self._gate_size)
+        self._users += 1
+        shared = self._shared
+        try:
+            yield shared
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._shared = None
+                await shared[0].aclose()
+
+    async def _completions(
+        self, remote: Remote, gate: asyncio.Semaphore, prompt: str, n: int, settings: dict[str, float], seed: int
+    ) -> list[str]:
+        texts: list[str] = []
+        try:
+            while len(texts) < n:
+                if self._max_n > 1:
+                    wanted = min(n - len(texts), self._max_n)
+                    got = [await self._ask(remote, gate, prompt, wanted, settings, seed + len(texts))]
+                    if len(got[0]) < wanted:
+                        self._max_n = 1
+                else:
+                    # The seed must differ, or they would be all the same.
+                    rest = range(seed + len(texts), seed + n)
+                    got = await asyncio.gather(*(self._ask(remote, gate, prompt, 1, settings, s) for s in rest))
+                texts += [text for some in got for text in some]
+        except RowRefused:
+            return [""] * n
+        return texts[:n]
+
+    async def _ask(
+        self, remote: Remote, gate: asyncio.Semaphore, prompt: str, n: int, settings: dict[str, float], seed: int
+    ) -> list[str]:
+        body = {"model": self._model, "prompt": storable(prompt), "seed": seed % 2**31, **settings}
+        if n > 1:
+            body["n"] = n
+        for attempt in range(1, TRIES + 1):
+            try:
+                async with gate:
+                    return await self._asked(remote, body)
+            except TransientError as error:
+                if attempt == TRIES:
+                    raise TeacherError(f"the sampler 'openai' failed {TRIES} times in a row: {error}") from None
+                pause = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+        raise AssertionError("unreachable")
+
+    async def _asked(self, remote: Remote, body: dict[str, object]) -> list[str]:
+        try:
+            answer = await remote.post("/completions", body, self._model)
+        except ProviderError as error:
+            raise await remote.failure(error, self._model) from None
+        texts = [part(choice, "text", str)[:MOST_CHARACTERS] for choice in part(answer.body, "choices", list)]
+        if not texts:
+            raise TransientError("an answer without choices")
+        return texts

@@ -1,0 +1,344 @@
+"""The teacher ``openai``: chat completions of OpenAI, Azure, vLLM, Ollama, llama.cpp, OpenRouter and the like."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dsrl.database import storable
+from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
+from dsrl.hookspecs import hookimpl
+from dsrl.prices import lookup
+from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
+from dsrl.remote import Gathered, ProviderError, Remote, count, parsed, part, reply, row_fault
+from dsrl_openai.connection import positive, server
+
+if TYPE_CHECKING:
+    from dsrl.records import BatchStatus
+
+_log = logging.getLogger(__name__)
+
+_FLAG = "--teacher-option"
+_PATH = "/chat/completions"
+#: From the strongest to none.
+_STRUCTURED = ("schema", "json", "off")
+_FINISH = {"length": "length", "content_filter": "content_filter"}
+_BATCH: dict[str, BatchStatus] = {
+    "completed": "ended",
+    "failed": "failed",
+    "expired": "expired",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass
+class _Ways:
+    """How a model wants to be asked, learnt from what it refused.
+
+    Attributes:
+        structured: as the option.
+        limit: name of the length limit.
+        limit_turned: whether its name was changed once; it is not changed back.
+        left_out: settings that the model does not take.
+        max_n: answers a call.
+    """
+
+    structured: str
+    limit: str
+    max_n: int
+    limit_turned: bool = False
+    left_out: frozenset[str] = frozenset()
+
+    def adapt(self, error: ProviderError, body: Mapping[str, Any]) -> str:
+        """Give up what an answer of 400 refuses, if ``body`` had it; say what, empty if it is nothing of that kind."""
+        refused = _named(error, body)
+        if refused == "response_format":
+            sent = body["response_format"]["type"]
+            weaker = "json" if sent == "json_schema" else "off"
+            # Requests sent together are refused together; none may undo what another has learnt.
+            self.structured = max(self.structured, weaker, key=_STRUCTURED.index)
+        elif refused in ("max_tokens", "max_completion_tokens"):
+            if refused == self.limit:
+                if self.limit_turned:
+                    return ""
+                self.limit = "max_tokens" if refused == "max_completion_tokens" else "max_completion_tokens"
+                self.limit_turned = True
+        elif refused == "n":
+            self.max_n = 1
+        elif refused:
+            self.left_out |= {refused}
+        return refused
+
+
+class OpenAITeacher:
+    """Asks a model for chat completions; see :class:`dsrl.hookspecs.TeacherSpec`.
+
+    What a model or server does not take (a schema, the name of the length limit, a temperature, ``n``) is learnt from its
+    refusal, once, and left out from then on.
+
+    Args:
+        base_url: of a server that speaks OpenAI's API, e.g. ``http://127.0.0.1:8000/v1``; empty: ``OPENAI_BASE_URL`` or
+            OpenAI itself.
+        api_key_env: environment variable that holds the key (or the user name of the keyring entry). Empty:
+            ``OPENAI_API_KEY`` for OpenAI, ``AZURE_OPENAI_API_KEY`` for Azure, no key for any other ``base_url``.
+        azure_endpoint: of an Azure resource, instead of ``base_url``; the model is the deployment's name.
+        api_version: of Azure's dated API; empty for its version-less one.
+        timeout: seconds for one call.
+        structured: ``schema`` (JSON schema), ``json`` (any JSON), ``off``; ``auto`` takes the first that the server takes.
+        max_n: answers to ask for in one call at most; 1 for a server that gives one whatever it is asked for.
+
+    Raises:
+        SettingsError: an option that cannot be.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "",
+        api_key_env: str = "",
+        azure_endpoint: str = "",
+        api_version: str = "",
+        timeout: float = 600.0,
+        structured: Literal["auto", "schema", "json", "off"] = "auto",
+        max_n: int = 128,
+    ) -> None:
+        if structured not in ("auto", *_STRUCTURED):
+            raise SettingsError(f"{_FLAG} structured={structured!r} must be auto, schema, json or off")
+        self._max_n = int(positive(max_n, f"{_FLAG} max_n"))
+        self._timeout = positive(timeout, f"{_FLAG} timeout")
+        self._structured = structured
+        self._server = server(base_url, api_key_env, azure_endpoint, api_version, _FLAG)
+        self._made: Remote | None = None
+        self._ways: dict[str, _Ways] = {}
+        self._gathered = Gathered()
+
+    @hookimpl
+    def prepare(self) -> None:
+        """Look for the key before anything else is done."""
+        _ = self._remote
+
+    @hookimpl
+    def identity(self) -> str:
+        # The environment can name the server too; options are in the key of a reply anyway.
+        return self._server.address
+
+    @hookimpl
+    def price(self, model: str) -> Price | None:
+        """Give the list price; None for a server of unknown price, the user's own included."""
+        return lookup(self._server.price_source, model, batch=0.5 if self._server.official else 1.0)
+
+    @hookimpl
+    def max_n(self, model: str) -> int:
+        return self._way(model).max_n
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        if not request.model:
+            raise TeacherError("the teacher 'openai' needs a model: --teacher openai:MODEL")
+        return await self._gathered.complete(request, lambda n: self._call(request, n))
+
+    @hookimpl
+    async def submit_batch(self, requests: Sequence[Request]) -> str:
+        """Upload the requests as a file and make a batch of it.
+
+        Source: platform.openai.com, guide "Batch API": at most 50,000 requests and 200 MB.
+        """
+        endpoint: Any = _PATH if self._server.azure else f"/v1{_PATH}"
+        lines = [
+            {"custom_id": str(number), "method": "POST", "url": endpoint, "body": self._body(request, request.n)}
+            for number, request in enumerate(requests)
+        ]
+        file = "\n".join(json.dumps(line) for line in lines).encode()
+        client, model = self._remote.client, requests[0].model
+        uploaded = await self._told(client.files.create(file=("dsrl.jsonl", file), purpose="batch"), model)
+        made = await self._told(
+            client.batches.create(input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h"), model
+        )
+        return str(made.id)
+
+    @hookimpl
+    async def poll_batch(self, batch: str) -> BatchState:
+        client = self._remote.client
+        found = await self._told(client.batches.retrieve(batch), "", f"batch {batch}")
+        counts = found.request_counts
+        total, done, failed = (counts.total, counts.completed, counts.failed) if counts else (0, 0, 0)
+        status = _BATCH.get(found.status, "in_progress")
+        if status == "in_progress":
+            return BatchState(status, total, done, failed)
+        results: dict[int, Completion | str] = {}
+        faults: list[str] = []
+        for file in filter(None, (found.output_file_id, found.error_file_id)):
+            content = await self._told(client.files.content(file), "", f"the results of batch {batch}")
+            for line in content.content.splitlines():
+                await self._read_line(line, results, faults)
+        said = [str(error.message) for error in (found.errors.data if found.errors else None) or []]
+        return BatchState(status, total, done, failed, results, "; ".join(dict.fromkeys([*said, *faults]))[:2000])
+
+    @hookimpl
+    async def cancel_batch(self, batch: str) -> None:
+        try:
+            await self._remote.told(self._remote.client.batches.cancel(batch))
+        except ProviderError as error:
+            if error.status not in (400, 409):  # these say that it is over already
+                raise await self._failure(error, "", f"batch {batch}") from None
+
+    @hookimpl
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+    @property
+    def _remote(self) -> Remote:
+        if self._made is None:
+            self._made = self._server.remote(self._timeout)
+        return self._made
+
+    def _way(self, model: str) -> _Ways:
+        if model not in self._ways:
+            structured = "schema" if self._structured == "auto" else self._structured
+            # OpenAI's own name of the limit is younger than most servers that speak its API.
+            limit = "max_completion_tokens" if self._server.official else "max_tokens"
+            self._ways[model] = _Ways(structured, limit, self._max_n)
+        return self._ways[model]
+
+    def _body(self, request: Request, n: int) -> dict[str, Any]:
+        way = self._way(request.model)
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": m.role, "content": storable(m.content)} for m in request.messages],
+            way.limit: request.max_tokens,
+        }
+        if "temperature" not in way.left_out:
+            body["temperature"] = request.temperature
+        if request.top_p != 1.0 and "top_p" not in way.left_out:
+            body["top_p"] = request.top_p
+        if n > 1 and way.max_n > 1:
+            body["n"] = min(n, way.max_n)
+        if request.schema is not None and way.structured == "schema":
+            schema = {"name": "reply", "schema": dict(request.schema), "strict": _is_strict(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif request.schema is not None and way.structured == "json":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    async def _call(self, request: Request, n: int) -> Completion:
+        while True:
+            body = self._body(request, n)
+            try:
+                answer = await self._remote.post(_PATH, body, request.model)
+            except ProviderError as error:
+                if self._adapt(error, body, request.model):
+                    continue
+                raise await self._remote.failure(error, request.model) from None
+            completion = _completion(answer.body, answer.rate)
+            if len(completion.replies) < body.get("n", 1):
+                self._way(request.model).max_n = 1
+            return completion
+
+    def _adapt(self, error: ProviderError, body: Mapping[str, Any], model: str) -> bool:
+        if error.status not in (400, 422, 501) or row_fault(error):
+            return False
+        if self._structured != "auto" and _named(error, body) == "response_format":
+            return False
+        refused = self._way(model).adapt(error, body)
+        if refused in ("temperature", "top_p"):
+            _log.warning("%s does not take %s; it is asked without", model, refused)
+        return bool(refused)
+
+    async def _told(self, call: Any, model: str, thing: str = "") -> Any:
+        """Await a call of the SDK other than for an answer."""
+        try:
+            return await self._remote.told(call)
+        except ProviderError as error:
+            raise await self._failure(error, model, thing) from None
+
+    async def _failure(self, error: ProviderError, model: str, thing: str) -> Exception:
+        if error.status in (400, 404) and thing:
+            return TeacherError(f"{self._server.address} knows nothing of {thing}: {error.message}")
+        failure = await self._remote.failure(error, model)
+        return TeacherError(str(failure)) if isinstance(failure, RowRefused) else failure
+
+    async def _read_line(self, line: bytes, results: dict[int, Completion | str], faults: list[str]) -> None:
+        """Read a line of a batch's results; what is worth asking again is left out."""
+        read = parsed(line)
+        number = str(read.get("custom_id")) if read else ""
+        if read is None or not number.isdecimal():
+            return
+        response = part(read, "response", dict)
+        body = part(response, "body", dict)
+        status = count(response, "status_code")
+        try:
+            if status == 200:
+                results[int(number)] = _completion(body, None)
+                return
+            raise await self._remote.failure(ProviderError(status or 500, body or read.get("error") or {}), "")
+        except RowRefused as refused:
+            results[int(number)] = refused.reason
+        except (TransientError, TeacherError) as error:
+            faults.append(str(error))
+
+
+def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
+    """Read an answer whose shape is promised, not sure.
+
+    Raises:
+        RowRefused: the model refuses, in every choice.
+        TransientError: there is no choice in it.
+    """
+    used = part(body, "usage", dict)
+    prompt = count(used, "prompt_tokens")
+    cached = min(count(used, "prompt_tokens_details", "cached_tokens"), prompt)
+    usage = Usage(prompt, count(used, "completion_tokens"), cached)
+    replies, refusals = [], []
+    for choice in part(body, "choices", list):
+        message = part(choice, "message", dict)
+        finish = _FINISH.get(part(choice, "finish_reason", str), "stop")
+        if choice_error := part(choice, "error", dict):
+            raise TransientError(f"a choice failed: {str(choice_error.get('message'))[:200]}", rate=left, usage=usage)
+        refusal = part(message, "refusal", str)
+        if refusal:
+            refusals.append(refusal)
+            finish = "content_filter"
+        replies.append(reply(_text(message.get("content")) or refusal, finish))
+    if not replies:
+        raise TransientError("an answer without choices", rate=left, usage=usage)
+    if len(refusals) == len(replies):
+        raise RowRefused("refused", refusals[0][:500], usage)
+    return Completion(tuple(replies), usage, left)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):  # parts, as some servers write them
+        return "".join(part(piece, "text", str) for piece in content)
+    return content if isinstance(content, str) else ""
+
+
+def _named(error: ProviderError, body: Mapping[str, Any]) -> str:
+    """Give the setting in ``body`` that an error is about; empty if it is about none of those one can do without."""
+    known = ("response_format", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n")
+    if error.param:
+        name = error.param.partition(".")[0]
+        return name if name in known and name in body else ""
+    text = error.message
+    if "response_format" in body and re.search(
+        r"response_format|json_schema|json_object|json mode|structured output|guided|grammar|contain the word 'json'",
+        text,
+        re.I,
+    ):
+        return "response_format"
+    if not re.search(
+        r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|extra|invalid|instead", text, re.I
+    ):
+        return ""
+    quoted = re.findall(r"['\"`]?\b(max_tokens|max_completion_tokens|temperature|top_p|n)\b['\"`]?", text)
+    return next((name for name in quoted if name in body), "")
+
+
+def _is_strict(schema: Mapping[str, Any]) -> bool:
+    """Say whether a schema keeps the rules of OpenAI's strict mode, on its first level."""
+    return schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(
+        schema.get("properties", ())
+    )
