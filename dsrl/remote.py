@@ -424,8 +424,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _unreachable(error: BaseException) -> bool:
-    # By name: which library's class it is hangs on the SDK's transport.
-    names = {"ConnectError", "ClientConnectorError", "ClientConnectorDNSError", "ConnectionRefusedError", "gaierror"}
+    # By the names of the innermost: the SDKs' transports map them differently, a server that hangs up among them.
+    names = {"ClientConnectorError", "ClientConnectorDNSError", "ConnectionRefusedError", "gaierror"}
     return any(type(e).__name__ in names for e in _chain(error))
 
 
