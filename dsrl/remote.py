@@ -148,15 +148,16 @@ class Remote:
             headers = error.response.headers
             said = error.body if error.body is not None else error.response.text
             raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
-        except self._sdk.APITimeoutError:
-            raise TransientError(f"{self._service.name} did not answer in time, or hung up") from None
         except self._sdk.APIError as error:
-            why = self._why(error)
+            # Before its time-outs are: the transport counts a server that is not there among them.
             if not self._answered and _unreachable(error):
                 raise TeacherError(
-                    f"no server can be reached at {self._address} ({why}); is the address right, and is it running?"
+                    f"no server can be reached at {self._address} ({self._why(error)}); is the address right, "
+                    "and is it running?"
                 ) from None
-            raise TransientError(f"the connection to {self._service.name} broke: {why}") from None
+            if isinstance(error, self._sdk.APITimeoutError):
+                raise TransientError(f"{self._service.name} did not answer in time, or hung up") from None
+            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
         except Exception as error:
             # The SDK's transports let some faults of theirs through as they are.
             if not _of_transport(error):
@@ -423,8 +424,9 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _unreachable(error: BaseException) -> bool:
-    # By name: which library's class it is hangs on the SDK's transport.
-    return any(type(e).__name__ in ("ConnectError", "ConnectionRefusedError", "gaierror") for e in _chain(error))
+    # By the names of the innermost: the SDKs' transports map them differently, a server that hangs up among them.
+    names = {"ClientConnectorError", "ClientConnectorDNSError", "ConnectionRefusedError", "gaierror"}
+    return any(type(e).__name__ in names for e in _chain(error))
 
 
 def _of_transport(error: BaseException) -> bool:

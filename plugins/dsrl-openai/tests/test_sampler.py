@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fault_server import Fault, FaultServer, openai_error
+
+from dsrl.errors import TeacherError
+from dsrl.plugins import PluginRef, load
+
+PROMPTS = ["one", "two", "three"]
+SETTINGS: dict[str, Any] = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 8, "seed": 5}
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
+        yield running
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Take no time between tries; give the seconds that would have been waited."""
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("dsrl_openai.sampler.asyncio.sleep", counted)
+    return waited
+
+
+def bound(server: FaultServer, model: str = "gpt-4o", **options: Any) -> Any:
+    return load(PluginRef("sampler", "openai", {"model": model, "base_url": server.url, **options}), "sampler").hook
+
+
+def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, **options: Any) -> Any:
+    hook = bound(server, **options)
+    try:
+        return asyncio.run(hook.sample(prompts=prompts, n=n, **SETTINGS))
+    finally:
+        hook.close()
+
+
+def test_a_prompt_is_one_request(server: FaultServer) -> None:
+    got = sample(server)
+    assert [len(texts) for texts in got] == [4, 4, 4]
+    by_prompt = {body["prompt"]: body for body in server.bodies}
+    assert list(by_prompt) == PROMPTS
+    expected = {"model": "gpt-4o", "prompt": "one", "n": 4, "seed": 5, "temperature": 0.7, "top_p": 1.0, "max_tokens": 8}
+    assert by_prompt["one"] == expected
+    assert len({body["seed"] for body in server.bodies}) == 3
+
+
+def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:
+    server.ignores_n = True
+    got = sample(server)
+    assert [len(set(texts)) for texts in got] == [4, 4, 4]
+    seeds = [body["seed"] for body in server.bodies if body["prompt"] == "two"]
+    assert len(set(seeds)) == len(seeds) == 4, "the same seed would give the same text"
+
+
+def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
+    hook = bound(server, served_model="gpt-4o-mini", model="/a/folder")
+
+    async def work() -> None:
+        await asyncio.gather(*(hook.sample(prompts=["x"], n=1, **SETTINGS) for _ in range(3)))
+
+    asyncio.run(work())
+    asyncio.run(work())
+    assert [body["model"] for body in server.bodies] == ["gpt-4o-mini"] * 6
+
+
+def test_nothing_to_sample_asks_nothing(server: FaultServer) -> None:
+    assert sample(server, prompts=[]) == []
+    assert server.asked == []
+
+
+def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
+    server.faults.extend([Fault(500, "x"), Fault(429, "y", {"Retry-After": "9"}), Fault(body={"choices": []})])
+    assert len(sample(server, prompts=["x"])[0]) == 4
+    assert len(pauses) == 3
+    assert pauses[1] == 9.0
+
+
+def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
+    server.faults.extend([Fault(500, "boom")] * 7)
+    with pytest.raises(TeacherError, match="failed 7 times in a row: .* 500: boom"):
+        sample(server, prompts=["x"])
+
+
+def test_a_prompt_that_is_too_long_has_empty_completions(server: FaultServer) -> None:
+    server.faults.append(Fault(400, openai_error("maximum context length is 16 tokens")))
+    assert sample(server, prompts=["x"], n=2) == [["", ""]]
+
+
+def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
+    with pytest.raises(TeacherError, match=r"no model 'gpt4' .*; there is gpt-4o"):
+        sample(server, model="gpt4")

@@ -1,0 +1,316 @@
+"""A fake server that speaks as much of OpenAI's and Anthropic's API as dsrl uses, and fails as it is told to.
+
+For what no real server does on demand. Real servers drive the plugins in their slow tests. Its replies are built as the
+SDKs' own types have them; ``test_fault_server.py`` holds it to those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal
+
+from aiohttp import web
+
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "claude-haiku-4-5")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One answer of the server.
+
+    Attributes:
+        status: of HTTP.
+        body: sent as JSON, or as it is where it is text; None: the good answer to the request.
+        headers: on top of the usual.
+        how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever.
+    """
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    how: Literal["answer", "half", "cut", "hang"] = "answer"
+
+
+def openai_error(message: str, code: str | None = None, type: str = "invalid_request_error", param: str = "") -> Any:
+    """Build an error's body as OpenAI does."""
+    return {"error": {"message": message, "type": type, "param": param or None, "code": code}}
+
+
+def anthropic_error(message: str, type: str = "invalid_request_error") -> Any:
+    """Build an error's body as Anthropic does."""
+    return {"type": "error", "error": {"type": type, "message": message}, "request_id": "req_1"}
+
+
+class FaultServer:
+    """Runs in a thread, on a free port of the loopback. ``with FaultServer() as server: server.url``.
+
+    Attributes:
+        faults: the next answers to POSTs that ask for text; when they are used up, answers are good.
+        asked: path, headers and body of every request for text.
+        key: the one it takes; None: any. A wrong one is echoed, as careless servers do.
+        ignores_n: whether it gives one choice whatever is asked for.
+        refuses: given the body of a request, the fault that it always meets; None for none.
+        batch_lines: custom id -> what becomes of that line of a batch instead of a good answer.
+        batch_status: of batches that are asked for, in the words of OpenAI.
+    """
+
+    def __init__(self) -> None:
+        self.faults: deque[Fault] = deque()
+        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.key: str | None = None
+        self.ignores_n = False
+        self.headers: dict[str, str] = {}
+        self.refuses: Callable[[Any], Fault | None] = lambda body: None
+        self.batch_lines: dict[str, Any] = {}
+        self.batch_status = "completed"
+        self.cancelled: list[str] = []
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, list[Any]] = {}
+        self._numbers = count()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
+
+    def __enter__(self) -> FaultServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Go away, connections and all; a second time does nothing."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+            self._loop.close()
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The bodies of the requests for text."""
+        return [body for _, _, body in self.asked]
+
+    async def _run(self) -> None:
+        app = web.Application(client_max_size=2**28)
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self._text),
+                web.post("/v1/completions", self._text),
+                web.post("/v1/messages", self._text),
+                web.get("/v1/models", self._models),
+                web.post("/v1/files", self._upload),
+                web.get("/v1/files/{id}/content", self._content),
+                web.post("/v1/batches", self._batch),
+                web.get("/v1/batches/{id}", self._batch_state),
+                web.post("/v1/batches/{id}/cancel", self._cancel),
+                web.post("/v1/messages/batches", self._message_batch),
+                web.get("/v1/messages/batches/{id}", self._message_batch_state),
+                web.get("/v1/messages/batches/{id}/results", self._message_results),
+                web.post("/v1/messages/batches/{id}/cancel", self._cancel),
+            ]
+        )
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        address = runner.addresses[0]
+        self.root = f"http://{address[0]}:{address[1]}"
+        self.url = f"{self.root}/v1"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    async def _text(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append((request.path, dict(request.headers), body))
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+        fault = self.faults.popleft() if self.faults else self.refuses(body) or Fault()
+        if self.key is not None and given != self.key:
+            say = f"Incorrect API key provided: {given}. You can find your key on the page of keys."
+            fault = Fault(401, openai_error(say, "invalid_api_key"))
+        elif body["model"] not in MODELS and fault == Fault():
+            fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
+        if fault.how == "hang":
+            await self._stop.wait()
+        if fault.how in ("cut", "hang"):
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
+        content = fault.body if fault.body is not None else self._good(request.path, body)
+        raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json", **self.headers, **fault.headers}
+        if fault.how == "half":
+            response = web.StreamResponse(status=fault.status, headers={**headers, "Content-Length": str(len(raw))})
+            await response.prepare(request)
+            await response.write(raw[: len(raw) // 2])
+            assert request.transport
+            request.transport.abort()
+            return response
+        return web.Response(status=fault.status, body=raw, headers=headers)
+
+    def _good(self, path: str, body: Any) -> Any:
+        number = next(self._numbers)
+        if path.endswith("/messages"):
+            return message(f"reply {number}", model=body["model"], tools=body.get("tools"))
+        n = 1 if self.ignores_n else body.get("n", 1)
+        if path.endswith("/chat/completions"):
+            return completion([f"reply {number}.{i}" for i in range(n)], body["model"])
+        choices = [
+            {"index": i, "text": f"text {number}.{i}", "finish_reason": "stop", "logprobs": None} for i in range(n)
+        ]
+        return {"id": "c", "object": "text_completion", "created": 1, "model": body["model"], "choices": choices}
+
+    async def _models(self, request: web.Request) -> web.Response:
+        data = [{"id": name, "object": "model", "created": 1, "owned_by": "us"} for name in MODELS]
+        return web.json_response({"object": "list", "data": data, "has_more": False})
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        sent = form["file"]
+        assert isinstance(sent, web.FileField)
+        name = f"file-{next(self._numbers)}"
+        self.files[name] = sent.file.read()
+        described = {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": form["purpose"]}
+        return web.json_response({**described, "status": "processed"})
+
+    async def _content(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.files[request.match_info["id"]])
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = f"batch_{next(self._numbers)}"
+        lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
+        self.batches[name] = lines
+        good, bad = [], []
+        for line in lines:
+            said = self.batch_lines.get(line["custom_id"])
+            if said is None:
+                said = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}
+            row = said if isinstance(said, str) else json.dumps({"custom_id": line["custom_id"], "response": said, "id": "x"})
+            (good if isinstance(said, dict) and said["status_code"] == 200 else bad).append(row)
+        self.files[f"{name}-output"] = "\n".join(good).encode()
+        self.files[f"{name}-error"] = "\n".join(bad).encode()
+        return web.json_response(self._batch_object(name, "validating"))
+
+    def _batch_object(self, name: str, status: str) -> Any:
+        over = status in ("completed", "expired", "cancelled")
+        lines = self.batches[name]
+        return {
+            "id": name,
+            "object": "batch",
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": "file-0",
+            "completion_window": "24h",
+            "status": status,
+            "created_at": 1,
+            "request_counts": {"total": len(lines), "completed": len(lines) if over else 0, "failed": 0},
+            "output_file_id": f"{name}-output" if over else None,
+            "error_file_id": f"{name}-error" if over else None,
+            "errors": {"object": "list", "data": [{"code": "x", "message": "line 1 is no JSON"}]} if status == "failed" else None,
+        }
+
+    async def _batch_state(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if name not in self.batches:
+            return web.json_response(openai_error(f"No batch found with id '{name}'."), status=404)
+        return web.json_response(self._batch_object(name, self.batch_status))
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        self.cancelled.append(name)
+        if self.batch_status == "completed":
+            return web.json_response(openai_error("Cannot cancel a batch with status 'completed'."), status=409)
+        if "messages" in request.path:
+            return web.json_response(self._message_batch_object(name, "canceling"))
+        return web.json_response(self._batch_object(name, "cancelling"))
+
+    async def _message_batch(self, request: web.Request) -> web.Response:
+        name = f"msgbatch_{next(self._numbers)}"
+        self.batches[name] = (await request.json())["requests"]
+        return web.json_response(self._message_batch_object(name, "in_progress"))
+
+    def _message_batch_object(self, name: str, status: str) -> Any:
+        number = len(self.batches[name])
+        ended = status == "ended"
+        counts = {"processing": 0 if ended else number, "succeeded": number if ended else 0}
+        return {
+            "id": name,
+            "type": "message_batch",
+            "processing_status": status,
+            "request_counts": {**counts, "errored": 0, "canceled": 0, "expired": 0},
+            "created_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-01-02T00:00:00Z",
+            "results_url": f"{self.root}/v1/messages/batches/{name}/results" if ended else None,
+        }
+
+    async def _message_batch_state(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if name not in self.batches:
+            return web.json_response(anthropic_error("no such batch", "not_found_error"), status=404)
+        status = "ended" if self.batch_status == "completed" else "in_progress"
+        return web.json_response(self._message_batch_object(name, status))
+
+    async def _message_results(self, request: web.Request) -> web.Response:
+        rows = []
+        for line in self.batches[request.match_info["id"]]:
+            good = {"type": "succeeded", "message": self._good("/messages", line["params"])}
+            result = self.batch_lines.get(line["custom_id"], good)
+            rows.append(result if isinstance(result, str) else json.dumps({"custom_id": line["custom_id"], "result": result}))
+        return web.Response(text="\n".join(reversed(rows)))
+
+
+def completion(texts: list[str], model: str = "gpt-4o", finish: str = "stop", refusal: str | None = None) -> Any:
+    """Build a chat completion as OpenAI does."""
+    choices = [
+        {
+            "index": i,
+            "finish_reason": finish,
+            "logprobs": None,
+            "message": {"role": "assistant", "content": None if refusal else text, "refusal": refusal},
+        }
+        for i, text in enumerate(texts)
+    ]
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 10 * len(texts),
+        "total_tokens": 100 + 10 * len(texts),
+        "prompt_tokens_details": {"cached_tokens": 40},
+    }
+    return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": choices, "usage": usage}
+
+
+def message(text: str, model: str = "claude-haiku-4-5", stop: str = "end_turn", tools: Any = None) -> Any:
+    """Build a message as Anthropic does."""
+    content: list[Any] = [{"type": "text", "text": text, "citations": None}]
+    if tools:
+        stop = "tool_use"
+        content.append({"type": "tool_use", "id": "t", "name": tools[0]["name"], "input": {"input": text, "output": "o"}})
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cache_read_input_tokens": 60,
+        "cache_creation_input_tokens": 30,
+    }
+    return {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content,
+        "stop_reason": stop,
+        "stop_sequence": None,
+        "usage": usage,
+    }
