@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import Any, cast
 
 from dsrl.errors import SettingsError
 from dsrl.keys import refuse_keys
+from dsrl.records import Purpose
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
 #: Sections of a settings file that a base model's recipe may set.
@@ -92,11 +94,44 @@ class Settings:
         0.7, "teacher", "Temperature of the teacher.", key="temperature", low=0.0, high=2.0
     )
     teacher_max_tokens: int = _setting(2048, "teacher", "Length limit of a reply, tokens.", key="max_tokens", low=1)
-    votes: int = _setting(16, "teacher", "Votes a sample, beside its own answer; 0: no verification.", low=0)
-    concurrency: int = _setting(32, "teacher", "Requests under way at once.", low=1, same_data=True)
     teacher_options: Mapping[str, Any] = _setting(
         {}, "teacher", "KEY=VALUE for the teacher plugin.", key="options", flag="--teacher-option"
     )
+    solve_teacher: str = _setting("", "teacher", "Teacher that votes, NAME or NAME:MODEL; default: --teacher.")
+    solve_teacher_options: Mapping[str, Any] = _setting(
+        {}, "teacher", "KEY=VALUE for it; default: --teacher-option.", flag="--solve-teacher-option"
+    )
+    rewrite_teacher: str = _setting("", "teacher", "Teacher that rewrites, NAME or NAME:MODEL; default: --teacher.")
+    rewrite_teacher_options: Mapping[str, Any] = _setting(
+        {}, "teacher", "KEY=VALUE for it; default: --teacher-option.", flag="--rewrite-teacher-option"
+    )
+    votes: int = _setting(16, "teacher", "Votes a sample at most, beside its own answer; 0: no verification.", low=0)
+    vote_confidence: float = _setting(
+        0.0,
+        "teacher",
+        "Stop voting at this confidence; 0: when the label cannot change any more.",
+        low=0.0,
+        high=0.999999,
+    )
+    retries_unreadable: int = _setting(
+        0, "teacher", "Ask anew for a sample that cannot be read, so many times.", low=0, high=3
+    )
+    concurrency: int = _setting(
+        32, "teacher", "Requests under way at once to one provider, at most.", low=1, same_data=True
+    )
+    requests_per_minute: int = _setting(
+        0, "teacher", "Limit of each provider; 0: what it says itself.", low=0, same_data=True
+    )
+    tokens_per_minute: int = _setting(
+        0, "teacher", "Limit of each provider, prompt and completion; 0: what it says itself.", low=0, same_data=True
+    )
+    budget: float = _setting(
+        math.inf, "teacher", "Dollars that the run may cost at most, all sittings.", low=0.0, same_data=True
+    )
+    price: tuple[str, ...] = _setting(
+        (), "teacher", "MODEL=PROMPT,COMPLETION in dollars per million tokens; may be repeated.", same_data=True
+    )
+    batch: bool = _setting(False, "teacher", "Ask in the provider's batches: cheaper, and hours later.", same_data=True)
 
     samples: int = _setting(500, "synthesis", "N: initial samples.", low=1, high=1_000_000)
     adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved ones easier.")
@@ -143,15 +178,17 @@ class Settings:
         "auto", "compute", "Number format of the base model.", choices=("auto", "float32", "bfloat16", "float16")
     )
 
-    @property
-    def teacher_plugin(self) -> str:
-        """What stands before the colon of ``--teacher NAME:MODEL``."""
-        return self.teacher.partition(":")[0]
-
-    @property
-    def teacher_model(self) -> str:
-        """What stands behind the colon; empty if there is none."""
-        return self.teacher.partition(":")[2]
+    def teacher_of(self, purpose: Purpose) -> tuple[str, str, Mapping[str, Any]]:
+        """Give plugin, model (may be empty) and options of the teacher that does a job."""
+        named, options = self.teacher, self.teacher_options
+        own = {"solve": self.solve_teacher, "rewrite": self.rewrite_teacher}.get(purpose, "")
+        own_options = {"solve": self.solve_teacher_options, "rewrite": self.rewrite_teacher_options}.get(purpose, {})
+        if own:
+            # Another plugin has other options; another model of the same is on the same server.
+            same = own.partition(":")[0] == named.partition(":")[0]
+            named, options = own, options if same else {}
+        name, _, model = named.partition(":")
+        return name, model, own_options or options
 
 
 def key_of(setting: Field[Any]) -> str:
@@ -228,7 +265,7 @@ def to_toml(settings: Settings) -> dict[str, dict[str, Any]]:
     tables: dict[str, dict[str, Any]] = {}
     for setting in fields(Settings):
         value = getattr(settings, setting.name)
-        if value in ("", (), {}):
+        if value in ("", (), {}, math.inf):
             continue
         table = tables.setdefault(setting.metadata["section"], {})
         table[key_of(setting)] = list(value) if isinstance(value, tuple) else value

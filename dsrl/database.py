@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,14 +84,33 @@ def told(path: Path) -> Iterator[None]:
         if "disk is full" in text or "disk I/O" in text:
             raise StoreError(f"{path}: no room on the disk; free some and give the same command again") from error
         if "locked" in text:
-            raise StoreError(f"{path} is locked by another process") from error
+            raise StoreError(
+                f"{path} is locked by {_holder(path)}; end it or wait for it, then give the same command again"
+            ) from error
         if "readonly" in text or "unable to open" in text:
             raise StoreError(f"{path} cannot be written; check the folder's permissions") from error
         raise StoreError(f"{path}: {text}") from error
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path} is damaged or no database ({error}); move it away and start again") from error
+        raise StoreError(
+            f"{path} is damaged or no database ({error}); move it away and start again; "
+            "`sqlite3 FILE .recover` may save what is in it"
+        ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _holder(path: Path) -> str:
+    """Name the process that holds the lock for writing, as far as the system says (Linux: ``/proc/locks``)."""
+    try:
+        files = {file.stat().st_ino for suffix in ("", "-wal", "-shm") if (file := Path(f"{path}{suffix}")).exists()}
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            *_, kind, pid, place, _, _ = line.split()
+            if kind == "WRITE" and int(place.rpartition(":")[2]) in files and int(pid) not in (-1, os.getpid()):
+                name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+                return f"process {pid} ({name})"
+    except (OSError, ValueError):
+        pass
+    return "another process"
 
 
 def storable(text: str) -> str:

@@ -49,6 +49,10 @@ class TeacherError(DsrlError):
     """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed."""
 
 
+class BudgetReached(TeacherError):
+    """The next call may cost more than is left of ``--budget``. The road goes on with what is paid for."""
+
+
 class RowRefused(Exception):
     """The teacher refuses this one request (content filter, context too long): the row is dropped, the run goes on.
 
@@ -70,6 +74,7 @@ class TransientError(Exception):
         retry_after: seconds that the provider asked to wait; None when it did not say.
         rate: what the provider says is left of its limits; None when it did not say.
         usage: what the failed call was billed for; None when it cost nothing.
+        limited: whether the provider said that it is asked too much (429, 529): everybody slows down then.
     """
 
     def __init__(
@@ -78,8 +83,10 @@ class TransientError(Exception):
         retry_after: float | None = None,
         rate: Rate | None = None,
         usage: Usage | None = None,
+        limited: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.rate = rate
         self.usage = usage
+        self.limited = limited

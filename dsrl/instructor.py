@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.ledger import Ledger
@@ -50,19 +50,23 @@ class Definition:
 
 @dataclass(frozen=True)
 class Instructor:
-    """Asks a teacher through the ledger.
+    """Asks teachers through the ledger.
 
     Attributes:
-        ledger: the gate.
+        ledger: the way to them.
         model: the teacher's model.
         temperature: of all requests.
         max_tokens: length limit of a reply.
+        models: of the teachers of single purposes, where they are others.
+        retries_unreadable: how often a reply that is no sample is asked for anew.
     """
 
     ledger: Ledger
     model: str
     temperature: float
     max_tokens: int
+    models: Mapping[Purpose, str] = field(default_factory=dict)
+    retries_unreadable: int = 0
 
     async def ask(
         self,
@@ -80,7 +84,7 @@ class Instructor:
         """
         request = Request(
             purpose=purpose,
-            model=self.model,
+            model=self.models.get(purpose, self.model),
             messages=messages,
             temperature=self.temperature,
             max_tokens=self.max_tokens,

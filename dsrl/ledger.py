@@ -1,4 +1,4 @@
-"""Every teacher call goes through here: reply store, price, concurrency, repetition.
+"""Every teacher call goes through here: what is stored is given, what is not is asked for, booked and kept.
 
 A reply is on the disk before anyone sees it, under what decides it: teacher, its options, model, messages, sampling
 settings, and its number among the answers to the same prompt. It is never asked for twice, by this run or another.
@@ -10,228 +10,323 @@ import asyncio
 import hashlib
 import json
 import random
-import sqlite3
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
-from dsrl.database import connect, storable, told, transaction
-from dsrl.errors import PluginError, TeacherError, TransientError
+from dsrl.budget import Budget, Hold, worst_case
+from dsrl.calls import Call, Calls, Spending
+from dsrl.database import storable
+from dsrl.errors import PluginError, RowRefused, TeacherError, TransientError
+from dsrl.gate import Gate
 from dsrl.hookspecs import TeacherSpec
 from dsrl.plugins import Plugin
-from dsrl.records import Completion, Reply, Request, Usage
+from dsrl.records import Completion, Price, Purpose, Reply, Request, Usage
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY,
-    run TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    teacher TEXT NOT NULL,
-    model TEXT NOT NULL,
-    replies INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    cost_usd REAL,                      -- NULL: the price is not known
-    seconds REAL NOT NULL,
-    ended REAL NOT NULL                 -- Unix time
-);
-CREATE INDEX calls_by_run ON calls (run);
-CREATE TABLE replies (
-    key TEXT NOT NULL,                  -- of the request, without its number
-    number INTEGER NOT NULL,            -- among the answers to the same request
-    call INTEGER NOT NULL REFERENCES calls (id),
-    text TEXT NOT NULL,
-    finish_reason TEXT NOT NULL,
-    PRIMARY KEY (key, number)
-) WITHOUT ROWID
-"""
-#: A call that keeps failing is given up after so many tries, about two minutes.
+#: A call that keeps failing is given up after so many tries, about a minute and a half. "Too many" is no failure.
 TRIES = 8
+#: Seconds that tries and the pauses between them may take together.
+PATIENCE = 1800.0
+_LONGEST_PAUSE = 60.0
+#: Seconds that calls under way may still take when the ledger is closed; they are paid for.
+GRACE = 60.0
+# For the per-minute limit of tokens, before the call says what it took.
+_BYTES_A_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What a run has asked of its teachers: calls made, dollars, and whether every call had a known price."""
+@dataclass(frozen=True)
+class Terms:
+    """On what terms teachers are asked.
 
-    calls: int
-    cost_usd: float
-    priced: bool
+    Attributes:
+        concurrency: calls under way at once to one provider, at most.
+        requests_per_minute, tokens_per_minute: limits of each provider; 0: none but what it says itself.
+        budget: dollars for the run; None: no cap.
+        prices: by model, instead of what the plugin says.
+    """
+
+    concurrency: int = 32
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    budget: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    run: str
-    request: Request
-    key: str
-    replies: tuple[Reply, ...]
-    usage: Usage
-    cost: float | None
-    seconds: float
+@dataclass(frozen=True)
+class _Desk:
+    """A teacher as the ledger sees it: ``identity`` says which replies are its own, ``gate`` is its provider's."""
+
+    teacher: Plugin[TeacherSpec]
+    identity: Mapping[str, Any]
+    gate: Gate
 
 
 class Ledger:
-    """The one gate to one teacher.
+    """The one way to all teachers of a run.
 
     Args:
         teacher: the bound teacher.
         path: the reply store, shared by the runs of a working folder.
         run: id of the run that calls are booked on.
-        concurrency: calls under way at once.
+        terms: limits, prices, budget.
+        others: teachers for single purposes, instead of ``teacher``.
+
+    Raises:
+        StoreError: the reply store cannot be used.
     """
 
-    def __init__(self, teacher: Plugin[TeacherSpec], path: Path, run: str, concurrency: int) -> None:
-        self._teacher = teacher
-        self._run = run
-        self._path = path
-        self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._gate = asyncio.Semaphore(concurrency)
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._waiting: list[tuple[_Call, asyncio.Future[None]]] = []
-        self._committing: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        teacher: Plugin[TeacherSpec],
+        path: Path,
+        run: str,
+        terms: Terms = Terms(),
+        others: Mapping[Purpose, Plugin[TeacherSpec]] | None = None,
+    ) -> None:
+        self._terms = terms
+        self._calls = Calls(path, run)
+        self._budget = None if terms.budget is None else Budget(terms.budget, self._calls)
+        gates: dict[tuple[str, str], Gate] = {}
+        self._desk = self._sit_down(teacher, gates)
+        self._desks = {purpose: self._sit_down(other, gates) for purpose, other in (others or {}).items()}
+        self._under_way: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._sent: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def _sit_down(self, teacher: Plugin[TeacherSpec], gates: dict[tuple[str, str], Gate]) -> _Desk:
+        identity = _identity(teacher)
+        provider = (teacher.name, identity["identity"])
+        if provider not in gates:
+            terms = self._terms
+            gates[provider] = Gate(terms.concurrency, terms.requests_per_minute, terms.tokens_per_minute)
+        return _Desk(teacher, identity, gates[provider])
 
     async def complete(self, request: Request) -> Completion:
-        """Give the replies to ``request``, from the store where they are there, else from the teacher.
+        """Give the replies to ``request``, from the store where they are there, else from the teacher of its purpose.
 
         Raises:
             TeacherError: the teacher cannot go on, or kept failing.
+            BudgetReached: what is left of the budget may not be enough.
             RowRefused: the teacher refuses this request.
             StoreError: the reply store cannot be written.
         """
-        key = request_key(self._teacher, request)
+        desk = self._desks.get(request.purpose, self._desk)
+        key = _key(desk.identity, request)
         wanted = range(request.first, request.first + request.n)
-        # Whoever asks the same at the same time waits, and then reads it.
-        async with self._asking.setdefault(key, asyncio.Lock()):
-            stored = self._stored(key)
-            for first, n in _gaps(wanted, stored):
-                replies = await self._ask(replace(request, first=first, n=n), key)
-                stored.update(zip(range(first, first + n), replies, strict=True))
-                # Another process may have stored its own replies to the same: those count, for both.
-                stored |= self._stored(key)
-        return Completion(tuple(stored[number] for number in wanted))
+        while True:
+            if self._closed:
+                raise asyncio.CancelledError
+            stored = self._calls.replies(key, wanted)
+            missing = [number for number in wanted if number not in stored]
+            if not missing:
+                return Completion(tuple(stored[number] for number in wanted))
+            # Whoever asks the same at the same time waits for the same call, and then reads it.
+            tasks = {task for number in missing if (task := self._under_way.get((key, number)))}
+            own = self._begin(desk, request, key, [n for n in missing if (key, n) not in self._under_way])
+            try:
+                await asyncio.wait([*tasks, *own])
+            except asyncio.CancelledError:
+                # What is sent is paid for, and will be stored; what still waits for its turn is not needed any more.
+                for task in own:
+                    if task not in self._sent:
+                        task.cancel()
+                raise
+            for task in (*own, *tasks):
+                if not task.cancelled() and (fault := task.exception()):
+                    raise fault
 
     def spending(self) -> Spending:
         """What this run has spent, earlier sittings included; nothing is counted twice."""
-        with told(self._path):
-            return _spending(self._reader, self._run)
+        return self._calls.spending()
 
     async def close(self) -> None:
-        """Write what is under way, let go of the teacher and the store."""
-        if self._committing is not None:
-            await self._committing
-        if self._teacher.answers("aclose"):
-            await self._teacher.hook.aclose()
-        self._reader.close()
-        self._writer.close()
+        """Wait for the calls under way (:data:`GRACE`), let go of the teachers and the store."""
+        self._closed = True
+        tasks = set(self._under_way.values())
+        for task in tasks - self._sent:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=GRACE)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        for teacher in {id(desk.teacher): desk.teacher for desk in (self._desk, *self._desks.values())}.values():
+            if teacher.answers("aclose"):
+                await teacher.hook.aclose()
+        await self._calls.close()
 
-    def _stored(self, key: str) -> dict[int, Reply]:
-        with told(self._path):
-            rows = self._reader.execute("SELECT number, text, finish_reason FROM replies WHERE key = ?", (key,))
-            return {number: Reply(text, reason) for number, text, reason in rows}
+    # --- one call ----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: Request, key: str) -> tuple[Reply, ...]:
-        async with self._gate:
-            started = time.monotonic()
-            completion = await self._tried(request)
-            seconds = time.monotonic() - started
-        if len(completion.replies) != request.n:
-            raise PluginError(
-                f"teacher {self._teacher.name!r} of {self._teacher.distribution} gave {len(completion.replies)} replies "
-                f"to a request for {request.n}"
-            )
-        if not all(isinstance(reply, Reply) and isinstance(reply.text, str) for reply in completion.replies):
-            raise PluginError(
-                f"teacher {self._teacher.name!r} of {self._teacher.distribution} gave a reply that is no text"
-            )
-        price = self._teacher.hook.price(model=request.model)
-        cost = price.cost(completion.usage) if price else None
-        replies = tuple(replace(reply, text=storable(reply.text)) for reply in completion.replies)
-        await self._commit(_Call(self._run, request, key, replies, completion.usage, cost, seconds))
-        return replies
+    def _begin(self, desk: _Desk, request: Request, key: str, numbers: Sequence[int]) -> list[asyncio.Task[None]]:
+        tasks = []
+        most = (desk.teacher.hook.max_n(model=request.model) if desk.teacher.answers("max_n") else None) or request.n
+        for first, n in _gaps(numbers, most):
+            task = asyncio.create_task(self._ask(desk, replace(request, first=first, n=n), key))
+            for number in range(first, first + n):
+                self._under_way[key, number] = task
 
-    async def _tried(self, request: Request) -> Completion:
-        for attempt in range(1, TRIES + 1):
+            def ended(task: asyncio.Task[None], first: int = first, n: int = n) -> None:
+                for number in range(first, first + n):
+                    del self._under_way[key, number]
+                if not task.cancelled():
+                    task.exception()  # whoever asked may be gone
+
+            task.add_done_callback(ended)
+            tasks.append(task)
+        return tasks
+
+    async def _ask(self, desk: _Desk, request: Request, key: str) -> None:
+        """Make one call, however often it takes, and book it."""
+        price = self.price(desk.teacher, request.model)
+        tokens = 0
+        if self._terms.tokens_per_minute:
+            tokens = sum(len(message.content) for message in request.messages) // _BYTES_A_TOKEN
+        worst = worst_case(price, request) if self._budget is not None and price is not None else 0.0
+        this = asyncio.current_task()
+        assert this is not None
+        tries, lost = 0, 0.0
+        while True:
+            given = await desk.gate.enter(tokens)
+            left = False
             try:
-                return await self._teacher.hook.complete(request=request)
-            except TransientError as error:
-                if attempt == TRIES:
-                    raise TeacherError(
-                        f"teacher {self._teacher.name!r} failed {TRIES} times in a row: {error}. "
-                        "Nothing is lost; give the same command again to go on."
-                    ) from error
-                pause = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
-        raise AssertionError("unreachable")
-
-    async def _commit(self, call: _Call) -> None:
-        # Group commit: what arrives while one transaction goes to the disk shares the next.
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, done))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_waiting())
-        await asyncio.shield(done)
-
-    async def _commit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
+                hold = await self._budget.hold(worst) if self._budget is not None else None
+                self._sent.add(this)
+                began = time.monotonic()
                 try:
-                    await asyncio.to_thread(self._write, [call for call, _ in batch])
-                except Exception as error:  # noqa: BLE001 - whoever waits for the reply must learn of it
-                    for _, done in batch:
-                        if not done.done():
-                            done.set_exception(error)
+                    completion = await desk.teacher.hook.complete(request=request)
+                except TransientError as error:
+                    fault = error
+                    if error.limited or error.retry_after:
+                        desk.gate.slow_down(given, error.retry_after)
+                    desk.gate.leave(given, None, error.rate, answered=False)
+                    left = True
+                    seconds = time.monotonic() - began
+                    await self._failed(desk, request, key, hold, error.usage, price, seconds)
+                except asyncio.CancelledError:
+                    raise  # the hold stays: whether the call was billed is not known
+                except BaseException as error:
+                    usage = error.usage if isinstance(error, RowRefused) else None
+                    await self._failed(desk, request, key, hold, usage, price, time.monotonic() - began)
+                    raise
                 else:
-                    for _, done in batch:
-                        if not done.done():
-                            done.set_result(None)
-        finally:
-            self._committing = None
+                    used = completion.usage.prompt_tokens + completion.usage.completion_tokens
+                    desk.gate.leave(given, used, completion.rate)
+                    left = True
+                    seconds = time.monotonic() - began
+                    await self._answered(desk, request, key, hold, completion, price, seconds)
+                    return
+            finally:
+                if not left:
+                    desk.gate.leave(given, 0, answered=False)
+                self._sent.discard(this)
+            tries += not fault.limited
+            pause = random.uniform(0.0, min(2.0 ** max(tries, 1), _LONGEST_PAUSE))
+            pause = max(pause, fault.retry_after or 0.0)
+            lost += seconds + pause
+            if tries == TRIES or lost > PATIENCE:
+                name = desk.teacher.name
+                often = f"failed {TRIES} times in a row" if tries == TRIES else "gave no answer for too long"
+                raise TeacherError(
+                    f"teacher {name!r} {often}: {fault}. Nothing is lost; give the same command again to go on."
+                ) from fault
+            await asyncio.sleep(pause)
 
-    def _write(self, calls: list[_Call]) -> None:
-        with transaction(self._writer, self._path) as database:
-            for call in calls:
-                row = _insert_call(database, call, self._teacher.name)
-                database.executemany(
-                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (call.key, number, row, reply.text, reply.finish_reason)
-                        for number, reply in enumerate(call.replies, call.request.first)
-                    ],
-                )
+    def price(self, teacher: Plugin[TeacherSpec], model: str) -> Price | None:
+        """Give what a model costs: as the user says, else as the plugin says; None where it is not known.
+
+        Raises:
+            TeacherError: it is not known, and there is a budget to keep.
+        """
+        price = price_of(teacher, model, self._terms.prices)
+        if price is None and self._budget is not None:
+            raise TeacherError(unpriced(teacher, model))
+        return price
+
+    async def _answered(
+        self,
+        desk: _Desk,
+        request: Request,
+        key: str,
+        hold: Hold | None,
+        completion: Completion,
+        price: Price | None,
+        seconds: float,
+    ) -> None:
+        good, fault = _readable(desk.teacher, request, completion)
+        await self._book(desk, request, key, good, hold, completion.usage, price, seconds)
+        if fault:
+            raise PluginError(fault)
+
+    async def _failed(
+        self,
+        desk: _Desk,
+        request: Request,
+        key: str,
+        hold: Hold | None,
+        usage: Usage | None,
+        price: Price | None,
+        seconds: float,
+    ) -> None:
+        """Book what a failed call was billed for; one that cost nothing leaves no trace."""
+        if usage is not None:
+            await self._book(desk, request, key, (), hold, usage, price, seconds)
+        elif hold is not None:
+            await self._calls.release(hold.id)
+            assert self._budget is not None
+            self._budget.settle(hold, 0.0)
+
+    async def _book(
+        self,
+        desk: _Desk,
+        request: Request,
+        key: str,
+        replies: Sequence[Reply],
+        hold: Hold | None,
+        usage: Usage,
+        price: Price | None,
+        seconds: float,
+    ) -> None:
+        cost = max(price.cost(usage), 0.0) if price else None
+        call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
+        await self._calls.book(call, key, request.first, replies, hold.id if hold else None)
+        if hold is not None and self._budget is not None:
+            self._budget.settle(hold, cost or 0.0)
 
 
-def spending_of(path: Path, run: str) -> Spending:
-    """What a run has spent, without a ledger at hand; nothing where there is no reply store."""
-    if not path.is_file():
-        return Spending(0, 0.0, True)
-    database = connect(path, _SCHEMA, _VERSION, durable=False)
-    try:
-        with told(path):
-            return _spending(database, run)
-    finally:
-        database.close()
+def price_of(teacher: Plugin[TeacherSpec], model: str, prices: Mapping[str, Price]) -> Price | None:
+    """Give what a model costs: as the user says, else as the plugin says; None where it is not known."""
+    own: Price | None = teacher.hook.price(model=model)
+    said = prices.get(model)
+    if said is None:
+        return own
+    return replace(said, batch=own.batch if own else said.batch)
 
 
-def _spending(database: sqlite3.Connection, run: str) -> Spending:
-    row = database.execute(
-        "SELECT count(*), total(cost_usd), count(cost_usd) FROM calls WHERE run = ?", (run,)
-    ).fetchone()
-    return Spending(calls=row[0], cost_usd=row[1], priced=row[0] == row[2])
+def unpriced(teacher: Plugin[TeacherSpec], model: str) -> str:
+    """Say that a budget cannot be kept."""
+    name = model or teacher.name
+    return (
+        f"the price of {name!r} is not known, so --budget cannot be kept; give it with --price {name}=PROMPT,COMPLETION "
+        "in dollars per million tokens"
+    )
 
 
 def request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:
     """Give the SHA-256 of what decides a reply, apart from its number."""
+    return _key(_identity(teacher), request)
+
+
+def _identity(teacher: Plugin[TeacherSpec]) -> dict[str, Any]:
     identity = teacher.hook.identity() if teacher.answers("identity") else ""
-    decides: Mapping[str, Any] = {
-        "teacher": teacher.name,
-        "options": dict(teacher.ref.options),
-        "identity": identity,
+    return {"teacher": teacher.name, "options": dict(teacher.ref.options), "identity": identity}
+
+
+def _key(identity: Mapping[str, Any], request: Request) -> str:
+    decides = {
+        **identity,
         "model": request.model,
         "messages": [[message.role, message.content] for message in request.messages],
         "temperature": request.temperature,
@@ -242,32 +337,25 @@ def request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _insert_call(database: sqlite3.Connection, call: _Call, teacher: str) -> int | None:
-    return database.execute(
-        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            call.run,
-            call.request.purpose,
-            teacher,
-            call.request.model,
-            len(call.replies),
-            call.usage.prompt_tokens,
-            call.usage.completion_tokens,
-            call.usage.cached_tokens,
-            call.cost,
-            call.seconds,
-            time.time(),
-        ),
-    ).lastrowid
+def _readable(teacher: Plugin[TeacherSpec], request: Request, completion: Completion) -> tuple[tuple[Reply, ...], str]:
+    """Give the replies that can be stored, and what is wrong with the others; they are paid for all the same."""
+    who = f"teacher {teacher.name!r} of {teacher.distribution} gave"
+    replies = completion.replies
+    fault = "" if len(replies) == request.n else f"{who} {len(replies)} replies to a request for {request.n}"
+    good = []
+    for reply in replies[: request.n]:
+        if not isinstance(reply, Reply) or not isinstance(reply.text, str):
+            fault = f"{who} a reply that is no text"
+            break
+        good.append(replace(reply, text=storable(reply.text)))
+    return tuple(good), fault
 
 
-def _gaps(wanted: range, stored: Mapping[int, Reply]) -> list[tuple[int, int]]:
-    """Give the runs of numbers in ``wanted`` that are not stored, as (first, how many)."""
+def _gaps(numbers: Collection[int], most: int) -> list[tuple[int, int]]:
+    """Give runs of neighbours, none longer than ``most``, as (first, how many)."""
     gaps: list[tuple[int, int]] = []
-    for number in wanted:
-        if number in stored:
-            continue
-        if gaps and sum(gaps[-1]) == number:
+    for number in numbers:
+        if gaps and sum(gaps[-1]) == number and gaps[-1][1] < most:
             gaps[-1] = (gaps[-1][0], gaps[-1][1] + 1)
         else:
             gaps.append((number, 1))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from time import monotonic
+from typing import get_args
 
 from dsrl.config import Settings
 from dsrl.corpus import Corpus, embedded_library
-from dsrl.errors import DataError, StoreError
+from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.instructor import Definition, Instructor
-from dsrl.ledger import Ledger
+from dsrl.ledger import Ledger, Terms
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.progress import Progress
-from dsrl.records import Passage, TrainStep
+from dsrl.records import Passage, Purpose, TrainStep
 from dsrl.retrieval import index_for, passages_for
 from dsrl.slots import GROUP, SlotWalk, each
 from dsrl.stages import STAGES
@@ -69,7 +71,8 @@ class Road:
         store: the run's folder, open for work.
         cache: ``.dsrl``: reply store and indexes, shared by the runs of a working folder.
         task, retriever, trainer: bound plugins. The sampler is bound when a model is to be run.
-        teacher: bound plugin.
+        teachers: bound plugins, by what they do.
+        terms: on which they are asked.
         definition: the task in words; the user's words where given.
         progress: what the user sees.
         stop_after: the last stage to walk.
@@ -80,7 +83,8 @@ class Road:
     store: Store
     cache: Path
     task: Plugin[TaskSpec]
-    teacher: Plugin[TeacherSpec]
+    teachers: Mapping[Purpose, Plugin[TeacherSpec]]
+    terms: Terms
     retriever: Plugin[RetrieverSpec]
     trainer: Plugin[TrainerSpec]
     definition: Definition
@@ -211,15 +215,35 @@ class Road:
                     walk.sampler = self.sampler(self.starting_model(round))
                     stack.callback(close, walk.sampler)
                 # Enough groups at a time to keep the teacher busy while others are with the sampler.
+                at_once = len(left) if settings.batch else max(4, 3 * settings.concurrency // GROUP)
                 with self.clock("initial_to_scored"):
-                    await each(max(4, 3 * settings.concurrency // GROUP), (walk.walk(group) for group in left))
+                    await each(at_once, (walk.walk(group) for group in left))
                 walk.tell()
+                self._tell_unpaid(round, walk.unpaid)
         for stage in ("initial", "verified", "attempted", "adapted", "scored"):
             self._done(stage)
+
+    def _tell_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
+        """Remember for how many rows there was no money, and say so."""
+        self.store.set_unpaid(round, unpaid)
+        if not unpaid:
+            return
+        words = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
+        left = ", ".join(f"{count} {words[stage]}" for stage, count in unpaid.items())
+        said = f"the budget of ${self.settings.budget:.2f} is reached: {left}"
+        more = "the same command with a larger --budget goes on with them"
+        if round < self.settings.iterations:
+            # What the next round makes would hang on a model that a larger budget trains anew.
+            raise BudgetReached(f"{said}, in round {round} of {self.settings.iterations}; {more}")
+        if not self.store.scores(round) and self.stop_after in STAGES[STAGES.index("scored") :]:
+            raise BudgetReached(f"{said}, and no sample is left to go on with; {more}")
+        self._note(f"{said}. The run goes on with what it has; {more}")
 
     # --- selected, trained, evaluated --------------------------------------------------------------------------------
 
     def _select(self, round: int) -> None:
+        if self.store.selected(round) and self.store.marked(f"selected-{round}") != str(len(self.store.scores(round))):
+            self._forget_training(round)  # a larger budget brought more samples to choose from
         if not self.store.selected(round):
             settings = self.settings
             with self.clock("selected"):
@@ -235,8 +259,16 @@ class Road:
                     f"{len(chosen)} samples are there to select from, fewer than M = {settings.select}; all go on"
                 )
             self.store.add_selected(round, chosen)
+            self.store.mark(f"selected-{round}", str(len(scores)))
             self.progress.finish("selected", f"{len(chosen)} of {len(scores)}")
         self._done("selected")
+
+    def _forget_training(self, round: int) -> None:
+        if self.store.marked(f"training-{round}"):
+            for folder in (self.trained_model(round), self.store.folder / "rounds" / str(round) / "training"):
+                shutil.rmtree(folder, ignore_errors=True)
+            Metrics(self.store.folder / "metrics.jsonl").forget(round)
+        self.store.forget_training(round)
 
     def _train(self, round: int) -> None:
         if not self.store.marked(f"trained-{round}"):
@@ -308,10 +340,8 @@ class Road:
 
     def _instructor(self) -> _Opened:
         settings = self.settings
-        ledger = Ledger(self.teacher, self.cache / "calls.db", self.store.id, settings.concurrency)
-        return _Opened(
-            Instructor(ledger, settings.teacher_model, settings.teacher_temperature, settings.teacher_max_tokens)
-        )
+        ledger = Ledger(self.teachers["write"], self.cache / "calls.db", self.store.id, self.terms, self.teachers)
+        return _Opened(instructor_of(settings, ledger))
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:
         """Bind the sampler to a model."""
@@ -323,6 +353,19 @@ class Road:
     def _note(self, text: str) -> None:
         self.store.add_event("note", text)
         self.progress.note(text)
+
+
+def instructor_of(settings: Settings, ledger: Ledger) -> Instructor:
+    """Put the settings of all requests together."""
+    models = {purpose: settings.teacher_of(purpose)[1] for purpose in get_args(Purpose)}
+    return Instructor(
+        ledger,
+        models["write"],
+        settings.teacher_temperature,
+        settings.teacher_max_tokens,
+        models,
+        settings.retries_unreadable,
+    )
 
 
 def close(sampler: Plugin[SamplerSpec]) -> None:

@@ -1,9 +1,12 @@
-"""Prices of providers' models, from the data of the package `genai-prices`; nothing is fetched."""
+"""Prices of models: as the user says, or from the data of the package `genai-prices`; nothing is fetched."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import cache
 
+from dsrl.errors import SettingsError
 from dsrl.records import Price
 
 # Prices can rise with the length of a prompt, from some 100,000 tokens on. dsrl's prompts are far below that.
@@ -46,3 +49,31 @@ def lookup(provider: str, model: str, batch: float = 1.0) -> Price | None:
         # A model that is listed without a price is not free.
         return None
     return Price(prompt, completion, cached=cached, cache_write=write, batch=batch)
+
+
+def read_prices(given: Iterable[str]) -> dict[str, Price]:
+    """Read ``--price MODEL=PROMPT,COMPLETION``, dollars per million tokens.
+
+    Raises:
+        SettingsError: it is of another form, or not a number that a price can be.
+    """
+    prices = {}
+    for text in given:
+        model, equals, dollars = text.rpartition("=")
+        parts = dollars.split(",")
+        if not equals or not model or len(parts) != 2:
+            raise SettingsError(
+                f"--price {text!r} is not of the form MODEL=PROMPT,COMPLETION (dollars per million tokens), e.g. "
+                "gpt-4o=2.50,10"
+            )
+        numbers = []
+        for part in parts:
+            try:
+                number = float(part)
+            except ValueError:
+                number = math.nan
+            if not 0 <= number < math.inf:
+                raise SettingsError(f"--price {text!r}: {part.strip()!r} is no number of dollars per million tokens")
+            numbers.append(number)
+        prices[model] = Price(*numbers)
+    return prices

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from dsrl.ledger import Spending
+from dsrl.calls import Spending
 from dsrl.records import TrainStep
 
 if TYPE_CHECKING:

@@ -177,7 +177,8 @@ class Remote:
         if status in (404, 405):
             return TeacherError(await self._not_found(error, model))
         if status in (408, 409, 425, 429) or status >= 500:
-            return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate)
+            limited = status in (429, 529)
+            return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate, limited=limited)
         if model in self._answered:
             # The settings are good, for they have been answered before: it is this request.
             return RowRefused("bad_request", said)

@@ -5,26 +5,30 @@ Everything that can be wrong with a user's input is found here, before a teacher
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dsrl
+from dsrl.calls import Spending, spending_of
 from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
 from dsrl.corpus import Corpus
 from dsrl.datasets import read_demos
-from dsrl.errors import DataError, SettingsError, StoreError
-from dsrl.hookspecs import TaskSpec
+from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.hookspecs import TaskSpec, TeacherSpec
 from dsrl.instructor import Definition
-from dsrl.ledger import Spending, spending_of
+from dsrl.ledger import Terms, price_of, unpriced
 from dsrl.models import resolve_model
 from dsrl.pipeline import Road
 from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.prices import read_prices
 from dsrl.progress import Progress
+from dsrl.records import Purpose
 from dsrl.stages import STAGES
 from dsrl.store import Store
 from dsrl.summary import summarise
@@ -67,13 +71,13 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     """
     model = resolve_model(settings.base_model).location
     task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
-    teacher = load(PluginRef("teacher", settings.teacher_plugin, settings.teacher_options), "teacher")
+    terms = terms_of(settings)
+    teachers = teachers_of(settings)
     retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_options), "retriever")
     trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_options), "trainer")
     sampler = PluginRef("sampler", settings.sampler, {"model": model, **settings.sampler_options})
-    plugins = (task, teacher, retriever, trainer, load(sampler, "sampler"))
-    if teacher.answers("prepare"):
-        teacher.hook.prepare(task=task)
+    plugins = (task, *teachers.values(), retriever, trainer, load(sampler, "sampler"))
+    look_at_teachers(settings, teachers, terms, task)
     definition = _definition(settings, task)
     _look_at(settings)
     store = Store(place.runs / settings.name)
@@ -85,7 +89,8 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
             store=store,
             cache=place.cache,
             task=task,
-            teacher=teacher,
+            teachers=teachers,
+            terms=terms,
             retriever=retriever,
             trainer=trainer,
             definition=definition,
@@ -94,6 +99,55 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
         )
     finally:
         store.close()
+
+
+def terms_of(settings: Settings) -> Terms:
+    """Give the terms that teachers are asked on.
+
+    Raises:
+        SettingsError: a price that is none.
+    """
+    return Terms(
+        concurrency=settings.concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        budget=None if math.isinf(settings.budget) else settings.budget,
+        prices=read_prices(settings.price),
+    )
+
+
+def teachers_of(settings: Settings) -> dict[Purpose, Plugin[TeacherSpec]]:
+    """Bind the teacher of every purpose; those that are the same are one.
+
+    Raises:
+        PluginError, SettingsError: a plugin or its options are wrong.
+    """
+    bound: list[tuple[PluginRef, Plugin[TeacherSpec]]] = []
+    teachers: dict[Purpose, Plugin[TeacherSpec]] = {}
+    for purpose in get_args(Purpose):
+        name, _, options = settings.teacher_of(purpose)
+        ref = PluginRef("teacher", name, options)
+        teacher = next((plugin for known, plugin in bound if known == ref), None) or load(ref, "teacher")
+        bound.append((ref, teacher))
+        teachers[purpose] = teacher
+    return teachers
+
+
+def look_at_teachers(
+    settings: Settings, teachers: Mapping[Purpose, Plugin[TeacherSpec]], terms: Terms, task: Plugin[TaskSpec]
+) -> None:
+    """Find what is wrong with the teachers before one is asked: no key, no price with a budget.
+
+    Raises:
+        DsrlError: what it is.
+    """
+    for teacher in {id(teacher): teacher for teacher in teachers.values()}.values():
+        if teacher.answers("prepare"):
+            teacher.hook.prepare(task=task)
+    for purpose, teacher in teachers.items():
+        model = settings.teacher_of(purpose)[1]
+        if terms.budget is not None and price_of(teacher, model, terms.prices) is None:
+            raise TeacherError(unpriced(teacher, model))
 
 
 def result(store: Store, place: Workplace) -> dict[str, Any]:
@@ -143,6 +197,8 @@ def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any],
                 f"run {settings.name!r} was started with other settings ({'; '.join(changed)}). Give those again to go "
                 "on with it, or another --name to start a new run."
             )
+        if kept_settings(store) != settings:
+            store.write_settings({**to_toml(settings), "versions": store.read_versions()})
         return
     store.write_settings({**to_toml(settings), "versions": _versions(plugins)})
 

@@ -3,17 +3,20 @@
 Slots walk in small groups, many groups at a time, so the base model works on some while the teacher's replies for others
 are under way. A group asks the sampler for the same prompts in the same order however often the run was interrupted, so
 that the same command gives the same samples.
+
+A row that there is no money for is left as it is, so that the same command with a larger budget goes on with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dsrl.errors import DsrlError
+from dsrl.errors import BudgetReached, DsrlError
 from dsrl.hookspecs import SamplerSpec
 from dsrl.instructor import Instructor
 from dsrl.plugins import Plugin
@@ -34,6 +37,8 @@ T = TypeVar("T")
 
 #: Slots that walk together: large enough for the sampler to batch, small enough that nobody waits long.
 GROUP = 16
+#: Rounds of votes where a round takes hours.
+BATCH_ROUNDS = 2
 
 
 class SlotWalk:
@@ -51,6 +56,8 @@ class SlotWalk:
         self.road, self.round, self.instructor, self.pattern = road, round, instructor, pattern
         self.passages, self.domains = passages, domains
         self.sampler: Plugin[SamplerSpec] | None = None
+        #: Stage -> rows that there was no money for.
+        self.unpaid: Counter[str] = Counter()
 
     def wanted(self, stage: str) -> bool:
         """Say whether the walk goes so far."""
@@ -80,8 +87,9 @@ class SlotWalk:
     async def walk(self, slots: range) -> None:
         """Take these slots as far as ``stop_after`` says."""
         initial = [s for s in self.road.store.samples(self.round, slots) if s.parent is None]
-        if not initial:
-            initial = await self._write(slots)
+        if len(initial) < len(slots):
+            written = {sample.slot for sample in initial}
+            initial += await self._write([slot for slot in slots if slot not in written])
         if not self.wanted("verified"):
             return
         initial = await self._verify(initial)
@@ -97,15 +105,29 @@ class SlotWalk:
 
     async def _adapt(self, initial: Sequence[Sample], solved: Mapping[str, bool], slots: range) -> None:
         rewritten = [s for s in self.road.store.samples(self.round, slots) if s.parent is not None]
-        if not rewritten:
-            rewritten = await self._rewrite(initial, solved)
+        parents = {sample.parent for sample in rewritten}
+        waiting = [sample for sample in initial if sample.label and sample.id not in parents]
+        if waiting:
+            rewritten += await self._rewrite(waiting, solved)
         rewritten = await self._verify(rewritten)
         if self.wanted("scored"):
             await self._score(rewritten, slots, "rewritten")
 
-    async def _write(self, slots: range) -> list[Sample]:
+    async def _paid(self, stage: str, coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run all at once; give what came of those that there was money for."""
+
+        async def one(coroutine: Coroutine[Any, Any, T]) -> T | None:
+            try:
+                return await coroutine
+            except BudgetReached:
+                self.unpaid[stage] += 1
+                return None
+
+        return [done for done in await _together(map(one, coroutines)) if done is not None]
+
+    async def _write(self, slots: Sequence[int]) -> list[Sample]:
         with self.road.clock("initial"):
-            samples = await _together(self._write_one(slot) for slot in slots)
+            samples = await self._paid("initial", (self._write_one(slot) for slot in slots))
         self.road.store.add_samples(samples)
         self._told("initial", len(samples))
         return samples
@@ -133,9 +155,21 @@ class SlotWalk:
         waiting = [sample for sample in samples if not sample.label and not sample.dropped]
         if waiting:
             with road.clock("verified"):
-                verdicts = await _together(
-                    verify(self.instructor, road.definition, road.task, sample, road.settings.votes)
-                    for sample in waiting
+                settings = road.settings
+                verdicts = await self._paid(
+                    "verified",
+                    (
+                        verify(
+                            self.instructor,
+                            road.definition,
+                            road.task,
+                            sample,
+                            settings.votes,
+                            settings.vote_confidence,
+                            BATCH_ROUNDS if settings.batch else 0,
+                        )
+                        for sample in waiting
+                    ),
                 )
             road.store.add_verdicts(verdicts)
             settled = {sample.id: sample for sample, _ in verdicts}
@@ -160,10 +194,12 @@ class SlotWalk:
     async def _rewrite(self, initial: Sequence[Sample], solved: Mapping[str, bool]) -> list[Sample]:
         road = self.road
         with road.clock("adapted"):
-            samples = await _together(
-                rewrite(self.instructor, road.definition, sample, solved[sample.id], self._number(sample.slot))
-                for sample in initial
-                if sample.label
+            samples = await self._paid(
+                "adapted",
+                (
+                    rewrite(self.instructor, road.definition, sample, solved[sample.id], self._number(sample.slot))
+                    for sample in initial
+                ),
             )
         road.store.add_samples(samples)
         self._told("adapted", len(samples))

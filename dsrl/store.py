@@ -12,6 +12,7 @@ import os
 import time
 import tomllib
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,6 +337,29 @@ class Store:
         row = self._one("SELECT value FROM run WHERE key = ?", key)
         return None if row is None else str(row[0])
 
+    def set_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
+        """Keep for how many rows of a stage there was no money; the last sitting counts."""
+        self.mark(f"unpaid-{round}", json.dumps(dict(unpaid)))
+
+    def unpaid(self, round: int | None = None) -> dict[str, int]:
+        """Stage -> rows that there was no money for, of one round or of all."""
+        rows = self._all(
+            "SELECT value FROM run WHERE key GLOB 'unpaid-*' AND (?1 IS NULL OR key = 'unpaid-' || ?1)", round
+        )
+        counts: Counter[str] = Counter()
+        for (value,) in rows:
+            counts.update(json.loads(value))
+        return dict(counts)
+
+    def forget_training(self, round: int) -> None:
+        """Take back the selection of a round and all that followed from it."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM selected WHERE round = ?", (round,))
+            database.execute("DELETE FROM rewards WHERE sample IN (SELECT id FROM samples WHERE round = ?)", (round,))
+            database.execute("DELETE FROM evaluations WHERE model = 'trained'")
+            keys = [(f"{key}-{round}",) for key in ("selected", "training", "trained")]
+            database.executemany("DELETE FROM run WHERE key = ?", keys)
+
     def add_event(self, level: str, text: str) -> None:
         """Keep a note or warning for whoever looks at the run; the same one once."""
         with self._transaction() as database:
@@ -405,6 +429,14 @@ class Metrics:
                 path.write_text(whole + "\n" if whole else "", encoding="utf-8")
         records = [json.loads(line) for line in whole.splitlines()]
         self._told = {(record["round"], record["step"]) for record in records}
+
+    def forget(self, round: int) -> None:
+        """Take the lines of a round away."""
+        with told(self._path):
+            if self._path.is_file():
+                lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+                self._path.write_text("".join(li for li in lines if json.loads(li)["round"] != round), encoding="utf-8")
+        self._told = {(r, step) for r, step in self._told if r != round}
 
     def add(self, round: int, step: int, values: Mapping[str, float]) -> None:
         """Add a step unless it is there."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
+from dsrl.calls import Spending
 from dsrl.config import Settings
-from dsrl.ledger import Spending
 from dsrl.stages.evaluated import paired_gain
 from dsrl.store import Store
 
@@ -15,7 +17,8 @@ class SampleCounts(TypedDict):
     """Where every sample went. All add up:
 
     ``initial`` less those dropped is ``verified``; ``verified`` is ``solved`` and ``unsolved``; ``harder`` and ``easier``
-    are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``.
+    are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. Under ``budget``
+    stand rows that there was no money for, those that were not even written among them.
     """
 
     initial: int
@@ -45,6 +48,9 @@ def sample_counts(store: Store, round: int | None = None) -> SampleCounts:
     )
     scored = store.rows(f"SELECT count(*) FROM scores x JOIN ({samples}) s ON s.id = x.sample", round)
     selected = store.rows("SELECT count(*) FROM selected WHERE ?1 IS NULL OR round = ?1", round)
+    unpaid = sum(store.unpaid(round).values())
+    if unpaid:
+        dropped["budget"] = unpaid
     by_solved = {int(key): count for key, count in solved.items()}
     return SampleCounts(
         initial=written.get("initial", 0),
@@ -84,6 +90,9 @@ def summarise(store: Store, settings: Settings, spending: Spending) -> dict[str,
         "samples": sample_counts(store),
         "teacher_calls": spending.calls,
         "cost_usd": round(spending.cost_usd, 6) if spending.priced else None,
+        "uncertain_usd": round(spending.uncertain_usd, 6),
+        "budget_usd": None if math.isinf(settings.budget) else settings.budget,
+        "spending": [asdict(line) for line in spending.lines],
         "seconds": {stage: round(seconds, 2) for stage, seconds in store.seconds().items()},
         "model_path": str(model) if finished else None,
     }

@@ -104,9 +104,19 @@ def test_every_setting_has_its_own_place_flag_and_help() -> None:
 
 def test_the_teachers_model_stands_behind_the_colon() -> None:
     found = resolve({"task": "t", "teacher": "openai:org/model:free"})
-    assert (found.teacher_plugin, found.teacher_model) == ("openai", "org/model:free")
-    found = resolve({"task": "t"})
-    assert (found.teacher_plugin, found.teacher_model) == ("procedural", "")
+    assert found.teacher_of("write") == ("openai", "org/model:free", {})
+    assert resolve({"task": "t"}).teacher_of("write") == ("procedural", "", {})
+
+
+def test_a_teacher_may_be_another_for_a_job() -> None:
+    given = {"task": "t", "teacher": "openai:big", "teacher_options": {"base_url": "http://here"}}
+    found = resolve(given, {"solve_teacher": "openai:small", "rewrite_teacher": "anthropic:other"})
+    assert found.teacher_of("write") == ("openai", "big", {"base_url": "http://here"})
+    assert found.teacher_of("solve") == ("openai", "small", {"base_url": "http://here"}), "on the same server"
+    assert found.teacher_of("rewrite") == ("anthropic", "other", {}), "which has other options"
+    found = resolve(given, {"solve_teacher": "openai:small", "solve_teacher_options": {"max_n": 1}})
+    assert found.teacher_of("solve") == ("openai", "small", {"max_n": 1})
+    assert found.teacher_of("rewrite") == found.teacher_of("pattern") == found.teacher_of("write")
 
 
 # --- settings files --------------------------------------------------------------------------------------------------

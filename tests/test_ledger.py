@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from dsrl.calls import spending_of
 from dsrl.errors import PluginError, RowRefused, StoreError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
-from dsrl.ledger import TRIES, Ledger, request_key, spending_of
+from dsrl.ledger import TRIES, Ledger, Terms, request_key
 from dsrl.plugins import Plugin
 from dsrl.records import Completion, Message, Price, Reply, Request, Usage
 
@@ -106,6 +107,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         await sleep(0)
 
     monkeypatch.setattr("dsrl.ledger.asyncio.sleep", counted)
+    monkeypatch.setattr("dsrl.gate.Gate.slow_down", lambda self, given, seconds: None)
     return waited
 
 
@@ -115,7 +117,7 @@ def using(
     """Open a ledger, work with it, close it."""
 
     async def opened() -> T:
-        ledger = Ledger(plugin, path, run, at_once)
+        ledger = Ledger(plugin, path, run, Terms(at_once))
         try:
             return await work(ledger)
         finally:
@@ -208,7 +210,7 @@ def test_two_ledgers_on_one_file_give_the_same_replies(teach: Any, tmp_path: Pat
     path = tmp_path / "calls.db"
 
     async def work(first: Ledger) -> list[Completion]:
-        second = Ledger(plugin, path, "second", 4)
+        second = Ledger(plugin, path, "second", Terms(4))
         try:
             return await asyncio.gather(*(ledger.complete(replace(REQUEST, n=2)) for ledger in (first, second)))
         finally:
@@ -268,7 +270,7 @@ def test_a_passing_fault_is_tried_again(teach: Any, tmp_path: Path, pauses: list
     assert len(fake.asked) == 3
     waited = [pause for pause in pauses if pause]
     assert waited[0] == 70.0, "what the provider asks for is waited"
-    assert 1.0 <= waited[1] <= 2.0
+    assert waited[1] <= 4.0
     assert spending_of(tmp_path / "calls.db", "run").calls == 1
 
 
@@ -285,7 +287,7 @@ def test_a_fault_that_stays_stops_the_run_with_a_sentence(teach: Any, tmp_path: 
     assert len(fake.asked) == TRIES
     waited = [pause for pause in pauses if pause]
     assert len(waited) == TRIES - 1
-    assert 60 <= sum(waited) <= 180
+    assert sum(waited) <= 190, "with full jitter"
 
 
 def test_a_teacher_that_cannot_go_on_is_not_tried_again(teach: Any, tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ def test_a_cancelled_request_keeps_what_was_paid_for(teach: Any, tmp_path: Path)
 
     async def work(ledger: Ledger) -> None:
         asking = asyncio.create_task(ledger.complete(REQUEST))
-        while not ledger._waiting and not ledger._committing:
+        while not ledger._sent:
             await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -362,7 +364,7 @@ def test_spending_is_booked_once_and_on_the_run_that_asked(teach: Any, tmp_path:
     spent = using(plugin, path, work)
     assert (spent.calls, spent.cost_usd, spent.priced) == (1, 2 * 1.0 + 0.5 * 2.0, True)
     assert using(plugin, path, work) == spent, "opened again, nothing is counted twice"
-    assert spending_of(path, "run") == spent
+    assert replace(spending_of(path, "run"), lines=()) == spent
     other = using(plugin, path, work, run="other")
     assert (other.calls, other.cost_usd, other.priced) == (0, 0.0, True)
 
@@ -476,11 +478,11 @@ def test_a_file_that_stays_locked_is_told(teach: Any, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> None:
-        ledger._writer.execute("PRAGMA busy_timeout=10")
+        ledger._calls._writer.execute("PRAGMA busy_timeout=10")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         try:
-            with pytest.raises(StoreError, match=r"calls\.db is locked by another process"):
+            with pytest.raises(StoreError, match=r"calls\.db is locked by"):
                 await ledger.complete(REQUEST)
         finally:
             other.close()
@@ -496,12 +498,12 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(teach: Any, tmp_p
 
     async def work(ledger: Ledger) -> None:
         await ledger.complete(REQUEST)
-        (pages,) = ledger._writer.execute("PRAGMA page_count").fetchone()
-        ledger._writer.execute(f"PRAGMA max_page_count={pages + 2}")  # SQLite says the same as on a full disk
+        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
+        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")  # SQLite says the same as on a full disk
         for number in (1, 2):
             with pytest.raises(StoreError, match=r"calls\.db: no room on the disk; free some"):
                 await ledger.complete(replace(REQUEST, first=number))
-        ledger._writer.execute("PRAGMA max_page_count=1000000")
+        ledger._calls._writer.execute("PRAGMA max_page_count=1000000")
         await ledger.complete(replace(REQUEST, first=3))
 
     using(plugin, path, work)
@@ -510,7 +512,7 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(teach: Any, tmp_p
 
 def test_runs_that_start_at_the_same_time_may_make_the_file_together(tmp_path: Path) -> None:
     """Two processes find no file; one makes the tables while the other waits."""
-    from dsrl.ledger import _SCHEMA, _VERSION
+    from dsrl.calls import _SCHEMA, _VERSION
 
     path = tmp_path / "calls.db"
     first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -538,7 +540,7 @@ def test_runs_that_start_at_the_same_time_may_make_the_file_together(tmp_path: P
 
 def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dsrl.ledger import spending_of\n"
+        "import sys; from pathlib import Path; from dsrl.calls import spending_of\n"
         "path = Path(sys.argv[1]); path.touch()  # spending_of makes no file\n"
         "sys.stdin.read()\n"
         "spending_of(path, 'run')"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.calls import Spending
 from dsrl.config import resolve
 from dsrl.errors import DataError
-from dsrl.ledger import Spending
 from dsrl.lineage import lineage
 from dsrl.records import UNREADABLE, Kind, Passage, Sample, Score
 from dsrl.stages.evaluated import paired_gain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
@@ -46,7 +47,9 @@ def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...,
     flag = flag_of(setting)
     help = setting.metadata["help"]
     if isinstance(default, bool):
-        return click.option(f"{flag}/--no-{flag[2:]}", setting.name, default=None, help=f"{help}  [default: {flag}]")
+        negative = f"--no-{flag[2:]}"
+        shown = f"{help}  [default: {flag if default else negative}]"
+        return click.option(f"{flag}/{negative}", setting.name, default=None, help=shown)
     if isinstance(default, dict):
         return click.option(flag, setting.name, multiple=True, metavar="KEY=VALUE", help=help)
     if isinstance(default, tuple):
@@ -55,7 +58,8 @@ def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...,
         kind: Any = click.Choice(setting.metadata["choices"])
     else:
         kind = type(default)
-    shown = f"{help}  [default: {default}]" if default not in ("", 0) or isinstance(default, float) else help
+    told = default not in ("", 0, math.inf) or (default == 0.0 and isinstance(default, float))
+    shown = f"{help}  [default: {default}]" if told else help
     return click.option(flag, setting.name, type=kind, default=None, help=shown)
 
 

@@ -42,6 +42,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         print_json(outcome)
         return
     print_run(outcome)
+    if outcome["spending"]:
+        table("spending", ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"], _lines(outcome))
     for note in outcome["notes"]:
         click.echo(f"note: {note}")
     settings = [
@@ -77,11 +79,30 @@ def print_run(outcome: dict[str, Any]) -> None:
         click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
     cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else f"${outcome['cost_usd']:.2f}"
     click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
+    if outcome["uncertain_usd"]:
+        click.echo(f"                and at most ${outcome['uncertain_usd']:.4f} for calls that a kill cut off")
+    if outcome["budget_usd"] is not None:
+        click.echo(f"budget          ${outcome['budget_usd']:.2f}")
     seconds = outcome["seconds"]
     if seconds:
         click.echo(f"time            {seconds.get('total', 0):.0f} s  ({_stages(seconds)}; stages overlap)")
     if outcome["model_path"]:
         click.echo(f"trained model   {outcome['model_path']}")
+
+
+def _lines(outcome: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            line["purpose"],
+            f"{line['teacher']}:{line['model']}".rstrip(":"),
+            str(line["calls"]),
+            str(line["replies"]),
+            str(line["prompt_tokens"]),
+            str(line["completion_tokens"]),
+            "unknown" if line["cost_usd"] is None else f"${line['cost_usd']:.4f}",
+        ]
+        for line in outcome["spending"]
+    ]
 
 
 def print_lineage(found: dict[str, Any]) -> None:

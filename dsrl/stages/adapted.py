@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsrl.errors import RowRefused
-from dsrl.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
+from dsrl.instructor import Definition, Instructor, as_json
 from dsrl.prompts import render
 from dsrl.records import Example, Kind, Sample
-from dsrl.stages.initial import read_sample
+from dsrl.stages.initial import ask_sample
 
 
 async def rewrite(instructor: Instructor, definition: Definition, sample: Sample, solved: bool, number: int) -> Sample:
@@ -23,9 +22,5 @@ async def rewrite(instructor: Instructor, definition: Definition, sample: Sample
     new = Sample(
         f"{sample.id}{kind[0]}", sample.round, sample.slot, kind, "", "", None, None, sample.id, sample.passage
     )
-    try:
-        (reply,) = await instructor.ask("rewrite", messages, variables, first=number, schema=SAMPLE_SCHEMA)
-    except RowRefused as refused:
-        return replace(new, dropped=refused.reason)
-    example, reason = read_sample(reply)
+    example, reason = await ask_sample(instructor, "rewrite", messages, variables, number)
     return replace(new, input=example.input, output=example.output, dropped=reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -11,13 +12,15 @@ from dsrl.database import storable
 from dsrl.errors import RowRefused
 from dsrl.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
 from dsrl.prompts import render
-from dsrl.records import Example, Passage, Reply, Sample
+from dsrl.records import Example, Message, Passage, Purpose, Reply, Sample
 from dsrl.stages.passages import PASSAGE_LENGTH
 
 #: Demonstrations shown beside the pattern (as the original does).
 MOST_DEMOS = 3
 #: Characters; mending takes time that grows with the square of the length.
 LONGEST_MENDED = 50_000
+#: From the number of a reply to that of the next try: above every number, and three of them below 2**63.
+NEXT_TRY = 2_200_000_000 * 1_000_000_000
 _BRACES_TRIED = 64
 # A brace that a key follows, as in half-finished JSON.
 _KEY = re.compile(r"\{\s*[\"']?input\b", re.IGNORECASE)
@@ -55,12 +58,30 @@ async def write_initial(
     )
     sample_id = f"{round}-{slot:05d}"
     place = passage.id if passage else None
-    try:
-        (reply,) = await instructor.ask("write", messages, {"passage": text}, first=number, schema=SAMPLE_SCHEMA)
-    except RowRefused as refused:
-        return Sample(sample_id, round, slot, "initial", "", "", dropped=refused.reason, passage=place)
-    example, reason = read_sample(reply)
+    example, reason = await ask_sample(instructor, "write", messages, {"passage": text}, number)
     return Sample(sample_id, round, slot, "initial", example.input, example.output, dropped=reason, passage=place)
+
+
+async def ask_sample(
+    instructor: Instructor, purpose: Purpose, messages: tuple[Message, ...], variables: Mapping[str, str], number: int
+) -> tuple[Example, str | None]:
+    """Ask for a sample, anew where the reply is none and the settings allow it.
+
+    Returns:
+        As :func:`read_sample`; the reason is the provider's where it refuses.
+    """
+    example, reason = Example("", ""), None
+    for again in range(instructor.retries_unreadable + 1):
+        try:
+            (reply,) = await instructor.ask(
+                purpose, messages, variables, first=number + again * NEXT_TRY, schema=SAMPLE_SCHEMA
+            )
+        except RowRefused as refused:
+            return Example("", ""), refused.reason
+        example, reason = read_sample(reply)
+        if reason is None:
+            break
+    return example, reason
 
 
 def read_sample(reply: Reply) -> tuple[Example, str | None]:

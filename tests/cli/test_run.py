@@ -36,6 +36,9 @@ def test_json_holds_what_is_promised(dsrl, small):
         "samples",
         "teacher_calls",
         "cost_usd",
+        "uncertain_usd",
+        "budget_usd",
+        "spending",
         "seconds",
         "model_path",
     ]
@@ -45,8 +48,10 @@ def test_json_holds_what_is_promised(dsrl, small):
     assert result["samples"]["initial"] == 24
     assert result["samples"]["selected"] == 16
     counts_add_up(result["samples"])
-    # a call each: keywords, 24 written, a vote for each, a rewriting and a vote for what was verified
-    assert 24 * 2 < result["teacher_calls"] <= 1 + 24 * 2 + result["samples"]["verified"] * 2
+    # a call each: keywords, 24 written, a round of votes or two for each, a rewriting and its votes for what was verified
+    assert 24 * 2 < result["teacher_calls"] <= 1 + 24 * 3 + result["samples"]["verified"] * 3
+    assert sum(line["calls"] for line in result["spending"]) == result["teacher_calls"]
+    assert {line["purpose"] for line in result["spending"]} == {"keywords", "write", "solve", "rewrite"}
     assert {"initial", "scored", "trained", "evaluated", "total"} <= set(result["seconds"])
     for stage in ("initial", "verified", "attempted", "adapted", "scored", "selected", "trained", "evaluated"):
         assert stage in outcome.err, stage

@@ -27,7 +27,7 @@ def test_lineage_of_a_rewritten_sample_that_was_trained_on(dsrl, small):
     found = json.loads(dsrl("show", "small", "--sample", id, "--json").out)
     assert found["parent"] == id[:-1]
     assert found["kind"] == {"h": "harder", "e": "easier"}[id[-1]]
-    assert sum(found["votes"].values()) == 5
+    assert 3 <= sum(found["votes"].values()) <= 5, "as many as it took"
     assert found["votes"][found["label"]] == max(found["votes"].values())
     assert sum(a["times"] for a in found["attempts"]) == found["score"]["attempts"] == 8
     assert sum(a["times"] for a in found["attempts"] if a["right"]) == found["score"]["passed"]

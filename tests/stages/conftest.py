@@ -11,7 +11,7 @@ import pytest
 
 from dsrl.hookspecs import hookimpl
 from dsrl.instructor import Definition, Instructor
-from dsrl.ledger import Ledger
+from dsrl.ledger import Ledger, Terms
 from dsrl.plugins import Plugin
 from dsrl.records import Completion, Price, Reply, Request
 
@@ -91,7 +91,7 @@ def asking(bound: Any, tmp_path: Path) -> Asking:
         teacher = bound("teacher", FakeTeacher, answer=noted)
 
         async def opened() -> T:
-            ledger = Ledger(teacher, tmp_path / "calls.db", "run", 8)
+            ledger = Ledger(teacher, tmp_path / "calls.db", "run", Terms(8))
             try:
                 return await work(Instructor(ledger, "m", 0.7, 99))
             finally:

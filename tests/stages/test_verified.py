@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from dsrl.errors import RowRefused
 from dsrl.instructor import Definition
 from dsrl.plugins import Plugin
 from dsrl.records import UNREADABLE, Answer, Sample
-from dsrl.stages.verified import majority, verify
+from dsrl.stages.verified import confidence_in_leader, majority, verify, votes_wanted
 
 SAMPLE = Sample("1-00000", 1, 0, "initial", "Is it?", "<answer>yes</answer>", passage="p")
 
@@ -60,6 +61,75 @@ def test_the_majority_does_not_hang_on_the_order(answers: list[Answer], rng: Any
         assert all(counts[label] > count for answer, count in counts.items() if answer != label)
 
 
+# --- rounds ----------------------------------------------------------------------------------------------------------
+
+
+def in_rounds(answers: list[Answer], confidence: float = 0.0) -> list[Answer]:
+    """Give the part of all answers (own first) that voting in rounds looks at."""
+    taken = 1
+    while more := votes_wanted(answers[:taken], len(answers) - 1, confidence):
+        taken += more
+    return answers[:taken]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fewer_votes_never_change_a_label(seed: int) -> None:
+    """Over thousands of rows of votes with ties, close races and unreadable ones."""
+    rng = Random(seed)
+    for _ in range(500):
+        names: list[Answer] = [*"abcdefgh"[: rng.randint(1, 8)], UNREADABLE]
+        weights = [rng.random() ** 3 for _ in names]
+        answers = rng.choices(names, weights, k=rng.choice([1, 2, 3, 5, 17, 17, 17]))
+        used = in_rounds(answers)
+        assert majority(used) == majority(answers)
+        assert used == answers[: len(used)]
+
+
+@given(st.lists(st.sampled_from(["a", "b", UNREADABLE]), min_size=1, max_size=17))
+def test_voting_stops_as_soon_as_the_label_is_settled_and_not_before(answers: list[Answer]) -> None:
+    used = in_rounds(answers)
+    if len(used) < len(answers):
+        others = [[*used, *([other] * (len(answers) - len(used)))] for other in ("a", "b", "c", UNREADABLE)]
+        assert len({majority(other) for other in others}) == 1
+    before = used[:-1]
+    if before and votes_wanted(before, len(answers) - 1):
+        left = len(answers) - len(before)
+        turned = {majority([*before, *([other] * left)]) for other in ("a", "b", "c", UNREADABLE)}
+        assert len(turned) > 1
+
+
+def test_a_clear_case_takes_eight_votes_of_sixteen() -> None:
+    assert len(in_rounds(["a"] * 17)) == 9
+    assert len(in_rounds([UNREADABLE, *["a"] * 16])) == 10
+    assert len(in_rounds(["b", *["a"] * 16])) == 10
+    assert in_rounds(["a", *["b"] * 8, *["a"] * 8]) == ["a", *["b"] * 8, *["a"] * 8], "open to the last vote"
+
+
+def test_a_confidence_stops_earlier() -> None:
+    assert len(in_rounds(["a"] * 17, 0.99)) == 6
+    assert len(in_rounds(["a"] * 17, 0.95)) == 4
+    assert len(in_rounds([UNREADABLE] * 17, 0.6)) == 17, "no leader, no confidence"
+
+
+@given(st.integers(0, 17), st.integers(0, 17))
+def test_the_confidence_is_the_mass_of_a_beta_distribution(leader: int, second: int) -> None:
+    steps = 4000
+    points = [(i + 0.5) / steps for i in range(steps)]
+    density = [p**leader * (1 - p) ** second for p in points]
+    assert confidence_in_leader(leader, second) == pytest.approx(sum(density[steps // 2 :]) / sum(density), abs=1e-4)
+
+
+def test_the_last_of_so_many_rounds_asks_for_all_that_are_left(
+    asking: Any, definition: Definition, task: Plugin[Any]
+) -> None:
+    texts = [tagged("no")] * 8 + [tagged("yes")] * 8
+    (sample, _), requests = asking(
+        lambda request, number: texts[number], lambda i: verify(i, definition, task, SAMPLE, 16, rounds=2)
+    )
+    assert [(r.first, r.n) for r in requests] == [(0, 8), (8, 8)]
+    assert sample.label == "yes"
+
+
 # --- verification ----------------------------------------------------------------------------------------------------
 
 
@@ -71,12 +141,14 @@ def test_the_label_is_settled_by_the_votes_and_the_samples_own_answer(
     asking: Any, definition: Definition, task: Plugin[Any]
 ) -> None:
     texts = [tagged("no"), tagged("no"), "who knows", tagged("YES")]
-    (sample, answers), (request,) = asking(
+    (sample, answers), requests = asking(
         lambda request, number: texts[number], lambda i: verify(i, definition, task, SAMPLE, 4)
     )
     assert answers == ["yes", "no", "no", UNREADABLE, "yes"]
     assert sample == replace(SAMPLE, dropped="no_majority")
-    assert (request.purpose, request.n, request.temperature) == ("solve", 4, 0.7)
+    request = requests[0]
+    assert [(r.first, r.n) for r in requests] == [(0, 2), (2, 1), (3, 1)], "as many as could settle it"
+    assert (request.purpose, request.temperature) == ("solve", 0.7)
     assert [message.content for message in request.messages] == ["Is it? In <answer> tags."]
     assert request.variables == {"input": "Is it?"}
 

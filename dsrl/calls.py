@@ -1,0 +1,355 @@
+"""``calls.db``: every call to a teacher with its replies and cost, and what is out: money held, batches.
+
+Shared by the runs of a working folder; a call is booked on the run that made it, once. What is written here is on the disk
+before anybody acts on it. Writes that arrive while one transaction goes to the disk share the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dsrl.database import connect, told, transaction
+from dsrl.records import Reply, Usage
+
+T = TypeVar("T")
+_Write = Callable[[sqlite3.Connection], Any]
+
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    teacher TEXT NOT NULL,
+    model TEXT NOT NULL,
+    replies INTEGER NOT NULL,           -- 0: it failed and was billed all the same
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    cost_usd REAL,                      -- NULL: the price is not known
+    seconds REAL NOT NULL,              -- of the call alone (0 in a batch)
+    batch TEXT,                         -- the provider's id of the batch that it came with
+    ended REAL NOT NULL                 -- Unix time
+);
+CREATE INDEX calls_by_run ON calls (run);
+CREATE TABLE replies (
+    key TEXT NOT NULL,                  -- of the request, without its number
+    number INTEGER NOT NULL,            -- among the answers to the same request
+    call INTEGER NOT NULL REFERENCES calls (id),
+    text TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    PRIMARY KEY (key, number)
+) WITHOUT ROWID;
+CREATE TABLE holds (                    -- what calls under way may cost at most (one that stays: a call cut off by a kill)
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    usd REAL NOT NULL
+);
+CREATE INDEX holds_by_run ON holds (run);
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY,
+    provider_id TEXT,                   -- NULL: being submitted, or lost in a kill at that moment
+    run TEXT NOT NULL,
+    teacher TEXT NOT NULL,
+    place TEXT NOT NULL,                -- the teacher's identity: which server knows the batch
+    model TEXT NOT NULL,
+    options TEXT NOT NULL,              -- of the teacher, as JSON
+    submitted REAL NOT NULL,            -- Unix time
+    status TEXT NOT NULL,               -- submitting, in_progress, and the final ones of records.BatchStatus
+    done INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE batch_items (
+    batch INTEGER NOT NULL REFERENCES batches (id),
+    item INTEGER NOT NULL,              -- number of the request in the batch
+    key TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    hold INTEGER,
+    PRIMARY KEY (batch, item)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, as it is booked.
+
+    Attributes:
+        purpose, teacher, model: what it was for, and who was asked.
+        usage: what it was billed for.
+        cost: dollars; None where the price is not known.
+        seconds: the call alone, without waiting.
+        batch: the provider's id of the batch that it came with.
+    """
+
+    purpose: str
+    teacher: str
+    model: str
+    usage: Usage
+    cost: float | None
+    seconds: float
+    batch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingLine:
+    """The calls of a run for one purpose to one model. ``cost_usd`` is None where a price is not known."""
+
+    purpose: str
+    teacher: str
+    model: str
+    calls: int
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a run has asked of its teachers, all sittings.
+
+    Attributes:
+        calls: calls that were billed.
+        cost_usd: dollars.
+        priced: whether every call had a known price.
+        uncertain_usd: on top of it at most: calls that are under way, or that a kill cut off.
+        lines: the same by purpose, teacher and model.
+    """
+
+    calls: int
+    cost_usd: float
+    priced: bool
+    uncertain_usd: float = 0.0
+    lines: tuple[SpendingLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a call and a reply of one kind took on average, by what is booked.
+
+    Attributes:
+        calls, replies: how many were looked at.
+        prompt_tokens: a call.
+        completion_tokens: a reply.
+        deviation: standard deviation of the completion tokens of a reply, estimated from calls.
+        seconds: a call outside a batch.
+    """
+
+    calls: int
+    replies: int
+    prompt_tokens: float
+    completion_tokens: float
+    deviation: float
+    seconds: float
+
+
+class Calls:
+    """``calls.db`` open for one run.
+
+    Args:
+        path: made if it is not there.
+        run: id of the run that calls are booked on.
+
+    Raises:
+        StoreError: it cannot be opened, is damaged, locked, or of another version.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
+        self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
+        self._waiting: list[tuple[_Write, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        with told(path):
+            self._spent = _total(self._reader, run)
+
+    def replies(self, key: str, numbers: range) -> dict[int, Reply]:
+        """Give what is stored of the replies ``numbers`` to a request."""
+        with told(self.path):
+            rows = self._reader.execute(
+                "SELECT number, text, finish_reason FROM replies WHERE key = ? AND number BETWEEN ? AND ?",
+                (key, numbers.start, numbers.stop - 1),
+            )
+            return {number: Reply(text, reason) for number, text, reason in rows}
+
+    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply], hold: int | None = None) -> None:
+        """Store a call with its replies ``first, first + 1, ..`` and take back its hold, all or nothing."""
+        await self.write(lambda database: book(database, self.run, call, key, first, replies, hold))
+        self.booked(call)
+
+    def booked(self, call: Call) -> None:
+        """Count a call that :func:`book` has written."""
+        spent = self._spent
+        self._spent = Spending(
+            spent.calls + 1, spent.cost_usd + (call.cost or 0.0), spent.priced and call.cost is not None
+        )
+
+    async def hold(self, usd: float) -> int:
+        """Write down what a call may cost at most, before it is made; give the hold's id."""
+        statement = "INSERT INTO holds (run, usd) VALUES (?, ?)"
+        made = await self.write(lambda database: database.execute(statement, (self.run, usd)).lastrowid)
+        assert made is not None
+        return made
+
+    async def release(self, hold: int) -> None:
+        """Take a hold back: the call cost nothing."""
+        await self.write(lambda database: database.execute("DELETE FROM holds WHERE id = ?", (hold,)))
+
+    def spending(self) -> Spending:
+        """What the run has spent so far, without lines; costs no query."""
+        return self._spent
+
+    def held(self) -> float:
+        """Dollars in holds of this run."""
+        with told(self.path):
+            return _held(self._reader, self.run)
+
+    def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Give the rows of a query."""
+        with told(self.path):
+            return self._reader.execute(sql, values).fetchall()
+
+    async def write(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``write`` in a transaction, perhaps with others; come back when it is on the disk.
+
+        A cancelled writer does not stop the writing.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit())
+        return await asyncio.shield(done)
+
+    async def close(self) -> None:
+        """Write what is under way and let go of the file."""
+        if self._committing is not None:
+            await self._committing
+        self._reader.close()
+        self._writer.close()
+
+    async def _commit(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                together, self._waiting = self._waiting, []
+                try:
+                    results = await loop.run_in_executor(None, self._transact, [write for write, _ in together])
+                except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
+                    for _, done in together:
+                        if not done.done():
+                            done.set_exception(error)
+                            done.exception()  # it may have been cancelled, and then nobody looks
+                else:
+                    for (_, done), result in zip(together, results, strict=True):
+                        if not done.done():
+                            done.set_result(result)
+        finally:
+            self._committing = None
+
+    def _transact(self, writes: Iterable[_Write]) -> list[Any]:
+        with transaction(self._writer, self.path) as database:
+            return [write(database) for write in writes]
+
+
+def book(
+    database: sqlite3.Connection,
+    run: str,
+    call: Call,
+    key: str,
+    first: int,
+    replies: Sequence[Reply],
+    hold: int | None,
+) -> None:
+    """Book a call in a transaction of :meth:`Calls.write`."""
+    usage = call.usage
+    row = database.execute(
+        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            call.purpose,
+            call.teacher,
+            call.model,
+            len(replies),
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            call.cost,
+            call.seconds,
+            call.batch,
+            time.time(),
+        ),
+    ).lastrowid
+    # Another process may have stored its own replies to the same: those count, for both.
+    database.executemany(
+        "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
+        [(key, number, row, reply.text, reply.finish_reason) for number, reply in enumerate(replies, first)],
+    )
+    if hold is not None:
+        database.execute("DELETE FROM holds WHERE id = ?", (hold,))
+
+
+def spending_of(path: Path, run: str) -> Spending:
+    """What a run has spent, with lines, without a ledger at hand; nothing where there is no reply store."""
+    if not path.is_file():
+        return Spending(0, 0.0, True)
+    database = connect(path, _SCHEMA, _VERSION, durable=False)
+    try:
+        with told(path):
+            total = _total(database, run)
+            rows = database.execute(
+                "SELECT purpose, teacher, model, count(*), sum(replies), sum(prompt_tokens), sum(completion_tokens), "
+                "sum(cached_tokens), CASE WHEN count(*) = count(cost_usd) THEN sum(cost_usd) END FROM calls WHERE run = ? "
+                "GROUP BY purpose, teacher, model ORDER BY min(id)",
+                (run,),
+            )
+            lines = tuple(SpendingLine(*row) for row in rows)
+            return Spending(total.calls, total.cost_usd, total.priced, _held(database, run), lines)
+    finally:
+        database.close()
+
+
+def means_of(path: Path, purpose: str, teacher: str, model: str, run: str | None = None) -> Means | None:
+    """What calls of one kind took so far, in any run or in one; None where there are none."""
+    if not path.is_file():
+        return None
+    database = connect(path, _SCHEMA, _VERSION, durable=False)
+    try:
+        with told(path):
+            row = database.execute(
+                "SELECT count(*), sum(replies), avg(prompt_tokens), sum(completion_tokens) * 1.0 / sum(replies), "
+                "avg(completion_tokens * completion_tokens * 1.0 / replies), avg(replies), "
+                "avg(completion_tokens * 1.0), avg(CASE WHEN batch IS NULL THEN seconds END) FROM calls "
+                "WHERE replies > 0 AND purpose = ? AND teacher = ? AND model = ? AND (?4 IS NULL OR run = ?4)",
+                (purpose, teacher, model, run),
+            ).fetchone()
+    finally:
+        database.close()
+    count, replies, prompt, mean, squares, per_call, _, seconds = row
+    if not count:
+        return None
+    # The mean of c replies has the variance of one divided by c.
+    variance = max(squares - mean * mean * per_call, 0.0) if count > 1 else 0.0
+    return Means(count, replies, prompt, mean, variance**0.5, seconds or 0.0)
+
+
+def _total(database: sqlite3.Connection, run: str) -> Spending:
+    row = database.execute(
+        "SELECT count(*), total(cost_usd), count(cost_usd) FROM calls WHERE run = ?", (run,)
+    ).fetchone()
+    return Spending(calls=row[0], cost_usd=row[1], priced=row[0] == row[2])
+
+
+def _held(database: sqlite3.Connection, run: str) -> float:
+    (usd,) = database.execute("SELECT total(usd) FROM holds WHERE run = ?", (run,)).fetchone()
+    return float(usd)

@@ -1,0 +1,141 @@
+"""The gate to one provider: how many calls may be under way, and when the next may begin.
+
+The number finds the provider's limit by itself, as TCP does (Jacobson 1988): it grows by one with every success until the
+provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. What the
+provider says about waiting holds for everybody behind the gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from dsrl.records import Rate
+
+#: Calls under way at the start.
+START = 32
+#: Seconds that a provider's account of its limits can stop everybody; it says when all is allowed again, and some is before.
+LONGEST_RESET = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The right to make one call. ``began``: monotonic seconds; ``tokens``: what it was expected to take."""
+
+    began: float
+    tokens: int
+
+
+class Gate:
+    """Lets calls through.
+
+    Args:
+        ceiling: calls under way at most.
+        requests_per_minute: that may begin in any minute; 0: no limit. They are spread over the minute.
+        tokens_per_minute: prompt and completion together, as they turn out; 0: no limit.
+    """
+
+    def __init__(self, ceiling: int, requests_per_minute: int = 0, tokens_per_minute: int = 0) -> None:
+        self._ceiling = ceiling
+        self._limit = float(min(ceiling, START))
+        self._slow_start = True
+        self._halved = float("-inf")
+        self._busy = 0
+        self._waiting: deque[tuple[asyncio.Future[Pass], int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._between = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._a_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        # Monotonic times before which nobody goes through: said by the provider, by requests, by tokens a minute.
+        self._paused = self._next_request = self._next_token = 0.0
+
+    @property
+    def limit(self) -> int:
+        """How many may be under way as things stand."""
+        return max(int(self._limit), 1)
+
+    async def enter(self, tokens: int = 0) -> Pass:
+        """Wait for a turn; whoever comes first goes first. Every pass must be given back with :meth:`leave`."""
+        now = time.monotonic()
+        if not self._waiting and self._busy < self.limit and self._opens() <= now:
+            return self._let_through(now, tokens)
+        turn: asyncio.Future[Pass] = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, tokens))
+        self._open()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._busy -= 1
+                self._open()
+            raise
+
+    def leave(self, given: Pass, tokens: int | None = None, rate: Rate | None = None, answered: bool = True) -> None:
+        """Give a pass back.
+
+        Args:
+            tokens: what the call took; None where that is not known.
+            rate: what the provider says is left of its limits.
+            answered: whether the provider did what was asked.
+        """
+        if answered and self._busy >= self.limit:  # a limit that is not reached proves nothing
+            self._limit = min(self._limit + (1.0 if self._slow_start else 1.0 / self._limit), self._ceiling)
+        self._busy -= 1
+        if tokens is not None and self._a_token:
+            self._next_token += (tokens - given.tokens) * self._a_token
+        if rate is not None:
+            self._heed(rate)
+        self._open()
+
+    def slow_down(self, given: Pass, seconds: float | None) -> None:
+        """Take note that the provider said "too many" to the call of ``given``.
+
+        Args:
+            seconds: how long it asks to wait; None where it does not say.
+        """
+        # Calls that were under way when the limit was halved had been too many with it: one burst.
+        if given.began > self._halved:
+            self._limit = max(self._limit / 2, 1.0)
+            self._slow_start = False
+            self._halved = time.monotonic()
+        if seconds:
+            self._paused = max(self._paused, time.monotonic() + seconds)
+
+    def _heed(self, rate: Rate) -> None:
+        for remaining, reset in (
+            (rate.remaining_requests, rate.reset_requests),
+            (rate.remaining_tokens, rate.reset_tokens),
+        ):
+            if remaining is not None and remaining <= 0 and reset:
+                self._paused = max(self._paused, time.monotonic() + min(reset, LONGEST_RESET))
+
+    def _opens(self) -> float:
+        return max(self._paused, self._next_request, self._next_token)
+
+    def _let_through(self, now: float, tokens: int) -> Pass:
+        self._busy += 1
+        if self._between:
+            self._next_request = max(self._next_request, now) + self._between
+        if self._a_token:
+            self._next_token = max(self._next_token, now) + tokens * self._a_token
+        return Pass(now, tokens)
+
+    def _open(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            turn, tokens = self._waiting[0]
+            if turn.done():  # cancelled
+                self._waiting.popleft()
+                continue
+            if self._busy >= self.limit:
+                return
+            now = time.monotonic()
+            wait = self._opens() - now
+            if wait > 0:
+                self._timer = asyncio.get_running_loop().call_later(wait, self._open)
+                return
+            self._waiting.popleft()
+            turn.set_result(self._let_through(now, tokens))

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.budget import Budget, most_prompt_tokens, worst_case
+from dsrl.calls import Call, Calls, spending_of
+from dsrl.errors import BudgetReached
+from dsrl.records import Message, Price, Request, Usage
+
+T = TypeVar("T")
+
+
+def using(path: Path, work: Callable[[Calls], Awaitable[T]]) -> T:
+    async def opened() -> T:
+        calls = Calls(path, "run")
+        try:
+            return await work(calls)
+        finally:
+            await calls.close()
+
+    return asyncio.run(opened())
+
+
+def holds(path: Path) -> list[float]:
+    database = sqlite3.connect(path)
+    try:
+        return [usd for (usd,) in database.execute("SELECT usd FROM holds ORDER BY id")]
+    finally:
+        database.close()
+
+
+def test_money_is_on_the_disk_before_it_is_given(tmp_path: Path) -> None:
+    async def work(calls: Calls) -> None:
+        await Budget(1.0, calls).hold(0.25)
+        assert holds(calls.path) == [0.25]
+
+    using(tmp_path / "calls.db", work)
+
+
+def test_what_does_not_fit_now_waits_for_the_bill_of_others(tmp_path: Path) -> None:
+    async def work(calls: Calls) -> None:
+        budget = Budget(1.0, calls)
+        first = await budget.hold(0.8)
+        waiting = asyncio.create_task(budget.hold(0.7))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        budget.settle(first, 0.2)
+        second = await waiting
+        late = asyncio.create_task(budget.hold(0.7))
+        await asyncio.sleep(0)
+        budget.settle(second, 0.2)
+        with pytest.raises(BudgetReached, match=r"\$1.00 is reached: \$0.4000 is spent.*\$0.7000.*larger --budget"):
+            await late
+
+    using(tmp_path / "calls.db", work)
+
+
+def test_calls_that_a_kill_cut_off_count_at_their_worst(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def killed(calls: Calls) -> None:
+        await Budget(1.0, calls).hold(0.7)
+        await calls.book(Call("solve", "t", "m", Usage(1), 0.1, 0.1), "key", 0, ())
+
+    async def again(calls: Calls) -> None:
+        budget = Budget(1.0, calls)
+        with pytest.raises(BudgetReached):
+            await budget.hold(0.21)
+        await budget.hold(0.2)
+
+    using(path, killed)
+    assert spending_of(path, "run").uncertain_usd == pytest.approx(0.7)
+    using(path, again)
+
+
+def test_who_gives_up_waiting_leaves_no_hold(tmp_path: Path) -> None:
+    async def work(calls: Calls) -> None:
+        budget = Budget(1.0, calls)
+        first = await budget.hold(1.0)
+        waiting, writing = asyncio.create_task(budget.hold(0.5)), None
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        budget.settle(first, 0.0)
+        await calls.release(first.id)
+        writing = asyncio.create_task(budget.hold(1.0))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert holds(calls.path) == []
+        await budget.hold(1.0)
+
+    using(tmp_path / "calls.db", work)
+
+
+@given(st.text(max_size=200), st.integers(1, 8))
+def test_a_prompt_is_bounded_by_its_bytes(text: str, n: int) -> None:
+    request = Request("solve", "m", (Message("user", text),), 0.0, 10, n=n)
+    assert most_prompt_tokens(request) >= len(text.encode("utf-8", "replace"))
+    price = Price(1.0, 10.0, cached=0.1, cache_write=1.25, batch=0.5)
+    worst = worst_case(price, request)
+    assert worst >= price.cost(Usage(len(text.encode("utf-8", "replace")) * n, 10 * n))
+    assert worst_case(price, request, batch=True) == pytest.approx(worst / 2)
+
+
+def test_a_schema_counts_too() -> None:
+    plain = Request("write", "m", (Message("user", "x"),), 0.0, 10)
+    schema = Request("write", "m", (Message("user", "x"),), 0.0, 10, schema={"type": "object"})
+    assert most_prompt_tokens(schema) > most_prompt_tokens(plain) + 346
