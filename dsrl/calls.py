@@ -182,10 +182,15 @@ class Calls:
             )
             return {number: Reply(text, reason) for number, text, reason in rows}
 
-    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply], hold: int | None = None) -> None:
-        """Store a call with its replies ``first, first + 1, ..`` and take back its hold, all or nothing."""
-        await self.write(lambda database: book(database, self.run, call, key, first, replies, hold))
+    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply], hold: int | None = None) -> bool:
+        """Store a call with its replies ``first, first + 1, ..`` and take back its hold, all or nothing.
+
+        Returns:
+            Whether what is stored are these replies: another process may have stored its own to the same before.
+        """
+        own = await self.write(lambda database: book(database, self.run, call, key, first, replies, hold))
         self.booked(call)
+        return own
 
     def booked(self, call: Call) -> None:
         """Count a call that :func:`book` has written."""
@@ -269,8 +274,8 @@ def book(
     first: int,
     replies: Sequence[Reply],
     hold: int | None,
-) -> None:
-    """Book a call in a transaction of :meth:`Calls.write`."""
+) -> bool:
+    """Book a call in a transaction of :meth:`Calls.write`; say whether its replies are what is stored now."""
     usage = call.usage
     row = database.execute(
         "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -291,12 +296,13 @@ def book(
         ),
     ).lastrowid
     # Another process may have stored its own replies to the same: those count, for both.
-    database.executemany(
+    stored = database.executemany(
         "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
         [(key, number, row, reply.text, reply.finish_reason) for number, reply in enumerate(replies, first)],
-    )
+    ).rowcount
     if hold is not None:
         database.execute("DELETE FROM holds WHERE id = ?", (hold,))
+    return stored == len(replies)
 
 
 def spending_of(path: Path, run: str) -> Spending:

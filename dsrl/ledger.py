@@ -91,9 +91,10 @@ class Ledger:
         gates: dict[tuple[str, str], Gate] = {}
         self._desk = self._sit_down(teacher, gates)
         self._desks = {purpose: self._sit_down(other, gates) for purpose, other in (others or {}).items()}
-        self._under_way: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._sent: set[asyncio.Task[None]] = set()
+        self._under_way: dict[tuple[str, int], asyncio.Task[Sequence[Reply] | None]] = {}
+        self._sent: set[asyncio.Task[Sequence[Reply] | None]] = set()
         self._closed = False
+        self._prices: dict[tuple[int, str], Price | None] = {}
 
     def _sit_down(self, teacher: Plugin[TeacherSpec], gates: dict[tuple[str, str], Gate]) -> _Desk:
         identity = _identity(teacher)
@@ -136,6 +137,10 @@ class Ledger:
             for task in (*own, *tasks):
                 if not task.cancelled() and (fault := task.exception()):
                     raise fault
+            if len(own) == 1 and not tasks and not own[0].cancelled() and len(missing) == request.n:
+                replies = own[0].result()
+                if replies is not None:
+                    return Completion(tuple(replies))
 
     def spending(self) -> Spending:
         """What this run has spent, earlier sittings included; nothing is counted twice."""
@@ -160,15 +165,21 @@ class Ledger:
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
-    def _begin(self, desk: _Desk, request: Request, key: str, numbers: Sequence[int]) -> list[asyncio.Task[None]]:
+    def _begin(
+        self, desk: _Desk, request: Request, key: str, numbers: Sequence[int]
+    ) -> list[asyncio.Task[Sequence[Reply] | None]]:
         tasks = []
-        most = (desk.teacher.hook.max_n(model=request.model) if desk.teacher.answers("max_n") else None) or request.n
+        most = 1
+        if request.n > 1:
+            said = desk.teacher.hook.max_n(model=request.model) if desk.teacher.answers("max_n") else None
+            most = said or request.n
         for first, n in _gaps(numbers, most):
-            task = asyncio.create_task(self._ask(desk, replace(request, first=first, n=n), key))
+            part = request if n == request.n else replace(request, first=first, n=n)
+            task = asyncio.create_task(self._ask(desk, part, key))
             for number in range(first, first + n):
                 self._under_way[key, number] = task
 
-            def ended(task: asyncio.Task[None], first: int = first, n: int = n) -> None:
+            def ended(task: asyncio.Task[Sequence[Reply] | None], first: int = first, n: int = n) -> None:
                 for number in range(first, first + n):
                     del self._under_way[key, number]
                 if not task.cancelled():
@@ -178,8 +189,8 @@ class Ledger:
             tasks.append(task)
         return tasks
 
-    async def _ask(self, desk: _Desk, request: Request, key: str) -> None:
-        """Make one call, however often it takes, and book it."""
+    async def _ask(self, desk: _Desk, request: Request, key: str) -> Sequence[Reply] | None:
+        """Make one call, however often it takes, and book it; give its replies, None where others are stored."""
         price = self.price(desk.teacher, request.model)
         tokens = 0
         if self._terms.tokens_per_minute:
@@ -216,8 +227,7 @@ class Ledger:
                     desk.gate.leave(given, used, completion.rate)
                     left = True
                     seconds = time.monotonic() - began
-                    await self._answered(desk, request, key, hold, completion, price, seconds)
-                    return
+                    return await self._answered(desk, request, key, hold, completion, price, seconds)
             finally:
                 if not left:
                     desk.gate.leave(given, 0, answered=False)
@@ -240,7 +250,9 @@ class Ledger:
         Raises:
             TeacherError: it is not known, and there is a budget to keep.
         """
-        price = price_of(teacher, model, self._terms.prices)
+        if (id(teacher), model) not in self._prices:
+            self._prices[id(teacher), model] = price_of(teacher, model, self._terms.prices)
+        price = self._prices[id(teacher), model]
         if price is None and self._budget is not None:
             raise TeacherError(unpriced(teacher, model))
         return price
@@ -254,11 +266,12 @@ class Ledger:
         completion: Completion,
         price: Price | None,
         seconds: float,
-    ) -> None:
+    ) -> Sequence[Reply] | None:
         good, fault = _readable(desk.teacher, request, completion)
-        await self._book(desk, request, key, good, hold, completion.usage, price, seconds)
+        own = await self._book(desk, request, key, good, hold, completion.usage, price, seconds)
         if fault:
             raise PluginError(fault)
+        return good if own else None
 
     async def _failed(
         self,
@@ -288,12 +301,13 @@ class Ledger:
         usage: Usage,
         price: Price | None,
         seconds: float,
-    ) -> None:
+    ) -> bool:
         cost = max(price.cost(usage), 0.0) if price else None
         call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
-        await self._calls.book(call, key, request.first, replies, hold.id if hold else None)
+        own = await self._calls.book(call, key, request.first, replies, hold.id if hold else None)
         if hold is not None and self._budget is not None:
             self._budget.settle(hold, cost or 0.0)
+        return own
 
 
 def price_of(teacher: Plugin[TeacherSpec], model: str, prices: Mapping[str, Price]) -> Price | None:
@@ -347,7 +361,7 @@ def _readable(teacher: Plugin[TeacherSpec], request: Request, completion: Comple
         if not isinstance(reply, Reply) or not isinstance(reply.text, str):
             fault = f"{who} a reply that is no text"
             break
-        good.append(replace(reply, text=storable(reply.text)))
+        good.append(Reply(storable(reply.text), reply.finish_reason))
     return tuple(good), fault
 
 

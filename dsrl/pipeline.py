@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -196,7 +196,26 @@ class Road:
         self.progress.finish("passages", f"{total} found")
         return found
 
-    async def _walk_slots(self, round: int, passages: Mapping[str, Sequence[Passage]]) -> None:
+    def probe(self, slots: int) -> None:
+        """Walk the first so many slots of the run to ``verified``, to see what the teacher's replies take.
+
+        They are the run's own; it goes on from them.
+
+        Raises:
+            DsrlError: as :meth:`walk`.
+        """
+        with self.clock("passages"):
+            library = self._read_library(1)
+        with asyncio.Runner() as runner:
+            runner.run(self._find_keywords(1))
+        with self.clock("passages"):
+            passages = self._find_passages(1, library)
+        with suppress(Stopped), asyncio.Runner() as runner:
+            runner.run(self._walk_slots(1, passages, slots))
+
+    async def _walk_slots(
+        self, round: int, passages: Mapping[str, Sequence[Passage]], slots: int | None = None
+    ) -> None:
         settings, store = self.settings, self.store
         async with AsyncExitStack() as stack:
             instructor = await stack.enter_async_context(self._instructor())
@@ -206,7 +225,8 @@ class Road:
                     pattern = await summarise_pattern(instructor, self.definition)
                 store.add_pattern(round, pattern)
             self._done("pattern")
-            groups = [range(i, min(i + GROUP, settings.samples)) for i in range(0, settings.samples, GROUP)]
+            last = settings.samples if slots is None else min(slots, settings.samples)
+            groups = [range(i, min(i + GROUP, last)) for i in range(0, last, GROUP)]
             walk = SlotWalk(self, round, instructor, pattern, passages, list(store.keywords(round)))
             left = [group for group in groups if not walk.is_done(group)]
             if left:

@@ -9,17 +9,18 @@ import math
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
 import dsrl
-from dsrl.calls import Spending, spending_of
+from dsrl.calls import Spending, means_of, spending_of
 from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
 from dsrl.corpus import Corpus
 from dsrl.datasets import read_demos
 from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.forecast import Job, forecast, total
 from dsrl.hookspecs import TaskSpec, TeacherSpec
 from dsrl.instructor import Definition
 from dsrl.ledger import Terms, price_of, unpriced
@@ -148,6 +149,32 @@ def look_at_teachers(
         model = settings.teacher_of(purpose)[1]
         if terms.budget is not None and price_of(teacher, model, terms.prices) is None:
             raise TeacherError(unpriced(teacher, model))
+
+
+def plan(settings: Settings, place: Workplace) -> dict[str, Any]:
+    """Give the object of ``dsrl plan --json``; nothing is asked, nothing written.
+
+    Raises:
+        DsrlError: what is wrong with the settings, the inputs or the plugins, as for the run.
+    """
+    task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
+    terms, teachers = terms_of(settings), teachers_of(settings)
+    look_at_teachers(settings, teachers, terms, task)
+    jobs: dict[Purpose, Job] = {}
+    for purpose, teacher in teachers.items():
+        name, model, _ = settings.teacher_of(purpose)
+        means = means_of(place.cache / "calls.db", purpose, name, model)
+        most = teacher.hook.max_n(model=model) if teacher.answers("max_n") else 0
+        jobs[purpose] = Job(f"{name}:{model}".rstrip(":"), price_of(teacher, model, terms.prices), most or 0, means)
+    domains = len(settings.domain or tuple(task.hook.domains()))
+    stages = forecast(settings, _definition(settings, task), jobs, domains)
+    budget = None if math.isinf(settings.budget) else settings.budget
+    return {
+        "run": settings.name,
+        "stages": [asdict(stage) for stage in stages],
+        "total": total(stages),
+        "budget_usd": budget,
+    }
 
 
 def result(store: Store, place: Workplace) -> dict[str, Any]:
