@@ -52,7 +52,8 @@ class Budget:
     def __init__(self, cap: float, calls: Calls) -> None:
         self._cap, self._calls = cap, calls
         # Holds that are there at the start are of calls that a kill cut off.
-        self._spent = calls.spending().cost_usd + calls.held()
+        self._earlier: dict[int, float] = dict(calls.read("SELECT id, usd FROM holds WHERE run = ?", calls.run))
+        self._spent = calls.spending().cost_usd + sum(self._earlier.values())
         self._held = 0.0
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
@@ -86,6 +87,13 @@ class Budget:
         except Exception:
             self.settle(Hold(0, usd), 0.0)
             raise
+
+    def know(self, hold: int, cost: float) -> None:
+        """Take the bill of a call that an earlier sitting held money for, and that was not lost after all."""
+        usd = self._earlier.pop(hold, None)
+        if usd is not None:
+            self._spent -= usd
+            self.settle(Hold(0, 0.0), cost)
 
     def settle(self, hold: Hold, cost: float) -> None:
         """Take the bill from what was put aside; the rest is free for others."""

@@ -74,7 +74,8 @@ CREATE TABLE batch_items (
     purpose TEXT NOT NULL,
     hold INTEGER,
     PRIMARY KEY (batch, item)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE INDEX batch_items_by_key ON batch_items (key)
 """
 
 
@@ -214,11 +215,6 @@ class Calls:
         """What the run has spent so far, without lines; costs no query."""
         return self._spent
 
-    def held(self) -> float:
-        """Dollars in holds of this run."""
-        with told(self.path):
-            return _held(self._reader, self.run)
-
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Give the rows of a query."""
         with told(self.path):
@@ -305,11 +301,20 @@ def book(
     return stored == len(replies)
 
 
+def open_calls(path: Path) -> sqlite3.Connection:
+    """Open the file to look at it.
+
+    Raises:
+        StoreError: as :class:`Calls`.
+    """
+    return connect(path, _SCHEMA, _VERSION, durable=False)
+
+
 def spending_of(path: Path, run: str) -> Spending:
     """What a run has spent, with lines, without a ledger at hand; nothing where there is no reply store."""
     if not path.is_file():
         return Spending(0, 0.0, True)
-    database = connect(path, _SCHEMA, _VERSION, durable=False)
+    database = open_calls(path)
     try:
         with told(path):
             total = _total(database, run)
@@ -329,7 +334,7 @@ def means_of(path: Path, purpose: str, teacher: str, model: str, run: str | None
     """What calls of one kind took so far, in any run or in one; None where there are none."""
     if not path.is_file():
         return None
-    database = connect(path, _SCHEMA, _VERSION, durable=False)
+    database = open_calls(path)
     try:
         with told(path):
             row = database.execute(

@@ -11,11 +11,12 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dsrl.batches import Batches
 from dsrl.budget import Budget, Hold, worst_case
 from dsrl.calls import Call, Calls, Spending
 from dsrl.database import storable
@@ -45,6 +46,7 @@ class Terms:
         requests_per_minute, tokens_per_minute: limits of each provider; 0: none but what it says itself.
         budget: dollars for the run; None: no cap.
         prices: by model, instead of what the plugin says.
+        batch: ask in the provider's batches, where the plugin has them.
     """
 
     concurrency: int = 32
@@ -52,6 +54,7 @@ class Terms:
     tokens_per_minute: int = 0
     budget: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Ledger:
         run: id of the run that calls are booked on.
         terms: limits, prices, budget.
         others: teachers for single purposes, instead of ``teacher``.
+        note: is told what the user should know.
 
     Raises:
         StoreError: the reply store cannot be used.
@@ -84,10 +88,12 @@ class Ledger:
         run: str,
         terms: Terms = Terms(),
         others: Mapping[Purpose, Plugin[TeacherSpec]] | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._terms = terms
         self._calls = Calls(path, run)
         self._budget = None if terms.budget is None else Budget(terms.budget, self._calls)
+        self._batches = Batches(self._calls, self._budget, note) if terms.batch else None
         gates: dict[tuple[str, str], Gate] = {}
         self._desk = self._sit_down(teacher, gates)
         self._desks = {purpose: self._sit_down(other, gates) for purpose, other in (others or {}).items()}
@@ -158,6 +164,8 @@ class Ledger:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        if self._batches is not None:
+            await self._batches.close()
         for teacher in {id(desk.teacher): desk.teacher for desk in (self._desk, *self._desks.values())}.values():
             if teacher.answers("aclose"):
                 await teacher.hook.aclose()
@@ -195,6 +203,10 @@ class Ledger:
         tokens = 0
         if self._terms.tokens_per_minute:
             tokens = sum(len(message.content) for message in request.messages) // _BYTES_A_TOKEN
+        alone = request.purpose in ("keywords", "pattern")  # the road waits for the one reply
+        if self._batches is not None and not alone and desk.teacher.answers("submit_batch"):
+            await self._batches.ask(desk.teacher, desk.identity["identity"], request, key, price)
+            return None
         worst = worst_case(price, request) if self._budget is not None and price is not None else 0.0
         this = asyncio.current_task()
         assert this is not None
@@ -313,7 +325,7 @@ class Ledger:
 def price_of(teacher: Plugin[TeacherSpec], model: str, prices: Mapping[str, Price]) -> Price | None:
     """Give what a model costs: as the user says, else as the plugin says; None where it is not known."""
     own: Price | None = teacher.hook.price(model=model)
-    said = prices.get(model)
+    said = prices.get(model or teacher.name)
     if said is None:
         return own
     return replace(said, batch=own.batch if own else said.batch)

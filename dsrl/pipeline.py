@@ -360,7 +360,14 @@ class Road:
 
     def _instructor(self) -> _Opened:
         settings = self.settings
-        ledger = Ledger(self.teachers["write"], self.cache / "calls.db", self.store.id, self.terms, self.teachers)
+        ledger = Ledger(
+            self.teachers["write"],
+            self.cache / "calls.db",
+            self.store.id,
+            self.terms,
+            self.teachers,
+            self.progress.note,
+        )
         return _Opened(instructor_of(settings, ledger))
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:

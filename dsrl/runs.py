@@ -114,6 +114,7 @@ def terms_of(settings: Settings) -> Terms:
         tokens_per_minute=settings.tokens_per_minute,
         budget=None if math.isinf(settings.budget) else settings.budget,
         prices=read_prices(settings.price),
+        batch=settings.batch,
     )
 
 
@@ -149,6 +150,8 @@ def look_at_teachers(
         model = settings.teacher_of(purpose)[1]
         if terms.budget is not None and price_of(teacher, model, terms.prices) is None:
             raise TeacherError(unpriced(teacher, model))
+        if terms.batch and not teacher.answers("submit_batch"):
+            raise SettingsError(f"teacher {teacher.name!r} has no batches; leave --batch out")
 
 
 def plan(settings: Settings, place: Workplace) -> dict[str, Any]:

@@ -235,6 +235,139 @@ def test_a_refused_request_stores_nothing_and_passes_as_it_is(teach: Any, tmp_pa
     assert len(fake.asked) == 2
 
 
+class FakeOneAtATime(FakeTeacher):
+    """A provider that brings two answers a call at most."""
+
+    @hookimpl
+    def max_n(self, model: str) -> int:
+        return 2
+
+
+def test_a_request_for_more_than_one_call_brings_is_split(bound: Any, tmp_path: Path) -> None:
+    made: list[FakeOneAtATime] = []
+
+    class Kept(FakeOneAtATime):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    plugin = bound("teacher", Kept)
+
+    async def work(ledger: Ledger) -> Completion:
+        return await ledger.complete(replace(REQUEST, n=5))
+
+    assert len(using(plugin, tmp_path / "calls.db", work).replies) == 5
+    assert sorted((request.first, request.n) for request in made[0].asked) == [(0, 2), (2, 2), (4, 1)]
+    assert made[0].most_under_way == 3, "at the same time"
+
+
+def test_other_numbers_of_the_same_prompt_do_not_wait_for_each_other(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach()
+
+    async def work(ledger: Ledger) -> None:
+        await asyncio.gather(*(ledger.complete(replace(REQUEST, first=number)) for number in range(4)))
+
+    using(plugin, tmp_path / "calls.db", work)
+    assert fake.most_under_way == 4
+
+
+def test_who_stops_waiting_loses_no_reply_that_is_paid_for(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach()
+    fake.hold = lambda: asyncio.sleep(0.05)
+
+    async def work(ledger: Ledger) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ledger.complete(REQUEST), 0.01)
+
+    using(plugin, tmp_path / "calls.db", work)
+    assert stored(tmp_path / "calls.db") == [(0, "reply 0")]
+
+
+def test_each_job_may_have_its_own_teacher(teach: Any, tmp_path: Path) -> None:
+    (writer, plugin), (solver, other) = teach(), teach()
+    path = tmp_path / "calls.db"
+
+    async def work() -> None:
+        ledger = Ledger(plugin, path, "run", Terms(), {"solve": other})
+        await ledger.complete(REQUEST)
+        await ledger.complete(replace(REQUEST, purpose="write"))
+        await ledger.close()
+
+    asyncio.run(work())
+    assert [r.purpose for r in writer.asked] == ["write"]
+    assert [r.purpose for r in solver.asked] == ["solve"]
+    assert [(line.purpose, line.teacher, line.calls) for line in spending_of(path, "run").lines] == [
+        ("solve", other.name, 1),
+        ("write", plugin.name, 1),
+    ]
+    assert writer.closed
+    assert solver.closed
+
+
+def test_a_call_that_brings_the_wrong_number_is_booked(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach()
+    fake.more = -1
+    path = tmp_path / "calls.db"
+
+    async def work(ledger: Ledger) -> None:
+        with pytest.raises(PluginError):
+            await ledger.complete(replace(REQUEST, n=3))
+
+    using(plugin, path, work)
+    assert spending_of(path, "run").cost_usd == 3 * 1.0 + 0.5 * 2.0
+    assert len(stored(path)) == 2, "what came is kept"
+
+
+def test_a_refusal_or_failure_that_is_billed_is_booked(teach: Any, tmp_path: Path, pauses: list[float]) -> None:
+    used = Usage(1_000_000, 0)
+    _, plugin = teach(faults=[TransientError("half", usage=used), RowRefused("content_filter", usage=used)])
+
+    async def work(ledger: Ledger) -> None:
+        with pytest.raises(RowRefused):
+            await ledger.complete(REQUEST)
+        assert (ledger.spending().calls, ledger.spending().cost_usd) == (2, 2.0)
+
+    using(plugin, tmp_path / "calls.db", work)
+
+
+def test_too_many_is_no_failure(teach: Any, tmp_path: Path, pauses: list[float]) -> None:
+    fake, plugin = teach(faults=[TransientError("429", limited=True)] * (TRIES + 4))
+
+    async def work(ledger: Ledger) -> Completion:
+        return await ledger.complete(REQUEST)
+
+    using(plugin, tmp_path / "calls.db", work)
+    assert len(fake.asked) == TRIES + 5
+
+
+def test_a_wait_that_is_too_long_is_told_at_once(teach: Any, tmp_path: Path, pauses: list[float]) -> None:
+    fake, plugin = teach(faults=[TransientError("429: the day is over", retry_after=80_000.0, limited=True)])
+
+    async def work(ledger: Ledger) -> None:
+        with pytest.raises(TeacherError, match="the day is over"):
+            await ledger.complete(REQUEST)
+
+    using(plugin, tmp_path / "calls.db", work)
+    assert len(fake.asked) == 1
+
+
+def test_a_budget_wants_a_price(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach(price=None)
+
+    async def work() -> None:
+        ledger = Ledger(plugin, tmp_path / "calls.db", "run", Terms(budget=1.0))
+        with pytest.raises(TeacherError, match=r"price of 'm' is not known.*--price m=PROMPT,COMPLETION"):
+            await ledger.complete(REQUEST)
+        await ledger.close()
+        ledger = Ledger(plugin, tmp_path / "calls.db", "run", Terms(budget=9.0, prices={"m": Price(2.0, 2.0)}))
+        await ledger.complete(REQUEST)
+        assert ledger.spending().cost_usd == 3.0, "the user's price"
+        await ledger.close()
+
+    asyncio.run(work())
+    assert len(fake.asked) == 1
+
+
 # --- faults of a teacher ---------------------------------------------------------------------------------------------
 
 
@@ -482,7 +615,7 @@ def test_a_file_that_stays_locked_is_told(teach: Any, tmp_path: Path) -> None:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         try:
-            with pytest.raises(StoreError, match=r"calls\.db is locked by"):
+            with pytest.raises(StoreError, match=r"calls\.db is locked by another process|is locked by process \d+"):
                 await ledger.complete(REQUEST)
         finally:
             other.close()

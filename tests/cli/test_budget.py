@@ -1,0 +1,99 @@
+"""A run that runs out of money goes on down the road, and goes on with more."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+TEACHER = """
+from dataclasses import replace
+from dsrl import hookimpl
+from dsrl.records import Price, Usage
+from dsrl_procedural import ProceduralTeacher
+
+
+class Paid(ProceduralTeacher):
+    @hookimpl
+    async def complete(self, request):
+        given = await super().complete(request)
+        return replace(given, usage=Usage(100, 100 * request.n))
+
+    @hookimpl
+    def price(self, model):
+        return Price(1.0, 1.0)
+
+"""
+
+
+def test_the_run_goes_on_with_what_is_paid_for_and_later_with_more(dsrl: Any, small: Any, install: Any) -> None:
+    module = install("teacher", "paying", TEACHER, distribution="payer")
+    install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
+    short = (*small, "--teacher", "bill", "--teacher-max-tokens", "200", "--test-size", "10")
+    outcome = dsrl(*short, "--budget", "0.02", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "the budget of $0.02 is reached" in outcome.err
+    first = json.loads(outcome.out)
+    assert 0 < first["cost_usd"] <= 0.02
+    assert first["samples"]["dropped"]["budget"] > 0
+    assert first["trained_accuracy"] is not None, "it went on down the road"
+    assert sum(line["cost_usd"] for line in first["spending"]) == first["cost_usd"]
+
+    more = json.loads(dsrl(*short, "--budget", "5", "--json").out)
+    assert "budget" not in more["samples"]["dropped"]
+    assert more["samples"]["initial"] == 24
+    assert more["samples"]["scored"] > first["samples"]["scored"]
+    assert more["samples"]["selected"] == 16
+    assert more["budget_usd"] == 5.0
+    again = json.loads(dsrl(*short, "--budget", "5", "--json").out)
+    assert again["cost_usd"] == more["cost_usd"], "nothing is counted twice"
+    text = dsrl("show", "small").out
+    assert "$5.00" in text
+    assert "rewrite" in text
+
+
+def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> None:
+    outcome = dsrl(*small, "--price", "procedural=1,1", "--budget", "0.0001")
+    assert outcome.code == 1
+    assert "the budget of $0.00 is reached" in outcome.err
+
+
+def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
+    for flags, words in (
+        (("--budget", "-1"), "--budget is -1.0, but must be at least 0"),
+        (("--budget", "nan"), "--budget is nan"),
+        (("--price", "m=a,1"), "'a' is no number of dollars"),
+        (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
+        (("--price", "m=-1,1"), "'-1' is no number of dollars"),
+    ):
+        outcome = dsrl(*small, *flags)
+        assert outcome.code == 2
+        assert words in outcome.err
+
+
+def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
+    outcome = dsrl("plan", *small[1:], "--json")
+    assert outcome.code == 0, outcome.err
+    plan = json.loads(outcome.out)
+    stages = [stage["stage"] for stage in plan["stages"]]
+    assert stages == ["keywords", "initial", "verified", "adapted", "verified again"]
+    for stage in plan["stages"]:
+        for name in ("calls", "prompt_tokens", "completion_tokens", "dollars", "seconds"):
+            assert stage[name]["low"] <= stage[name]["expected"] <= stage[name]["high"]
+    from pathlib import Path
+
+    assert not Path("runs").exists()
+    assert not Path(".dsrl").exists()
+    assert "in all" in dsrl("plan", *small[1:]).out
+
+
+def test_a_probe_is_paid_once_and_makes_the_plan_surer(dsrl: Any, small: Any) -> None:
+    guess = json.loads(dsrl("plan", *small[1:], "--json").out)
+    probed = json.loads(dsrl("plan", *small[1:], "--probe", "6", "--json").out)
+    spread = [plan["total"]["completion_tokens"] for plan in (guess, probed)]
+    assert spread[1]["high"] - spread[1]["low"] < spread[0]["high"] - spread[0]["low"]
+    assert probed["stages"][1]["basis"] == "6 replies"
+    run = json.loads(dsrl(*small, "--json").out)
+    written = next(line for line in run["spending"] if line["purpose"] == "write")
+    assert written["replies"] == 24
+    low, high = (probed["total"]["calls"][end] for end in ("low", "high"))
+    assert low <= run["teacher_calls"] <= high

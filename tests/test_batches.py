@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from dsrl.batches import known_batches
+from dsrl.calls import spending_of
+from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
+from dsrl.hookspecs import hookimpl
+from dsrl.ledger import Ledger, Terms
+from dsrl.plugins import Plugin
+from dsrl.records import BatchState, Completion, Message, Price, Reply, Request, Usage
+
+T = TypeVar("T")
+REQUEST = Request("write", "m", (Message("user", "Write."),), 0.7, 100)
+
+
+class FakeBatchTeacher:
+    """Keeps batches until a test lets them end; for what no provider does in a test's time."""
+
+    def __init__(self) -> None:
+        self.batches: dict[str, list[Request]] = {}
+        self.states: dict[str, BatchState] = {}
+        self.faults: list[Exception] = []
+        self.single: list[Request] = []
+        self.cancelled: list[str] = []
+        self.ends = True
+        self.odd: dict[int, Any] = {}  # item -> what becomes of it instead of a good answer
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        self.single.append(request)
+        return Completion((Reply("single"),) * request.n, Usage(10, 10))
+
+    @hookimpl
+    def price(self, model: str) -> Price:
+        return Price(1000.0, 1000.0, batch=0.5)
+
+    @hookimpl
+    async def submit_batch(self, requests: Sequence[Request]) -> str:
+        if self.faults:
+            raise self.faults.pop(0)
+        name = f"b{len(self.batches)}"
+        self.batches[name] = list(requests)
+        return name
+
+    @hookimpl
+    async def poll_batch(self, batch: str) -> BatchState:
+        if batch in self.states:
+            return self.states[batch]
+        requests = self.batches[batch]
+        if not self.ends:
+            return BatchState("in_progress", len(requests), 1)
+        results: dict[int, Any] = {}
+        for item, request in enumerate(requests):
+            replies = tuple(Reply(f"{batch}.{item}.{i}") for i in range(request.n))
+            results[item] = Completion(replies, Usage(10, 10 * request.n))
+        results |= self.odd
+        return BatchState("ended", len(requests), len(requests), 0, {i: r for i, r in results.items() if r is not None})
+
+    @hookimpl
+    async def cancel_batch(self, batch: str) -> None:
+        self.cancelled.append(batch)
+
+
+@pytest.fixture
+def teach(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeBatchTeacher, Plugin[Any]]:
+    monkeypatch.setattr("dsrl.batches.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.batches.POLLS", (0.005, 0.005))
+    made: list[FakeBatchTeacher] = []
+
+    class Kept(FakeBatchTeacher):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    plugin = bound("teacher", Kept)
+    return made[0], plugin
+
+
+def using(
+    plugin: Plugin[Any],
+    path: Path,
+    work: Callable[[Ledger], Awaitable[T]],
+    budget: float | None = None,
+    run: str = "run",
+) -> T:
+    async def opened() -> T:
+        ledger = Ledger(plugin, path, run, Terms(4, budget=budget, batch=True))
+        try:
+            return await work(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(opened())
+
+
+def all_of(*requests: Request) -> Callable[[Ledger], Awaitable[list[Any]]]:
+    async def work(ledger: Ledger) -> list[Any]:
+        return await asyncio.gather(*map(ledger.complete, requests), return_exceptions=True)
+
+    return work
+
+
+def numbered(n: int) -> list[Request]:
+    return [replace(REQUEST, first=number) for number in range(n)]
+
+
+def test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_batch(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    path = tmp_path / "calls.db"
+    outcome = using(plugin, path, all_of(*numbered(5), replace(REQUEST, purpose="keywords", n=1, first=9)))
+    assert [[request.first for request in batch] for batch in fake.batches.values()] == [[0, 1, 2, 3, 4]]
+    assert [c.replies[0].text for c in outcome] == ["b0.0.0", "b0.1.0", "b0.2.0", "b0.3.0", "b0.4.0", "single"]
+    assert len(fake.single) == 1, "the one for the keywords is not kept waiting for hours"
+    spent = spending_of(path, "run")
+    assert (spent.calls, spent.cost_usd) == (6, pytest.approx(5 * 0.02 / 2 + 0.02))
+    using(plugin, path, all_of(*numbered(6)))
+    assert [r.first for r in fake.batches["b1"]] == [5], "only what is new"
+    assert [(b.provider_id, b.status, b.requests) for b in known_batches(path)] == [
+        ("b1", "ended", 1),
+        ("b0", "ended", 5),
+    ]
+
+
+def test_a_batch_that_is_out_is_found_again_and_not_submitted_twice(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    path = tmp_path / "calls.db"
+    fake.ends = False
+
+    async def stopped(ledger: Ledger) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(all_of(*numbered(3))(ledger), 0.2)
+
+    using(plugin, path, stopped)
+    (known,) = known_batches(path)
+    assert (known.provider_id, known.status, known.done) == ("b0", "in_progress", 1)
+    fake.ends = True
+    outcome = using(plugin, path, all_of(*numbered(4)))
+    assert [c.replies[0].text for c in outcome] == ["b0.0.0", "b0.1.0", "b0.2.0", "b1.0.0"]
+    assert spending_of(path, "run").calls == 4
+
+
+def test_two_runs_that_wait_for_one_batch_book_it_once(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    path = tmp_path / "calls.db"
+    fake.ends = False
+
+    async def both(ledger: Ledger) -> None:
+        first = asyncio.create_task(all_of(*numbered(2))(ledger))
+        while not fake.batches:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        other = Ledger(plugin, path, "other", Terms(4, batch=True))
+        second = asyncio.create_task(all_of(*numbered(2))(other))
+        await asyncio.sleep(0.03)
+        fake.ends = True
+        assert await first == await second
+        await other.close()
+
+    using(plugin, path, both)
+    assert len(fake.batches) == 1
+    assert (spending_of(path, "run").calls, spending_of(path, "other").calls) == (2, 0)
+
+
+def test_what_a_batch_refuses_is_told_and_what_it_leaves_out_goes_into_the_next(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    fake.odd = {1: "content_filter", 2: None}
+    outcome = using(plugin, tmp_path / "calls.db", all_of(*numbered(3)))
+    assert isinstance(outcome[0], Completion)
+    assert isinstance(outcome[1], RowRefused)
+    assert outcome[1].reason == "content_filter"
+    assert outcome[2].replies[0].text == "b1.0.0"
+
+
+def test_a_batch_that_never_answers_a_request_is_given_up(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    fake.odd = {0: None}
+    (outcome,) = using(plugin, tmp_path / "calls.db", all_of(*numbered(1)))
+    assert isinstance(outcome, TeacherError)
+    assert "3 batches" in str(outcome)
+    assert "--batch" in str(outcome)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_batch_that_fails_is_told_and_keeps_what_it_answered(teach: Any, tmp_path: Path, status: Any) -> None:
+    fake, plugin = teach
+    fake.states["b0"] = BatchState(
+        status, 2, 1, 1, {0: Completion((Reply("good"),), Usage(10, 10))}, "line 1 is no JSON"
+    )
+    path = tmp_path / "calls.db"
+    outcome = using(plugin, path, all_of(*numbered(2)))
+    assert any(isinstance(each, TeacherError) and status in str(each) for each in outcome)
+    again = using(plugin, path, all_of(*numbered(2)))
+    assert [c.replies[0].text for c in again] == ["good", "b1.0.0"]
+
+
+def test_a_submission_that_fails_for_a_moment_is_repeated(
+    teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, plugin = teach
+    monkeypatch.setattr("dsrl.batches.POLLS", (0.001, 0.001))
+    fake.faults = [TransientError("500")] * 2
+    assert using(plugin, tmp_path / "calls.db", all_of(*numbered(1)))[0].replies[0].text == "b0.0.0"
+    fake.faults = [TeacherError("the key is refused")]
+    (outcome,) = using(plugin, tmp_path / "calls.db", all_of(replace(REQUEST, first=7)), budget=100.0)
+    assert "the key is refused" in str(outcome)
+    assert spending_of(tmp_path / "calls.db", "run").uncertain_usd == 0
+
+
+def test_a_budget_holds_for_batches_too(teach: Any, tmp_path: Path) -> None:
+    """A request may cost 0.5 * 1000 * (38 + 100) millionths = 0.069 dollars, and costs 0.01."""
+    fake, plugin = teach
+    path = tmp_path / "calls.db"
+    outcome = using(plugin, path, all_of(*numbered(8)), budget=0.15)
+    assert len(fake.batches["b0"]) == 2, "two fit at first; then what they leave is used"
+    assert any(isinstance(each, Completion) for each in outcome)
+    assert spending_of(path, "run").cost_usd <= 0.15
+    paid = sum(isinstance(each, Completion) for each in outcome)
+    assert paid + sum(isinstance(each, BudgetReached) for each in outcome) == 8
+    assert spending_of(path, "run").uncertain_usd == 0
+
+
+def test_money_held_for_a_batch_is_known_again_after_a_restart(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+    path = tmp_path / "calls.db"
+    fake.ends = False
+
+    async def stopped(ledger: Ledger) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(all_of(*numbered(2))(ledger), 0.2)
+
+    using(plugin, path, stopped, budget=0.15)
+    assert spending_of(path, "run").uncertain_usd == pytest.approx(2 * 0.069)
+    fake.ends = True
+    outcome = using(plugin, path, all_of(*numbered(2)), budget=0.15)
+    assert [isinstance(each, Completion) for each in outcome] == [True, True]
+    assert spending_of(path, "run").uncertain_usd == 0
+    assert isinstance(using(plugin, path, all_of(*numbered(3)), budget=0.15)[2], Completion)
+    assert spending_of(path, "run").cost_usd == pytest.approx(0.03)
+
+
+def test_a_kill_while_submitting_loses_no_request(teach: Any, tmp_path: Path) -> None:
+    _, plugin = teach
+    path = tmp_path / "calls.db"
+    using(plugin, path, all_of(*numbered(1)))
+    database = sqlite3.connect(path)
+    database.execute(
+        "INSERT INTO batches SELECT 99, NULL, run, teacher, place, model, options, 0, 'submitting', 0 FROM batches"
+    )
+    database.execute("INSERT INTO batch_items SELECT 99, 0, key, 5, 1, purpose, NULL FROM batch_items")
+    database.commit()
+    database.close()
+    (outcome,) = using(plugin, path, all_of(replace(REQUEST, first=5)))
+    assert outcome.replies[0].text == "b1.0.0"
