@@ -22,10 +22,17 @@ LONGEST_RESET = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The right to make one call. ``began``: monotonic seconds; ``tokens``: what it was expected to take."""
+    """The right to make one call.
+
+    Attributes:
+        began: monotonic seconds.
+        most: tokens that it takes at most.
+        counted: tokens that were counted for it.
+    """
 
     began: float
-    tokens: int
+    most: int = 0
+    counted: float = 0.0
 
 
 class Gate:
@@ -49,6 +56,8 @@ class Gate:
         self._a_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
         # Monotonic times before which nobody goes through: said by the provider, by requests, by tokens a minute.
         self._paused = self._next_request = self._next_token = 0.0
+        # Calls are counted at their most until it is seen which share of it they take.
+        self._share = 1.0
 
     @property
     def limit(self) -> int:
@@ -56,7 +65,11 @@ class Gate:
         return max(int(self._limit), 1)
 
     async def enter(self, tokens: int = 0) -> Pass:
-        """Wait for a turn; whoever comes first goes first. Every pass must be given back with :meth:`leave`."""
+        """Wait for a turn; whoever comes first goes first. Every pass must be given back with :meth:`leave`.
+
+        Args:
+            tokens: that the call takes at most, for the limit of tokens a minute.
+        """
         now = time.monotonic()
         if not self._waiting and self._busy < self.limit and self._opens() <= now:
             return self._let_through(now, tokens)
@@ -83,7 +96,9 @@ class Gate:
             self._limit = min(self._limit + (1.0 if self._slow_start else 1.0 / self._limit), self._ceiling)
         self._busy -= 1
         if tokens is not None and self._a_token:
-            self._next_token += (tokens - given.tokens) * self._a_token
+            self._next_token += (tokens - given.counted) * self._a_token
+            if answered and given.most:
+                self._share += 0.1 * (min(tokens / given.most, 1.0) - self._share)
         if rate is not None:
             self._heed(rate)
         self._open()
@@ -117,9 +132,10 @@ class Gate:
         self._busy += 1
         if self._between:
             self._next_request = max(self._next_request, now) + self._between
+        counted = tokens * self._share
         if self._a_token:
-            self._next_token = max(self._next_token, now) + tokens * self._a_token
-        return Pass(now, tokens)
+            self._next_token = max(self._next_token, now) + counted * self._a_token
+        return Pass(now, tokens, counted)
 
     def _open(self) -> None:
         if self._timer is not None:

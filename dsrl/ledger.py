@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.batches import Batches
-from dsrl.budget import Budget, Hold, worst_case
+from dsrl.budget import Budget, Hold, most_prompt_tokens, worst_case
 from dsrl.calls import Call, Calls, Spending
 from dsrl.database import storable
 from dsrl.errors import PluginError, RowRefused, TeacherError, TransientError
@@ -33,8 +33,6 @@ PATIENCE = 1800.0
 _LONGEST_PAUSE = 60.0
 #: Seconds that calls under way may still take when the ledger is closed; they are paid for.
 GRACE = 60.0
-# For the per-minute limit of tokens, before the call says what it took.
-_BYTES_A_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ class Ledger:
         price = self.price(desk.teacher, request.model)
         tokens = 0
         if self._terms.tokens_per_minute:
-            tokens = sum(len(message.content) for message in request.messages) // _BYTES_A_TOKEN
+            tokens = most_prompt_tokens(request) + request.n * request.max_tokens
         alone = request.purpose in ("keywords", "pattern")  # the road waits for the one reply
         if self._batches is not None and not alone and desk.teacher.answers("submit_batch"):
             await self._batches.ask(desk.teacher, desk.identity["identity"], request, key, price)

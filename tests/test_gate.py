@@ -83,7 +83,7 @@ def test_it_grows_with_every_success_until_the_ceiling(clock: FakeTime) -> None:
                 await gate.enter()  # two for each that ends: always as many as may be
         assert gate.limit == 2 * START
         for _ in range(3 * START):
-            gate.leave(Pass(clock.now, 0))
+            gate.leave(Pass(clock.now))
             gate._busy = gate.limit
         assert gate.limit == 4 * START, "and no further"
 
@@ -211,5 +211,25 @@ def test_who_gives_up_waiting_keeps_nobody_out(clock: FakeTime) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert (await entered(gate.enter())).done()
+
+    run(clock, work)
+
+
+def test_calls_are_counted_at_their_most_until_it_is_seen_what_they_take(clock: FakeTime) -> None:
+    async def work() -> None:
+        gate = Gate(1000, tokens_per_minute=6000)
+        took: list[tuple[float, int]] = []
+
+        async def one() -> None:
+            given = await gate.enter(1000)
+            took.append((given.began, 100))
+            gate.leave(given, 100)
+
+        tasks = [await entered(one()) for _ in range(200)]
+        await clock.pass_(600)
+        assert all(task.done() for task in tasks)
+        for start, _ in took:
+            assert sum(tokens for at, tokens in took if start <= at < start + 60) <= 6000 + 100
+        assert took[-1][0] - took[0][0] <= 1.1 * 200 * 100 / 6000 * 60, "and hardly slower than allowed"
 
     run(clock, work)

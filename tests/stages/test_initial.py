@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from dsrl.errors import RowRefused
 from dsrl.instructor import SAMPLE_SCHEMA, Definition
 from dsrl.records import Example, Passage, Reply, Sample
-from dsrl.stages.initial import read_sample, write_initial
+from dsrl.stages.initial import NEXT_TRY, read_sample, write_initial
 from dsrl.stages.passages import PASSAGE_LENGTH
 
 GOOD = '{"input": "1 + 1?", "output": "2"}'
@@ -225,3 +226,31 @@ def test_a_slot_without_a_sample_is_dropped_with_its_reason(
 ) -> None:
     sample, _ = write(asking, definition, lambda request, number: answer)
     assert sample == Sample("2-00007", 2, 7, "initial", "", "", dropped=reason, passage="p7")
+
+
+# --- another try for a reply that cannot be read ----------------------------------------------------------------------
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_anew_where_it_is_wanted(asking: Any, definition: Definition) -> None:
+    texts = {3: "no sample", 3 + NEXT_TRY: Reply('{"input": "i", "outp', "length"), 3 + 2 * NEXT_TRY: GOOD}
+
+    def write(tries: int) -> Any:
+        return lambda instructor: write_initial(
+            replace(instructor, retries_unreadable=tries), definition, "", None, 1, 0, 3, Random(0)
+        )
+
+    first, requests = asking(lambda request, number: texts[number], write(0))
+    assert (first.dropped, [r.first for r in requests]) == ("not_json", [3])
+    second, requests = asking(lambda request, number: texts[number], write(1))
+    assert (second.dropped, len(requests)) == ("truncated", 2)
+    third, _ = asking(lambda request, number: texts[number], write(3))
+    assert (third.dropped, third.input) == (None, "1 + 1?")
+
+
+def test_the_number_of_every_try_fits_into_a_database() -> None:
+    from dsrl.config import Settings
+
+    most = {f.name: f.metadata["high"] for f in fields(Settings)}
+    highest = (most["seed"] * 1_000 + most["iterations"] - 1) * 1_000_000 + most["samples"] - 1
+    assert highest < NEXT_TRY
+    assert highest + most["retries_unreadable"] * NEXT_TRY < 2**63
