@@ -243,8 +243,10 @@ class Ledger:
                     desk.gate.leave(given, 0, answered=False)
                 self._sent.discard(this)
             tries += not fault.limited
-            pause = random.uniform(0.0, min(2.0 ** max(tries, 1), _LONGEST_PAUSE))
-            pause = max(pause, fault.retry_after or 0.0)
+            if fault.retry_after:  # as long as it asks for, and not all at the same moment
+                pause = fault.retry_after * random.uniform(1.0, 1.2)
+            else:
+                pause = random.uniform(0.0, min(2.0 ** max(tries, 1), _LONGEST_PAUSE))
             lost += seconds + pause
             if tries == TRIES or lost > PATIENCE:
                 name = desk.teacher.name

@@ -402,7 +402,7 @@ def test_a_passing_fault_is_tried_again(teach: Any, tmp_path: Path, pauses: list
     assert texts(using(plugin, tmp_path / "calls.db", work)) == ["reply 0"]
     assert len(fake.asked) == 3
     waited = [pause for pause in pauses if pause]
-    assert waited[0] == 70.0, "what the provider asks for is waited"
+    assert 70.0 <= waited[0] <= 84.0, "what the provider asks for is waited"
     assert waited[1] <= 4.0
     assert spending_of(tmp_path / "calls.db", "run").calls == 1
 

@@ -18,8 +18,8 @@ from dsrl import __version__
 #: command -> (module, short help)
 COMMANDS = {
     "run": ("dsrl.cli.run", "Walk the road from a task to a trained and evaluated model."),
-    "plan": ("dsrl.cli.plan", "Forecast what a run will ask of its teachers: calls, tokens, dollars, time."),
-    "batches": ("dsrl.cli.batches", "List the batches that were given to providers, or cancel one."),
+    "plan": ("dsrl.cli.plan", "Forecast calls, tokens, dollars and time of a run."),
+    "batches": ("dsrl.cli.batches", "List the batches at providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
     "show": ("dsrl.cli.show", "Show what came out of a run, or where one sample came from."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
