@@ -55,6 +55,7 @@ class FaultServer:
         faults: the next answers to POSTs that ask for text; when they are used up, answers are good.
         asked: path, headers and body of every request for text.
         key: the one it takes; None: any. A wrong one is echoed, as careless servers do.
+        any_model: whether it has every model that it is asked for, and not only ``MODELS``.
         ignores_n: whether it gives one choice whatever is asked for.
         refuses: given the body of a request, the fault that it always meets; None for none.
         text: given the body of a request, the text to reply with, where numbered ones won't do; None for those.
@@ -66,6 +67,7 @@ class FaultServer:
         self.faults: deque[Fault] = deque()
         self.asked: list[tuple[str, dict[str, str], Any]] = []
         self.key: str | None = None
+        self.any_model = False
         self.ignores_n = False
         self.headers: dict[str, str] = {}
         self.refuses: Callable[[Any], Fault | None] = lambda body: None
@@ -143,7 +145,7 @@ class FaultServer:
         if self.key is not None and given != self.key:
             say = f"Incorrect API key provided: {given}. You can find your key on the page of keys."
             fault = Fault(401, openai_error(say, "invalid_api_key"))
-        elif body["model"] not in MODELS and fault == Fault():
+        elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
         if fault.how == "hang":
             await self._stop.wait()

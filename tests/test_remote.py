@@ -84,7 +84,11 @@ def test_only_some_statuses_are_a_rows_fault() -> None:
 
 
 def test_hostile_numbers_and_shapes() -> None:
-    assert [count({"a": value}, "a") for value in (3, 3.7, -1, "3", None, True, float("nan"), 1e300)] == [3, 3, *[0] * 6]
+    assert [count({"a": value}, "a") for value in (3, 3.7, -1, "3", None, True, float("nan"), 1e300)] == [
+        3,
+        3,
+        *[0] * 6,
+    ]
     assert count([], "a", "b") == 0
     assert part({"a": 1}, "a", dict) == {}
     assert part(None, "a", str) == ""

@@ -92,18 +92,13 @@ def test_a_wrong_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: s
 def test_a_good_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: str) -> None:
     """A whole run, some of whose calls fail with the key in the provider's words."""
     server.key = KEY
+    server.any_model = True  # the sampler asks for the trained model too
     error = openai_error if provider == "openai" else anthropic_error
     server.faults.extend(
         [Fault(500, error(f"your key {KEY} met a fault")), Fault(), Fault(400, error(f"{KEY}: maximum context length"))]
     )
     url, model = (server.url, "gpt-4o") if provider == "openai" else (server.root, "claude-haiku-4-5")
-    sampler = [
-        "--sampler",
-        "openai",
-        *options(server.url, "--sampler-option"),
-        "--sampler-option",
-        "served_model=gpt-4o",
-    ]
+    sampler = ["--sampler", "openai", *options(server.url, "--sampler-option")]
     done = dsrl(tmp_path, KEY, *RUN, "--teacher", f"{provider}:{model}", *options(url), *sampler)
     assert done.returncode == 0, done.stderr[-3000:]
     assert searched(tmp_path, done, KEY) > 5

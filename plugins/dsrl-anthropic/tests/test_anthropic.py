@@ -126,7 +126,12 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
 
 @pytest.mark.parametrize(
     ("stop", "reason"),
-    [("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("model_context_window_exceeded", "length")],
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+    ],
 )
 def test_finish_reasons(server: FaultServer, stop: str, reason: str) -> None:
     server.faults.append(Fault(body=message("cut o", stop=stop)))
@@ -234,7 +239,9 @@ def test_a_missing_key_is_said_before_anything_is_done(monkeypatch: pytest.Monke
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.setattr("keyring.get_password", lambda service, name: None)
     teacher = load(PluginRef("teacher", "anthropic"), "teacher")
-    with pytest.raises(TeacherError, match=r"ANTHROPIC_API_KEY is not set.*platform\.claude\.com.*keyring set anthropic"):
+    with pytest.raises(
+        TeacherError, match=r"ANTHROPIC_API_KEY is not set.*platform\.claude\.com.*keyring set anthropic"
+    ):
         teacher.hook.prepare(task=None)
 
 

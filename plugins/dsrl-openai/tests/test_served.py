@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import RowRefused, TeacherError
+from dsrl.errors import TransientError
 from dsrl.plugins import PluginRef, load
 from dsrl.records import Completion, Message, Request
 
@@ -49,7 +49,7 @@ def url(model: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = model.parent / "server.log"
     with log.open("w") as out:
@@ -100,7 +100,8 @@ def test_the_teacher_gets_answers(url: str, request_: Request) -> None:
 
 
 def test_a_model_that_it_does_not_have(url: str, request_: Request) -> None:
-    with pytest.raises((TeacherError, RowRefused)):
+    # It answers 500.
+    with pytest.raises(TransientError):
         complete(url, replace(request_, model="nobody/nothing"))
 
 
@@ -109,7 +110,9 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
 
     def sample(temperature: float) -> Any:
         return asyncio.run(
-            sampler.hook.sample(prompts=["Premise: a.", "Hypothesis: b."], n=4, temperature=temperature, top_p=1.0, max_tokens=8, seed=3)
+            sampler.hook.sample(
+                prompts=["Premise: a.", "Hypothesis: b."], n=4, temperature=temperature, top_p=1.0, max_tokens=8, seed=3
+            )
         )
 
     hot = sample(1.0)
@@ -117,3 +120,26 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
     assert all(isinstance(text, str) for texts in hot for text in texts)
     assert len({text for texts in hot for text in texts}) > 2
     sampler.hook.close()
+
+
+def test_a_run_by_a_served_base_model(url: str, tmp_path: Path) -> None:
+    """The whole road; the server loads the trained model too, by the folder that it is asked for."""
+    arguments = (
+        "run --task mednli --name served --samples 16 --select 8 --attempts 4 --votes 2 --epochs 1 --batch-size 4 "
+        "--group-size 4 --test-size 20 --max-completion-tokens 16 --sampler openai --json"
+    )
+    command = [sys.executable, "-c", "from dsrl.cli import main; main()", *arguments.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--sampler-option", f"base_url={url}", "--output-model", str(tmp_path / "trained")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert 0 < result["base_accuracy"] < 1
+    assert result["samples"]["solved"] > 0
+    assert 0 < result["trained_accuracy"] <= 1
