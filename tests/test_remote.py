@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsrl.records import Completion, Message, Rate, Reply, Request, Usage
 from dsrl.remote import Gathered, ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
@@ -81,6 +83,23 @@ def test_only_some_statuses_are_a_rows_fault() -> None:
     said = {"error": {"message": "maximum context length", "code": "context_length_exceeded"}}
     assert row_fault(ProviderError(400, said)) == "context_too_long"
     assert row_fault(ProviderError(500, said)) == ""
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text() | st.binary(),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["error", "message", "type", "code", "detail", "param", "innererror"]), inner
+            )
+        ),
+    )
+)
+def test_no_body_of_an_error_is_a_crash(body: object) -> None:
+    error = ProviderError(400, body)
+    assert 0 < len(error.message) <= 500
+    assert isinstance(error.param, str)
 
 
 def test_hostile_numbers_and_shapes() -> None:

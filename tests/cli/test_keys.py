@@ -40,7 +40,7 @@ def server() -> Iterator[FaultServer]:
         yield running
 
 
-def dsrl(folder: Path, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def process(folder: Path, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command as its user does, with the SDKs as talkative as they can be."""
     talkative = {
         "OPENAI_LOG": "debug",
@@ -75,12 +75,11 @@ def searched(folder: Path, done: subprocess.CompletedProcess[str], key: str) -> 
     return len(files)
 
 
-@pytest.mark.parametrize("key", [KEY, ODD_KEY])
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize(("provider", "key"), [("openai", KEY), ("anthropic", ODD_KEY)])
 def test_a_wrong_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: str, key: str) -> None:
     server.key = "another"
     url, model = (server.url, "gpt-4o") if provider == "openai" else (server.root, "claude-haiku-4-5")
-    done = dsrl(tmp_path, key, *RUN, "--teacher", f"{provider}:{model}", *options(url))
+    done = process(tmp_path, key, *RUN, "--teacher", f"{provider}:{model}", *options(url))
     assert done.returncode == 1
     assert "does not take the key in MY_KEY" in done.stderr
     assert key in str(server.asked), "it was sent"
@@ -99,7 +98,7 @@ def test_a_good_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: st
     )
     url, model = (server.url, "gpt-4o") if provider == "openai" else (server.root, "claude-haiku-4-5")
     sampler = ["--sampler", "openai", *options(server.url, "--sampler-option")]
-    done = dsrl(tmp_path, KEY, *RUN, "--teacher", f"{provider}:{model}", *options(url), *sampler)
+    done = process(tmp_path, KEY, *RUN, "--teacher", f"{provider}:{model}", *options(url), *sampler)
     assert done.returncode == 0, done.stderr[-3000:]
     assert searched(tmp_path, done, KEY) > 5
     assert (tmp_path / ".dsrl/calls.db").is_file()
@@ -115,16 +114,20 @@ def test_a_good_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: st
         ["--sampler-option", f"api_key={KEY}"],
     ],
 )
-def test_a_key_in_the_settings_is_refused_before_anything_is_written(tmp_path: Path, wrong: list[str]) -> None:
-    done = dsrl(tmp_path, "", *RUN, "--teacher", "openai:gpt-4o", *wrong)
-    assert done.returncode == 2
-    assert "looks like a key" in done.stderr
-    assert searched(tmp_path, done, KEY) == 0
+def test_a_key_in_the_settings_is_refused_before_anything_is_written(
+    dsrl: Any, tmp_path: Path, wrong: list[str]
+) -> None:
+    done = dsrl(*RUN, "--teacher", "openai:gpt-4o", *wrong)
+    assert done.code == 2
+    assert "looks like a key" in done.err
+    assert KEY not in done.out + done.err
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_no_key_is_said_at_once(tmp_path: Path) -> None:
-    done = dsrl(tmp_path, "", *RUN, "--teacher", "openai:gpt-4o", "--teacher-option", "api_key_env=MY_KEY")
-    assert done.returncode == 1
-    assert "MY_KEY is not set" in done.stderr
-    assert "keyring set openai MY_KEY" in done.stderr
-    assert searched(tmp_path, done, KEY) == 0
+def test_no_key_is_said_at_once(dsrl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    done = dsrl(*RUN, "--teacher", "openai:gpt-4o", "--teacher-option", "api_key_env=MY_KEY")
+    assert done.code == 1
+    assert "MY_KEY is not set" in done.err
+    assert "keyring set openai MY_KEY" in done.err
+    assert list(tmp_path.iterdir()) == []

@@ -200,6 +200,7 @@ def test_how_long_to_wait(server: FaultServer) -> None:
     ("fault", "reason"),
     [
         (Fault(400, anthropic_error("prompt is too long: 208310 tokens > 200000 maximum")), "context_too_long"),
+        (Fault(400, anthropic_error("input length and `max_tokens` exceed context limit: 9 > 8")), "context_too_long"),
         (Fault(413, anthropic_error("Request exceeds the maximum size", "request_too_large")), "context_too_long"),
         (Fault(400, anthropic_error("Output blocked by content filtering policy")), "content_filter"),
         (Fault(body=message("", stop="refusal")), "refused"),

@@ -13,6 +13,7 @@ from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.remote import MOST_CHARACTERS, ProviderError, Remote, part
 from dsrl_openai.connection import positive, server
+from dsrl_openai.teacher import named
 
 _FLAG = "--sampler-option"
 #: A request that keeps failing is given up after so many tries, about a minute.
@@ -138,6 +139,9 @@ class OpenAISampler:
         try:
             answer = await remote.post("/completions", body, self._model)
         except ProviderError as error:
+            if named(error, body) == "n":
+                self._max_n = 1
+                return await self._asked(remote, {name: value for name, value in body.items() if name != "n"})
             failure = await remote.failure(error, self._model)
             if error.status == 404 and isinstance(failure, TeacherError):
                 raise TeacherError(

@@ -72,6 +72,12 @@ def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:
     assert len(set(seeds)) == len(seeds) == 4, "the same seed would give the same text"
 
 
+def test_a_server_that_refuses_n_is_asked_for_each(server: FaultServer) -> None:
+    say = openai_error("Only one completion choice is allowed")
+    server.refuses = lambda body: Fault(400, say) if "n" in body else None
+    assert [len(set(texts)) for texts in sample(server)] == [4, 4, 4]
+
+
 def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
     hook = bound(server, served_model="folder=gpt-4o-mini", model="/a/folder")
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 from fault_server import Fault, FaultServer, completion, openai_error
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.plugins import Plugin, PluginRef, load
@@ -18,6 +20,20 @@ from dsrl.records import BatchState, Completion, Message, Price, Rate, Request, 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
+NAMES = [
+    *(
+        "choices",
+        "message",
+        "content",
+        "finish_reason",
+        "refusal",
+        "error",
+        "usage",
+        "prompt_tokens",
+        "completion_tokens",
+    ),
+    *("prompt_tokens_details", "cached_tokens", "text", "code"),
+]
 KEY = "sk-proj-planted0123456789abcdefghij"
 
 
@@ -142,6 +158,28 @@ def test_odd_shapes_are_read(server: FaultServer, odd: Any) -> None:
     assert got.usage == Usage()
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=4)
+    ),
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6), choices=st.lists(JSON, max_size=3))
+def test_no_shape_of_an_answer_is_a_crash(body: dict[str, Any], choices: list[Any]) -> None:
+    from dsrl_openai.teacher import _completion
+
+    for shape in (body, {**body, "choices": choices}, {**body, "choices": [{"message": c} for c in choices]}):
+        try:
+            completion = _completion(shape, None)
+        except (RowRefused, TransientError):
+            continue
+        assert completion.replies
+        assert all(isinstance(reply.text, str) for reply in completion.replies)
+        assert 0 <= completion.usage.cached_tokens <= completion.usage.prompt_tokens
+
+
 def test_lone_surrogates_of_other_models_can_be_sent(server: FaultServer) -> None:
     ask(server, replace(REQUEST, messages=(Message("user", "a \ud83d b"),)))
     assert server.bodies[0]["messages"][0]["content"] == "a ? b"
@@ -263,6 +301,7 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
         (Fault(408, openai_error("slow")), "408"),
         (Fault(409, openai_error("lock")), "409"),
         (Fault(429, openai_error("Rate limit reached", "rate_limit_exceeded")), "429: Rate limit"),
+        (Fault(429, openai_error("add a payment method at .../account/billing", "rate_limit_exceeded")), "429: add"),
         (Fault(how="cut"), "broke|hung up"),
         (Fault(how="half"), "broke|hung up"),
         (Fault(body="<html><title>Log in</title>"), "no JSON object"),
