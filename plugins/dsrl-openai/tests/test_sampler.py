@@ -50,7 +50,7 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
     got = sample(server)
     assert [len(texts) for texts in got] == [4, 4, 4]
     by_prompt = {body["prompt"]: body for body in server.bodies}
-    assert list(by_prompt) == PROMPTS
+    assert set(by_prompt) == set(PROMPTS)
     expected = {
         "model": "gpt-4o",
         "prompt": "one",
