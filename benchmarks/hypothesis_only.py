@@ -13,11 +13,15 @@ import argparse
 import json
 import random
 import re
+from itertools import pairwise
 
 import torch
 from dsrl_tasks.mednli import procedural
 
-PARTS = {"hypothesis": re.compile(r"Hypothesis: (.*)", re.DOTALL), "premise": re.compile(r"Premise: (.*) Hypothesis:", re.DOTALL)}
+PARTS = {
+    "hypothesis": re.compile(r"Hypothesis: (.*)", re.DOTALL),
+    "premise": re.compile(r"Premise: (.*) Hypothesis:", re.DOTALL),
+}
 Item = tuple[str, str]
 
 
@@ -28,7 +32,7 @@ def label(output: str) -> int:
 def words(text: str) -> list[str]:
     """Words and pairs of neighbouring words."""
     single = re.findall(r"\w+", text.lower())
-    return single + [f"{first} {second}" for first, second in zip(single, single[1:], strict=False)]
+    return single + [f"{first} {second}" for first, second in pairwise(single)]
 
 
 def vectors(texts: list[str], vocabulary: dict[str, int]) -> torch.Tensor:
@@ -82,7 +86,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     train = generated(options.train, f"train {options.seed}")
-    tests = {"test": procedural.heldout("test", options.test), "generator": generated(options.test, f"fresh {options.seed}")}
+    tests = {
+        "test": procedural.heldout("test", options.test),
+        "generator": generated(options.test, f"fresh {options.seed}"),
+    }
     print(json.dumps({part: accuracies(train, tests, part) for part in PARTS}, indent=2))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -248,7 +249,7 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     end = time.perf_counter()
     bounds = [*marks, end]
     # TRL makes a step's rollouts in its first micro-batch, after on_step_begin.
-    return report(imports, end - start, [b - a for a, b in zip(bounds, bounds[1:], strict=False)], rewards)
+    return report(imports, end - start, [b - a for a, b in itertools.pairwise(bounds)], rewards)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ Form = Literal["tag", "boxed", "hashes", "choice"]
 FORMS: tuple[str, ...] = ("tag", "boxed", "hashes", "choice")
 
 # One number as people write it: sign, currency, thousands, decimals, per cent.
-_NUMBER = re.compile(r"[-+]?\$?[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+_NUMBER = re.compile(r"[-+]?\$?[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,2}\b)?")
+#: A longer number is no answer; its digits would only cost time.
+_LONGEST_NUMBER = 1000
 _WORDS = re.compile(r"[^\W_]+", re.UNICODE)
 
 
@@ -96,15 +98,17 @@ def _last_boxed(output: str) -> str | None:
 
 def _number(text: str) -> Answer:
     found = _NUMBER.search(text)
-    if found is None:
+    if found is None or len(found.group()) > _LONGEST_NUMBER:
         return UNREADABLE
     try:
         value = Decimal(found.group().replace(",", "").replace("$", ""))
     except InvalidOperation:
         return UNREADABLE
-    if value == value.to_integral_value():
-        return format(value.to_integral_value() + 0, "f")
-    return format(value.normalize(), "f")
+    # Not normalize() nor + 0: arithmetic rounds to 28 digits.
+    written = format(value, "f")
+    if "." in written:
+        written = written.rstrip("0").rstrip(".")
+    return "0" if written == "-0" else written
 
 
 def _choice(text: str, choices: tuple[str, ...]) -> Answer:
@@ -116,6 +120,7 @@ def _choice(text: str, choices: tuple[str, ...]) -> Answer:
         # Multiple choice: the first lone capital is the option ("B: because A is wrong").
         return next((word for word in _WORDS.findall(text) if word in choices), UNREADABLE)
     words = f" {' '.join(_WORDS.findall(text.casefold()))} "
-    named = [choice for choice in choices if f" {' '.join(_WORDS.findall(choice.casefold()))} " in words]
+    spoken = {choice: " ".join(_WORDS.findall(choice.casefold())) for choice in choices}
+    named = [choice for choice, name in spoken.items() if name and f" {name} " in words]
     # An answer that names two options has not answered.
     return named[0] if len(named) == 1 else UNREADABLE

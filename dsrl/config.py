@@ -64,7 +64,7 @@ class Settings:
 
     name: str = _setting("", "run", "Name of the run (experiment); default: made of task and settings.")
     seed: int = _setting(0, "run", "Seed of everything random.", low=0, high=2**31 - 1)
-    iterations: int = _setting(1, "run", "Rounds; each next one starts from the trained model.", low=1)
+    iterations: int = _setting(1, "run", "Rounds; each next one starts from the trained model.", low=1, high=1000)
 
     task: str = _setting("", "task", "Task: an installed name.", key="name")
     task_instruction: str = _setting("", "task", "Task description, instead of the task's own.", key="instruction")
@@ -98,7 +98,7 @@ class Settings:
         {}, "teacher", "KEY=VALUE for the teacher plugin.", key="options", flag="--teacher-option"
     )
 
-    samples: int = _setting(500, "synthesis", "N: initial samples.", low=1)
+    samples: int = _setting(500, "synthesis", "N: initial samples.", low=1, high=1_000_000)
     adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved ones easier.")
 
     base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder, a hub id.")
@@ -248,7 +248,8 @@ def _made_name(settings: Settings) -> str:
     # The same command finds the same run again; another setting makes another run.
     told = {f.name: getattr(settings, f.name) for f in fields(Settings) if not f.metadata["same_data"]}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', Path(settings.task).stem).strip('-') or 'run'}-{digest}"
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(settings.task).stem)[:80].strip("-_")
+    return f"{stem or 'run'}-{digest}"
 
 
 def _typed(setting: Field[Any], value: Any, place: str) -> Any:
@@ -278,6 +279,8 @@ def _check(setting: Field[Any], value: Any) -> None:
     flag = flag_of(setting)
     if isinstance(value, Mapping):
         refuse_keys(value, flag)
+    if value == "" and _default(setting) != "":
+        raise SettingsError(f"{flag} is empty; leave it out for its default, {_default(setting)!r}")
     if choices and value not in choices:
         raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
     if low is not None and not value >= low:

@@ -37,12 +37,23 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     connection.execute("PRAGMA foreign_keys=ON")
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
-    elif found != version:
+    if _version(connection) == 0:
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+        except sqlite3.OperationalError:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if _version(connection) == 0:
+                raise  # else another process made the tables while this one waited
+    found = _version(connection)
+    if found != version:
         newer = "a newer" if found > version else "an older"
         raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version})")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
 
 
 @contextmanager
@@ -52,10 +63,12 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # SQLite has rolled back itself where the disk is full; another ROLLBACK would hide why.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
 
 @contextmanager
@@ -63,6 +76,8 @@ def told(path: Path) -> Iterator[None]:
     """Tell a fault of the database or the disk as a :class:`StoreError`."""
     try:
         yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # a fault of dsrl, not of the file
     except sqlite3.OperationalError as error:
         text = str(error)
         if "disk is full" in text or "disk I/O" in text:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from dsrl.database import storable
 from dsrl.errors import DataError
 from dsrl.records import Example
 
@@ -42,6 +43,8 @@ def read_dataset(
             example = convert(row)
         except KeyError as error:
             raise DataError(f"{place}: no column {error}; there are {', '.join(map(str, row)) or 'none'}") from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise DataError(f"{place}: cannot be read as an item ({error})") from error
         if example is None:
             continue
         if not isinstance(example.input, str) or not isinstance(example.output, str):
@@ -79,8 +82,9 @@ def json_rows(text: str, name: str) -> Iterable[tuple[str, Row]]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name}:{error.lineno}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            line, why = _json_fault(error)
+            raise DataError(f"{name}:{line}: not JSON ({why})") from error
         places: Iterable[tuple[str, Any]] = ((f"{name}, item {i}", row) for i, row in enumerate(rows, 1))
     else:
         places = _lines(text, name)
@@ -96,8 +100,15 @@ def _lines(text: str, name: str) -> Iterable[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"{name}:{number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{name}:{number}: not JSON ({error.msg})") from error
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{name}:{number}: not JSON ({_json_fault(error)[1]})") from error
+
+
+def _json_fault(error: Exception) -> tuple[int, str]:
+    """Give line and reason; depth and digits have limits of their own, which are no JSONDecodeError."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.lineno, error.msg
+    return 1, "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
 def _dataset_rows(path: str, where: Path, split: str) -> Iterable[tuple[str, Row]]:
@@ -134,5 +145,5 @@ def read_demos(path: Path) -> Sequence[Example]:
     for place, row in _file_rows(path):
         if not isinstance(row.get("input"), str) or not isinstance(row.get("output"), str):
             raise DataError(f"{place}: {shape}; this one has {', '.join(map(str, row)) or 'no keys'}")
-        examples.append(Example(row["input"], row["output"]))
+        examples.append(Example(storable(row["input"]), storable(row["output"])))
     return examples

@@ -277,7 +277,7 @@ class SamplerSpec:
             temperature: 0 is greedy.
             top_p: nucleus; 1 is off.
             max_tokens: length limit of a completion, in tokens.
-            seed: the same arguments give the same texts where the engine can promise it.
+            seed: the same call, prompts and their order included, gives the same texts where the engine can promise it.
 
         Called on the event loop, several at once: work that blocks belongs in a thread. Mandatory.
         """
@@ -294,8 +294,8 @@ class TrainerSpec:
     def train(self, job: TrainJob, task: Plugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
         """Train ``job.model`` on ``job.items`` with the task's ``reward`` and save it to ``job.output_dir``.
 
-        Blocks until it is done. Called again with the same job after a kill: go on from ``job.work_dir``, with the
-        steps not yet told. A worker process binds the task again by ``task.ref``.
+        Blocks until it is done. Called again with the same job after a kill: go on from ``job.work_dir``. A step may be
+        told twice then, with the same values. A worker process binds the task again by ``task.ref``.
 
         Args:
             job: what to train on and how.

@@ -111,6 +111,8 @@ class Ledger:
             for first, n in _gaps(wanted, stored):
                 replies = await self._ask(replace(request, first=first, n=n), key)
                 stored.update(zip(range(first, first + n), replies, strict=True))
+                # Another process may have stored its own replies to the same: those count, for both.
+                stored |= self._stored(key)
         return Completion(tuple(stored[number] for number in wanted))
 
     def spending(self) -> Spending:
@@ -141,6 +143,10 @@ class Ledger:
             raise PluginError(
                 f"teacher {self._teacher.name!r} of {self._teacher.distribution} gave {len(completion.replies)} replies "
                 f"to a request for {request.n}"
+            )
+        if not all(isinstance(reply, Reply) and isinstance(reply.text, str) for reply in completion.replies):
+            raise PluginError(
+                f"teacher {self._teacher.name!r} of {self._teacher.distribution} gave a reply that is no text"
             )
         price = self._teacher.hook.price(model=request.model)
         cost = price.cost(completion.usage) if price else None

@@ -15,17 +15,21 @@ def lineage(store: Store, sample: str) -> dict[str, Any]:
         DataError: there is no such sample.
     """
     rows = store.rows(
-        "SELECT s.id, s.round, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), s.parent, s.passage "
-        "FROM samples s LEFT JOIN verdicts v ON v.sample = s.id WHERE s.id = ?",
+        "SELECT s.id, s.round, s.slot, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), s.parent, "
+        "s.passage FROM samples s LEFT JOIN verdicts v ON v.sample = s.id WHERE s.id = ?",
         sample,
     )
     if not rows:
         some = [row[0] for row in store.rows("SELECT id FROM samples ORDER BY id LIMIT 3")]
         hint = f"ids look like {', '.join(some)}" if some else "the run has no samples yet"
         raise DataError(f"run {store.folder.name!r} has no sample {sample!r}; {hint}")
-    id, round, kind, input, output, label, dropped, parent, passage = rows[0]
-    passages = store.rows("SELECT domain, title, text FROM passages WHERE round = ? AND id = ?", round, passage)
-    domain, title, text = passages[0] if passages else (None, None, None)
+    id, round, slot, kind, input, output, label, dropped, parent, passage = rows[0]
+    domains = list(store.keywords(round))
+    domain = domains[slot % len(domains)] if domains else None  # slots take the domains in turn
+    passages = store.rows(
+        "SELECT title, text FROM passages WHERE round = ? AND domain = ? AND id = ?", round, domain, passage
+    )
+    title, text = passages[0] if passages else (None, None)
     keywords = [k for (k,) in store.rows("SELECT keyword FROM keywords WHERE domain = ? AND round = ?", domain, round)]
     votes = store.rows("SELECT coalesce(answer, 'unreadable'), count(*) FROM votes WHERE sample = ? GROUP BY 1", id)
     attempts = store.rows(

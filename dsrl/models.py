@@ -7,13 +7,14 @@ are weaker than the user's own (see :mod:`dsrl.config`).
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from dsrl.errors import DataError
+from dsrl.errors import DataError, PluginError
 
 GROUP = "dsrl.models"
 RECIPE = "dsrl.toml"
@@ -39,14 +40,21 @@ def resolve_model(name: str) -> Model:
     Raises:
         DataError: no such model; a folder that holds none.
     """
-    shipped = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    entries = entry_points(group=GROUP)
+    shipped = {entry.name: entry.value for entry in entries}
     if name in shipped:
-        spec = find_spec(shipped[name])
+        owners = [entry.dist.name for entry in entries if entry.name == name and entry.dist]
+        if len(owners) > 1:
+            raise PluginError(f"base model {name!r} is declared by {' and '.join(owners)}; uninstall one of them")
+        try:
+            spec = find_spec(shipped[name])
+        except ImportError:
+            spec = None
         for place in (spec.submodule_search_locations or []) if spec else []:
             return _folder(name, Path(place))
         raise DataError(f"base model {name!r}: its package names the folder {shipped[name]!r}, which is not there")
     path = Path(name)
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, no fault for a name that is too long
         return _folder(name, path)
     if _HUB_ID.fullmatch(name):
         return Model(name)

@@ -8,12 +8,15 @@ local overrides; what does not fit the contract is refused by name.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import inspect
+import sys
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, cast, overload
@@ -32,7 +35,7 @@ from dsrl.hookspecs import (
     TrainerSpec,
     hookimpl,
 )
-from dsrl.records import BatchState, Completion, Example, Price, Solved, Unreadable
+from dsrl.records import BatchState, Completion, Example, Passage, Price, Solved, Unreadable
 
 S_co = TypeVar("S_co", covariant=True)
 
@@ -44,7 +47,7 @@ _RETURNS: dict[str, tuple[type, ...]] = {
     "answer_format": (AnswerFormat,),
     "process_label": (str, Unreadable),
     "process_prediction": (str, Unreadable),
-    "reward": (int, float),
+    "reward": (Real,),
     "procedural_sample": (Example,),
     "procedural_solve": (Solved,),
     "complete": (Completion,),
@@ -54,6 +57,8 @@ _RETURNS: dict[str, tuple[type, ...]] = {
     "poll_batch": (BatchState,),
     "index": (int,),
 }
+#: Hooks that give several, and what each must be.
+_LISTS: dict[str, type] = {"demos": Example, "domains": str, "load_dataset": Example, "search": Passage}
 #: Hooks that may not end without an answer, and what to say to a plugin that gives none.
 _ANSWERED = {
     "process_prediction": "return dsrl.UNREADABLE where there is no answer",
@@ -196,7 +201,7 @@ def _entry(kind: str, name: str) -> EntryPoint:
 def _imported(entry: EntryPoint, found: Found) -> Any:
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         missing = _missing_module(error, found)
         raise PluginError(
             f"{_title(found)} cannot be imported: {type(error).__name__}: {error} (entry point {found.target!r})"
@@ -204,11 +209,11 @@ def _imported(entry: EntryPoint, found: Found) -> Any:
         ) from error
 
 
-def _missing_module(error: Exception, found: Found) -> str:
+def _missing_module(error: BaseException, found: Found) -> str:
     """Name the module of somebody else that could not be imported; empty if that is not the fault."""
     name = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     own = found.target.partition(":")[0].partition(".")[0]
-    return "" if name.startswith(own) else name.partition(".")[0]
+    return "" if name.partition(".")[0] == own else name.partition(".")[0]
 
 
 def _title(found: Found) -> str:
@@ -247,20 +252,32 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 def _bind(ref: PluginRef, found: Found, target: Any, as_class: bool = False) -> Plugin[Any]:
     _, spec = GROUPS[ref.kind]
-    manager = pluggy.PluginManager("dsrl")
+    manager = _Manager("dsrl")
     manager.add_hookspecs(spec)
     if ref.kind == "task":
         from dsrl.defaults import TaskDefaults
 
         manager.register(TaskDefaults(cast(TaskSpec, manager.hook)), "defaults")
     _register(manager, spec, _title(found), target, as_class)
+    manager.first = True
     for path in ref.overrides:
         _register(manager, spec, f"override file {path}", _module(path), False)
+    manager.first = False
     _refuse_missing(manager, ref.kind, found)
     if not as_class:
         # Outermost, so that a fault inside a plugin is told with the plugin's name, wherever it is called from.
-        manager.register(_Guard(manager, _title(found)), "guard")
+        manager.register(_Guard(manager, _title(found), ref.overrides), "guard")
     return Plugin(ref, found.distribution, found.version, manager.hook, manager)
+
+
+class _Manager(pluggy.PluginManager):
+    """Puts overrides before everything, also before a plugin's ``tryfirst``."""
+
+    first = False
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        options = super().parse_hookimpl_opts(plugin, name)
+        return {**options, "tryfirst": True, "trylast": False} if options and self.first else options
 
 
 def _register(manager: pluggy.PluginManager, spec: type, title: str, target: Any, as_class: bool) -> None:
@@ -336,22 +353,25 @@ def _refuse_missing(manager: pluggy.PluginManager, kind: str, found: Found) -> N
 
 def _module(path: str) -> ModuleType:
     """Import the file of ``--override``; its functions marked with ``@hookimpl`` win over the plugin's."""
-    file = Path(path)
+    file = Path(path).absolute()
     if not file.is_file():
         raise SettingsError(f"override file {path} is not there")
-    spec = importlib.util.spec_from_file_location(f"dsrl_override_{file.stem}", file)
+    name = f"dsrl_override_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise SettingsError(f"override file {path} is no Python file (*.py)")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         line = _line(error, file)
         raise PluginError(f"override file {path}{line} cannot be run: {type(error).__name__}: {error}") from error
     return module
 
 
-def _line(error: Exception, file: Path) -> str:
+def _line(error: BaseException, file: Path) -> str:
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
@@ -361,25 +381,60 @@ def _line(error: Exception, file: Path) -> str:
 class _Guard:
     """Wraps every hook of one plugin: an exception or a wrong type is told with the plugin's name."""
 
-    def __init__(self, manager: pluggy.PluginManager, title: str) -> None:
+    def __init__(self, manager: pluggy.PluginManager, title: str, overrides: tuple[str, ...]) -> None:
         for hook in vars(manager.hook):
             if not hook.startswith("_"):
-                setattr(self, hook, _guarded(hook, title))
+                setattr(self, hook, _guarded(hook, title, overrides))
 
 
-def _guarded(hook: str, title: str) -> Callable[..., Any]:
+def _culprit(error: Exception, title: str, overrides: tuple[str, ...]) -> str:
+    """Name the override file that the fault comes from, else the plugin."""
+    files = {str(Path(path).absolute()): path for path in overrides}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    return f"override file {files[frames[-1].filename]}:{frames[-1].lineno}" if frames else title
+
+
+def _guarded(hook: str, title: str, overrides: tuple[str, ...]) -> Callable[..., Any]:
     expected = _RETURNS.get(hook)
 
     def fault(error: Exception) -> PluginError:
-        return PluginError(f"{title}: its hook {hook} failed with {type(error).__name__}: {error}")
+        who = _culprit(error, title, overrides)
+        return PluginError(f"{who}: its hook {hook} failed with {type(error).__name__}: {error}")
+
+    def each(items: Any, kind: type) -> Any:
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise PluginError(
+                f"{title}: its hook {hook} returned {type(items).__name__}, not a list of {kind.__name__}"
+            )
+        if isinstance(items, (list, tuple)):
+            for item in items:
+                one(item, kind)
+            return items
+        return lazily(items, kind)
+
+    def one(item: Any, kind: type) -> Any:
+        if not isinstance(item, kind):
+            raise PluginError(
+                f"{title}: its hook {hook} returned a list of {type(item).__name__}, not of {kind.__name__}"
+            )
+        return item
+
+    def lazily(items: Iterable[Any], kind: type) -> Iterator[Any]:
+        try:
+            for item in items:
+                yield one(item, kind)
+        except DsrlError:
+            raise
+        except Exception as error:
+            raise fault(error) from error
 
     def checked(result: Any) -> Any:
         if result is None and hook in _ANSWERED:
             raise PluginError(f"{title}: its hook {hook} returned None; {_ANSWERED[hook]}")
         if expected and result is not None and not isinstance(result, expected):
-            names = " or ".join(t.__name__ for t in expected)
+            names = " or ".join("a number" if t is Real else t.__name__ for t in expected)
             raise PluginError(f"{title}: its hook {hook} returned {type(result).__name__}, not {names}")
-        return result
+        return each(result, _LISTS[hook]) if hook in _LISTS and result is not None else result
 
     async def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
@@ -412,7 +467,8 @@ def parse_options(pairs: tuple[str, ...], flag: str) -> dict[str, Any]:
         if not equals or not key.strip():
             raise SettingsError(f"{flag} {pair!r} is not of the form key=value")
         try:
-            options[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+            document = tomllib.loads(f"value = {value}")
         except tomllib.TOMLDecodeError:
-            options[key.strip()] = value
+            document = {}
+        options[key.strip()] = document["value"] if len(document) == 1 else value
     return options

@@ -303,7 +303,7 @@ class TrainJob:
 
     Attributes:
         model: folder (Hugging Face form) or hub id of the model to start from.
-        items: the selected samples, in the order of their scores.
+        items: the selected samples, in the order of their scores; each id once.
         output_dir: where the trained model goes, Hugging Face form, safetensors. Not there, or empty, at the start.
         work_dir: the trainer's own folder for checkpoints. After a kill the same job is given again with the same
             folder, and training goes on from the last checkpoint.
@@ -350,7 +350,7 @@ class TrainStep:
         steps: how many there will be.
         epoch: fractional.
         metrics: the field's names: ``loss``, ``reward``, ``reward_std``, ``kl``, ``grad_norm``, ``learning_rate``,
-            ``completion_length``, ``seconds``.
+            ``completion_length``, ``seconds``; others may be added.
         rewards: mean reward of each item of the batch, by its id.
     """
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Slots that walk together: large enough for the sampler to batch, small enough that nobody waits long.
-GROUP = 8
+GROUP = 16
 
 
 class SlotWalk:
@@ -126,8 +126,7 @@ class SlotWalk:
 
     def _number(self, slot: int) -> int:
         # Another seed or round is another draw; the same slot of the same seed is the reply that is already paid for.
-        settings = self.road.settings
-        return ((settings.seed * settings.iterations) + self.round - 1) * 1_000_000 + slot
+        return (self.road.settings.seed * 1_000 + self.round - 1) * 1_000_000 + slot
 
     async def _verify(self, samples: Sequence[Sample]) -> list[Sample]:
         road = self.road

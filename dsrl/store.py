@@ -136,8 +136,10 @@ class Store:
         return float(self._value("created"))
 
     def _value(self, key: str) -> str:
-        (value,) = self._one("SELECT value FROM run WHERE key = ?", key)
-        return str(value)
+        row = self._one("SELECT value FROM run WHERE key = ?", key)
+        if row is None:
+            raise StoreError(f"run {self.folder.name!r} was stopped as it began; the same command starts it again")
+        return str(row[0])
 
     def close(self) -> None:
         """Let go of database and lock."""
@@ -216,7 +218,7 @@ class Store:
 
     def samples(self, round: int, slots: range | None = None) -> list[Sample]:
         """Samples of a round with what verification made of them, in the order of slots."""
-        within = slots or range(2**62)
+        within = range(2**62) if slots is None else slots
         rows = self._all(
             "SELECT s.id, s.round, s.slot, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), "
             "s.parent, s.passage FROM samples s LEFT JOIN verdicts v ON v.sample = s.id "
@@ -248,7 +250,7 @@ class Store:
 
     def greedy_attempts(self, round: int, slots: range | None = None) -> dict[str, bool]:
         """Sample id -> solved, of the greedy attempts made so far."""
-        within = slots or range(2**62)
+        within = range(2**62) if slots is None else slots
         rows = self._all(
             "SELECT a.sample, a.solved FROM greedy_attempts a JOIN samples s ON s.id = a.sample "
             "WHERE s.round = ? AND s.slot >= ? AND s.slot < ?",
@@ -264,7 +266,7 @@ class Store:
 
     def scores(self, round: int, slots: range | None = None) -> dict[str, Score]:
         """Sample id -> score."""
-        within = slots or range(2**62)
+        within = range(2**62) if slots is None else slots
         rows = self._all(
             "SELECT x.sample, x.attempts, x.passed, x.score FROM scores x JOIN samples s ON s.id = x.sample "
             "WHERE s.round = ? AND s.slot >= ? AND s.slot < ? ORDER BY s.slot, s.parent IS NOT NULL",

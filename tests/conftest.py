@@ -10,9 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from dsrl.hookspecs import GROUPS
 from dsrl.plugins import Plugin, PluginRef, load
+
+# A busy machine must not fail a test.
+settings.register_profile("dsrl", deadline=None)
+settings.load_profile("dsrl")
 
 #: Installs ``(kind, name, target, distribution)``; the target is the source of a module, or an object.
 Install = Callable[..., str]

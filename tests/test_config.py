@@ -205,7 +205,7 @@ def test_a_value_out_of_bounds_is_told_by_its_flag(wrong: dict[str, Any], words:
 
 
 @given(valid_settings)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_settings_survive_the_way_through_a_settings_file(values: dict[str, Any]) -> None:
     found = resolve(values)
     document = tomli_w.dumps(to_toml(found))

@@ -600,7 +600,7 @@ def test_the_default_data_set_is_a_file_of_inputs_and_outputs(bound: Any, tmp_pa
         ("description", {}, "1", "returned int, not str"),
         ("process_prediction", {"output": "x"}, "1.5", "returned float, not str or Unreadable"),
         ("process_label", {"output": "x"}, "['x']", "returned list, not str or Unreadable"),
-        ("reward", {"output": "x", "label": "y"}, "'1'", "returned str, not int or float"),
+        ("reward", {"output": "x", "label": "y"}, "'1'", "returned str, not a number"),
         ("procedural_sample", {"seed": 1, "difficulty": 1, "passage": ""}, "('a', 'b')", "returned tuple, not Example"),
         ("procedural_solve", {"input": ""}, "'yes'", "returned str, not Solved"),
         ("demos", {}, "[('a', 'b')]", "Example"),

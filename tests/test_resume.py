@@ -15,7 +15,7 @@ import pytest
 
 RUN = (
     "run --task mednli --name killed --samples 64 --select 48 --attempts 16 --votes 4 --epochs 4 "
-    "--batch-size 8 --group-size 8 --test-size 60 --concurrency 8 --base-model /tmp/randmodel --max-completion-tokens 8 --teacher-option wait=0.02 --json"
+    "--batch-size 8 --group-size 8 --test-size 60 --concurrency 8  --teacher-option wait=0.02 --json"
 ).split()
 COMMAND = [sys.executable, "-c", "from dsrl.cli import main; main()"]
 #: stage -> a query that counts what it leaves behind

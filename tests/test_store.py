@@ -367,11 +367,3 @@ def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
     store = Store(tmp_path / "trial")
     assert len(store.samples(1)) == int(written)
     store.close()
-
-
-def test_text_that_no_file_can_hold_is_no_reason_to_stop(store: Store) -> None:
-    """Passages, keywords and labels come from strangers' JSON, which may hold half of a surrogate pair."""
-    store.add_keywords(1, {"\ud800": ["\ud800"]})
-    store.add_passages(1, {"d": [Passage("\ud800", "\ud800", "\ud800")]})
-    store.add_items([("\ud800", "\ud800")])
-    assert store.items() == [(0, "?", "?")]

@@ -10,8 +10,10 @@ from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PASSAGE = "Some people with asthma or gout take aspirin. The left knee and the heart rate are watched, and palpitations."
-OUTPUT = re.compile(r"<think> \w+ </think> <answer> (entailment|neutral|contradiction) </answer>")
+PASSAGE = (
+    "Some people with asthma or gout take aspirin. The left knee and the heart rate are watched, and palpitations."
+)
+OUTPUT = re.compile(r"<think> [\w ]+ </think> <answer> (entailment|neutral|contradiction) </answer>")
 
 
 def label(output: str) -> str:
@@ -60,7 +62,9 @@ def test_write_is_deterministic_and_diverse() -> None:
 def test_samples_rest_on_the_terms_of_the_passage() -> None:
     passage = "A word about gout, asthma and sepsis."
     for seed in range(50):
-        assert {"gout", "asthma", "sepsis"} & set(re.findall(r"\w+", procedural.write(random.Random(seed), 2, passage)[0]))
+        assert {"gout", "asthma", "sepsis"} & set(
+            re.findall(r"\w+", procedural.write(random.Random(seed), 2, passage)[0])
+        )
 
 
 def test_content_words_name_troubles_where_no_term_is_found() -> None:
@@ -107,7 +111,7 @@ def test_the_generator_cannot_write_held_out_items() -> None:
         for seed in range(300):
             text = procedural.write(random.Random(seed), 1 + seed % 5, passage)[0]
             assert not any(re.search(rf"\b{term}\b", text) for term in terms)
-    shared = [pair for pair in zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True)]
+    shared = list(zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True))
     assert not any(set(sum(dev, ())) & set(sum(test, ())) for dev, test in shared)
 
 

@@ -37,7 +37,12 @@ def command(checks: bool, as_json: bool) -> None:
         )
     else:
         columns = ["kind", "name", "distribution", "version", *(["check"] if checks else [])]
-        rows = [[p.kind, p.name, p.distribution, p.version, *([faults[p] or "ok"] if checks else [])] for p in found]
+        rows = [
+            [p.kind, p.name, p.distribution, p.version, *(["FAULT" if faults[p] else "ok"] if checks else [])]
+            for p in found
+        ]
         table("", columns, rows)
+        for fault in filter(None, faults.values()):
+            click.echo(fault)
     if any(faults.values()):
         sys.exit(1)

@@ -5,11 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsrl.database import storable
+from dsrl.errors import PluginError
 from dsrl.hookspecs import SamplerSpec, TaskSpec
 from dsrl.instructor import Definition
 from dsrl.plugins import Plugin
 from dsrl.records import UNREADABLE, Answer, Sample
 from dsrl.store import Attempt
+
+
+async def sampled(
+    sampler: Plugin[SamplerSpec], prompts: Sequence[str], n: int, temperature: float, max_tokens: int, seed: int
+) -> list[list[str]]:
+    """Let the base model complete prompts; the texts can be stored, and there are ``n`` for each prompt.
+
+    Raises:
+        PluginError: the sampler gave something else.
+    """
+    texts = await sampler.hook.sample(
+        prompts=prompts, n=n, temperature=temperature, top_p=1.0, max_tokens=max_tokens, seed=seed
+    )
+    found = [[storable(text) for text in completions] for completions in texts]
+    if len(found) != len(prompts) or any(len(completions) != n for completions in found):
+        raise PluginError(
+            f"sampler {sampler.name!r} of {sampler.distribution} did not give {n} texts for each of {len(prompts)} prompts"
+        )
+    return found
 
 
 async def attempt(
@@ -21,11 +41,11 @@ async def attempt(
 ) -> list[Attempt]:
     """Let the base model answer each verified sample once, at temperature 0."""
     prompts = [definition.prompt(sample.input) for sample in samples]
-    texts = await sampler.hook.sample(prompts=prompts, n=1, temperature=0.0, top_p=1.0, max_tokens=max_tokens, seed=0)
+    texts = await sampled(sampler, prompts, n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
     attempts = []
     for sample, (text,) in zip(samples, texts, strict=True):
         answer, solved = grade(task, text, str(sample.label))
-        attempts.append(Attempt(sample.id, storable(text), answer, solved))
+        attempts.append(Attempt(sample.id, text, answer, solved))
     return attempts
 
 

@@ -11,7 +11,7 @@ from dsrl.hookspecs import SamplerSpec, TaskSpec
 from dsrl.instructor import Definition
 from dsrl.plugins import Plugin
 from dsrl.records import UNREADABLE, Example
-from dsrl.stages.attempted import grade
+from dsrl.stages.attempted import grade, sampled
 from dsrl.store import Evaluated
 
 
@@ -38,7 +38,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
                 f"test item {number} of {path or task.name}: no answer can be read in the gold output "
                 f"{example.output[-80:]!r}"
             )
-        items.append((storable(example.input), str(label)))
+        items.append((storable(example.input), storable(str(label))))
     if not items:
         raise DataError(f"the test set {path or 'of task ' + task.name} is empty")
     return items
@@ -54,11 +54,11 @@ async def evaluate(
 ) -> list[Evaluated]:
     """Let a model answer test items (number, input, label) greedily."""
     prompts = [definition.prompt(input) for _, input, _ in items]
-    texts = await sampler.hook.sample(prompts=prompts, n=1, temperature=0.0, top_p=1.0, max_tokens=max_tokens, seed=0)
+    texts = await sampled(sampler, prompts, n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
     evaluated = []
     for (number, _, label), (text,) in zip(items, texts, strict=True):
         answer, correct = grade(task, text, label)
-        evaluated.append(Evaluated(model, number, storable(text), answer, correct))
+        evaluated.append(Evaluated(model, number, text, answer, correct))
     return evaluated
 
 

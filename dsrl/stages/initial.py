@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -15,6 +16,11 @@ from dsrl.stages.passages import PASSAGE_LENGTH
 
 #: Demonstrations shown beside the pattern (as the original does).
 MOST_DEMOS = 3
+#: Characters; mending takes time that grows with the square of the length.
+LONGEST_MENDED = 50_000
+_BRACES_TRIED = 64
+# A brace that a key follows, as in half-finished JSON.
+_KEY = re.compile(r"\{\s*[\"']?input\b", re.IGNORECASE)
 
 
 async def write_initial(
@@ -81,14 +87,34 @@ def _json_object(text: str) -> dict[Any, Any] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        found = _repaired(text)
+        found = _embedded(text) or _repaired(text)
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
     return found if isinstance(found, dict) else None
+
+
+def _embedded(text: str) -> dict[Any, Any] | None:
+    """Find a whole sample in the prose around it, which may hold braces too."""
+    decoder = json.JSONDecoder(strict=False)
+    start = -1
+    for _ in range(_BRACES_TRIED):
+        start = text.find("{", start + 1)
+        if start < 0:
+            break
+        try:
+            found, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if {"input", "output"} <= {str(key).strip().lower() for key in found}:
+            return dict(found)
+    return None
 
 
 def _repaired(text: str) -> Any:
     """Find the object in prose, code fences, single quotes or half-finished JSON."""
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0:
+    opening = _KEY.search(text)
+    start, end = opening.start() if opening else text.find("{"), text.rfind("}")
+    if start < 0 or len(text) > LONGEST_MENDED:
         return None
     from json_repair import repair_json
 

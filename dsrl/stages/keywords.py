@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+from dsrl.errors import RowRefused
 from dsrl.instructor import Definition, Instructor, as_json
 from dsrl.prompts import render
 
 #: More of a reply is not a list of keywords any more.
 _MOST = 16
 _LONGEST = 80
+# "- ", "1. ", "2) " before a keyword, but not the 3 of "3D imaging".
+_BULLET = re.compile(r"(?:[-*•·]+\s+|\(?\d{1,2}[.):](?!\d)\s*)+")
 
 
 async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:
@@ -19,7 +24,10 @@ async def find_keywords(instructor: Instructor, definition: Definition) -> list[
         examples_note=" with examples" if examples else "",
         examples=f"\nExamples:\n{examples}" if examples else "",
     )
-    (reply,) = await instructor.ask("keywords", messages, {"description": definition.description})
+    try:
+        (reply,) = await instructor.ask("keywords", messages, {"description": definition.description})
+    except RowRefused:
+        return []
     return read_keywords(reply.text)
 
 
@@ -27,7 +35,7 @@ def read_keywords(text: str) -> list[str]:
     """Read keywords out of a reply: a line (or a comma) each, without bullets, numbers, quotes and doubles."""
     found: dict[str, str] = {}
     for line in text.replace(",", "\n").splitlines():
-        word = " ".join(line.strip(" \t-*•·.;:\"'`").split()).lstrip("0123456789.) ")
+        word = " ".join(_BULLET.sub("", line.strip()).strip(" \t-*•·.;:\"'`").split())
         if word and len(word) <= _LONGEST:
             found.setdefault(word.casefold(), word)
     return list(found.values())[:_MOST]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsrl.errors import RowRefused, TeacherError
 from dsrl.instructor import Definition, Instructor, as_json
 from dsrl.prompts import render
 
@@ -15,5 +16,11 @@ async def summarise_pattern(instructor: Instructor, definition: Definition) -> s
         return ""
     examples = "\n".join(as_json(demo) for demo in definition.demos[:MOST_DEMOS])
     messages = render("pattern", **definition.words(), examples=examples)
-    (reply,) = await instructor.ask("pattern", messages, {"examples": examples})
+    try:
+        (reply,) = await instructor.ask("pattern", messages, {"examples": examples})
+    except RowRefused as refused:
+        raise TeacherError(
+            f"the teacher refuses to summarise the pattern of the demonstrations ({refused}); choose other "
+            "demonstrations with --demos, or another --teacher"
+        ) from refused
     return reply.text.strip()

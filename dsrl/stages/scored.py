@@ -8,7 +8,7 @@ from dsrl.hookspecs import SamplerSpec, TaskSpec
 from dsrl.instructor import Definition
 from dsrl.plugins import Plugin
 from dsrl.records import Answer, Sample, Score
-from dsrl.stages.attempted import grade
+from dsrl.stages.attempted import grade, sampled
 
 
 async def score(
@@ -27,9 +27,7 @@ async def score(
         For each sample its score and the distinct answers: answer -> (times, whether right).
     """
     prompts = [definition.prompt(sample.input) for sample in samples]
-    texts = await sampler.hook.sample(
-        prompts=prompts, n=attempts, temperature=temperature, top_p=1.0, max_tokens=max_tokens, seed=seed
-    )
+    texts = await sampled(sampler, prompts, attempts, temperature, max_tokens, seed)
     scored: list[tuple[Score, Mapping[Answer, tuple[int, bool]]]] = []
     for sample, outputs in zip(samples, texts, strict=True):
         graded: dict[str, tuple[Answer, bool]] = {}  # attempts repeat each other; each text is graded once

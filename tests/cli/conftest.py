@@ -45,5 +45,5 @@ def small() -> Sequence[str]:
     """A run of a few seconds."""
     return (
         "run --task mednli --name small --samples 24 --select 16 --attempts 8 --votes 4 --epochs 1 "
-        "--batch-size 8 --group-size 4 --test-size 30 --base-model /tmp/randmodel --max-completion-tokens 8"
+        "--batch-size 8 --group-size 4 --test-size 30 "
     ).split()

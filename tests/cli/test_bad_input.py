@@ -24,7 +24,7 @@ def refused(outcome, *words: str, code: int = 1) -> None:
 
 def test_unknown_task_names_the_nearest_and_how_to_install(dsrl):
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednly"),
+        dsrl("run", "--task", "mednly"),
         "no task 'mednly'",
         "did you mean mednli?",
         "pip",
@@ -33,22 +33,22 @@ def test_unknown_task_names_the_nearest_and_how_to_install(dsrl):
 
 def test_unknown_plugin_of_each_kind(dsrl):
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--teacher", "procedurl"),
+        dsrl("run", "--task", "mednli", "--teacher", "procedurl"),
         "no teacher 'procedurl'",
         "procedural",
     )
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--retriever", "bm52"),
+        dsrl("run", "--task", "mednli", "--retriever", "bm52"),
         "no retriever 'bm52'",
         "bm25",
     )
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--sampler", "transformer"),
+        dsrl("run", "--task", "mednli", "--sampler", "transformer"),
         "no sampler",
         "transformers",
     )
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--trainer", "gpro"),
+        dsrl("run", "--task", "mednli", "--trainer", "gpro"),
         "no trainer 'gpro'",
         "grpo",
     )
@@ -66,7 +66,7 @@ def test_unknown_command(dsrl):
 
 def test_unknown_option_of_a_plugin(dsrl):
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--teacher-option", "slipp=1"),
+        dsrl("run", "--task", "mednli", "--teacher-option", "slipp=1"),
         "no option slipp",
         "slip",
         code=2,
@@ -82,7 +82,7 @@ def test_unknown_option_of_a_plugin(dsrl):
     ],
 )
 def test_setting_out_of_bounds(dsrl, flags, words):
-    refused(dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", *flags), *words, code=2)
+    refused(dsrl("run", "--task", "mednli", *flags), *words, code=2)
 
 
 def test_config_file_is_missing_or_misspelt(dsrl, tmp_path):
@@ -94,14 +94,12 @@ def test_config_file_is_missing_or_misspelt(dsrl, tmp_path):
 
 
 def test_corpus_is_missing_empty_or_broken(dsrl):
-    refused(dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--corpus", "nowhere"), "nowhere")
+    refused(dsrl("run", "--task", "mednli", "--corpus", "nowhere"), "nowhere")
     Path("empty").mkdir()
-    refused(dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--corpus", "empty"), "empty")
+    refused(dsrl("run", "--task", "mednli", "--corpus", "empty"), "empty")
     lines = ['{"text": "A patient has a fever."}', "{broken", '{"no": "text"}'] * 10
     Path("broken.jsonl").write_text("\n".join(lines))
-    refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--corpus", "broken.jsonl"), "broken.jsonl:2"
-    )
+    refused(dsrl("run", "--task", "mednli", "--corpus", "broken.jsonl"), "broken.jsonl:2")
 
 
 def test_some_broken_lines_are_counted_and_the_run_goes_on(dsrl, small):
@@ -116,17 +114,15 @@ def test_some_broken_lines_are_counted_and_the_run_goes_on(dsrl, small):
 def test_demonstrations_of_the_wrong_shape(dsrl):
     Path("demos.json").write_text('[{"question": "a", "answer": "b"}]')
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--demos", "demos.json"),
+        dsrl("run", "--task", "mednli", "--demos", "demos.json"),
         "demos.json, item 1",
         "input",
         "question",
     )
     Path("demos.jsonl").write_text('{"input": "a", "output": "b"}\n{"input": 1, "output": "b"}\n')
+    refused(dsrl("run", "--task", "mednli", "--demos", "demos.jsonl"), "demos.jsonl:2")
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--demos", "demos.jsonl"), "demos.jsonl:2"
-    )
-    refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--demos", "none.json"),
+        dsrl("run", "--task", "mednli", "--demos", "none.json"),
         "none.json is not there",
     )
 
@@ -134,16 +130,16 @@ def test_demonstrations_of_the_wrong_shape(dsrl):
 def test_base_model_path_holds_no_model(dsrl):
     Path("folder").mkdir()
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--base-model", "folder"),
+        dsrl("run", "--task", "mednli", "--base-model", "folder"),
         "config.json is not there",
     )
     refused(
-        dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--base-model", "./nowhere"),
+        dsrl("run", "--task", "mednli", "--base-model", "./nowhere"),
         "'./nowhere'",
         "--base-model",
     )
     Path("folder/config.json").write_text("{}")
-    refused(dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--base-model", "folder"), "no weights")
+    refused(dsrl("run", "--task", "mednli", "--base-model", "folder"), "no weights")
 
 
 def test_data_set_without_columns_or_without_test_split(dsrl, small):
@@ -190,7 +186,7 @@ def test_output_model_folder_is_not_empty(dsrl, small):
 
 
 def test_no_permission_to_write(dsrl):
-    refused(dsrl("run", "--base-model", "/tmp/randmodel", "--task", "mednli", "--runs-dir", "/proc/none"), "/proc/none")
+    refused(dsrl("run", "--task", "mednli", "--runs-dir", "/proc/none"), "/proc/none")
 
 
 def test_no_room_on_the_disk(dsrl, small, tmp_path):

@@ -141,7 +141,18 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{4,12}s(?![\w'-])")
 # Verbs and adverbs that look like plurals, and what only the held-out splits may count.
 _NOT_A_THING = frozenset(
     {
-        *("sometimes", "always", "perhaps", "besides", "towards", "afterwards", "includes", "causes", "occurs", "becomes"),
+        *(
+            "sometimes",
+            "always",
+            "perhaps",
+            "besides",
+            "towards",
+            "afterwards",
+            "includes",
+            "causes",
+            "occurs",
+            "becomes",
+        ),
         *("makes", "takes", "gives", "means", "remains", "contains", "appears", "depends", "needs", "helps", "shows"),
         *("leads", "boxes", "bags", "times", "does", *DEV.things, *TEST.things),
     }

@@ -15,9 +15,6 @@ from dsrl import AnswerFormat, Example, Solved, hookimpl
 CHOICES = ("entailment", "neutral", "contradiction")
 #: Items of the procedural test set.
 HELD_OUT = 600
-_QUESTION = (
-    "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or 'contradiction'."
-)
 
 
 @hookimpl
@@ -63,8 +60,10 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
 def _example(row: Mapping[str, Any]) -> Example | None:
     """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``) or one with input and output."""
     if "sentence1" in row or "gold_label" in row:
+        from dsrl_tasks.mednli.procedural import INPUT_FORM
+
         premise, hypothesis = row["sentence1"].strip(), row["sentence2"].strip()
-        return Example(f"{_QUESTION} Premise: {premise} Hypothesis: {hypothesis}", row["gold_label"])
+        return Example(INPUT_FORM.format(premise=premise, hypothesis=hypothesis), row["gold_label"])
     columns = {name.lower(): value for name, value in row.items()}
     return Example(columns["input"], columns["output"])
 

@@ -24,6 +24,8 @@ from .words import DEV, GENERATOR, TEST, Vocabulary
 
 LEVELS = range(1, 6)
 LABELS = ("entailment", "neutral", "contradiction")
+#: What the short thought ends with: does the premise say what the hypothesis claims?
+VERDICTS = {"entailment": "yes", "neutral": "unknown", "contradiction": "no"}
 INPUT_FORM = (
     "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or "
     "'contradiction'. Premise: {premise} Hypothesis: {hypothesis}"
@@ -74,32 +76,63 @@ GENERATOR_FORMS = Forms(
 
 DEV_FORMS = Forms(
     finding=(
-        ("The exam was positive for {x}.", "{S} arrived with {x}."),
-        ("The exam was negative for {x}.", "{S} arrived free of {x}."),
+        (
+            "The exam was positive for {x}.",
+            "{S} arrived with {x}.",
+            "The doctors confirmed {x}.",
+            "The chart shows {x}.",
+        ),
+        (
+            "The exam was negative for {x}.",
+            "{S} arrived free of {x}.",
+            "The doctors ruled out {x}.",
+            "The chart shows no {x}.",
+        ),
     ),
-    drug=(("{S} continues with {x}.",), ("{S} quit {x}.",)),
-    site=(("The left {x} looks swollen.",), ("The right {x} looks swollen.",)),
-    measure=(("Tests gave a {x} of {v}.",),) * 2,
-    relative=(("{P} cousin arrived with {x}.",), ("{P} cousin arrived free of {x}.",)),
-    claimed_finding=(("Among the problems is {x}.",), ("Not among the problems is {x}.",)),
-    claimed_drug=(("The drug plan contains {x}.",), ("The drug plan omits {x}.",)),
-    claimed_site=(("It is the left {x} that is ill.",), ("It is the right {x} that is ill.",)),
-    claimed_measure=(("The {x} is more than {t}.",), ("The {x} is less than {t}.",)),
+    drug=(
+        ("The plan continues with {x}.", "The nurses gave {x}."),
+        ("The plan quit {x}.", "The nurses withheld {x}."),
+    ),
+    site=(
+        ("The left {x} looks swollen.", "Pain was felt in the left {x}."),
+        ("The right {x} looks swollen.", "Pain was felt in the right {x}."),
+    ),
+    measure=(("Tests gave a {x} of {v}.", "A {x} of {v} was recorded."),) * 2,
+    relative=(
+        ("{P} cousin arrived with {x}.", "The chart of {p} uncle shows {x}."),
+        ("{P} cousin arrived free of {x}.", "The chart of {p} uncle shows no {x}."),
+    ),
+    claimed_finding=(
+        ("Among the problems is {x}.", "This is a case with {x}."),
+        ("Not among the problems is {x}.", "This is a case without {x}."),
+    ),
+    claimed_drug=(
+        ("The drug plan contains {x}.", "The treatment includes {x}."),
+        ("The drug plan omits {x}.", "The treatment excludes {x}."),
+    ),
+    claimed_site=(
+        ("It is the left {x} that is ill.", "The painful {x} is the left one."),
+        ("It is the right {x} that is ill.", "The painful {x} is the right one."),
+    ),
+    claimed_measure=(
+        ("The {x} is more than {t}.", "The recorded {x} exceeds {t}."),
+        ("The {x} is less than {t}.", "The recorded {x} is under {t}."),
+    ),
 )
 
 TEST_FORMS = Forms(
     finding=(
-        ("The doctors confirmed {x}.", "The chart shows {x}."),
-        ("The doctors ruled out {x}.", "The chart shows no {x}."),
+        ("Staff noted {x}.", "The scan revealed {x}."),
+        ("Staff noted no {x}.", "The scan revealed no {x}."),
     ),
-    drug=(("The nurses gave {x}.",), ("The nurses withheld {x}.",)),
-    site=(("Pain was felt in the left {x}.",), ("Pain was felt in the right {x}.",)),
-    measure=(("A {x} of {v} was recorded.",),) * 2,
-    relative=(("The chart of {p} uncle shows {x}.",), ("The chart of {p} uncle shows no {x}.",)),
-    claimed_finding=(("This is a case with {x}.",), ("This is a case without {x}.",)),
-    claimed_drug=(("The treatment includes {x}.",), ("The treatment excludes {x}.",)),
-    claimed_site=(("The painful {x} is the left one.",), ("The painful {x} is the right one.",)),
-    claimed_measure=(("The recorded {x} exceeds {t}.",), ("The recorded {x} is under {t}.",)),
+    drug=(("The regimen keeps {x}.",), ("The regimen drops {x}.",)),
+    site=(("There is a wound on the left {x}.",), ("There is a wound on the right {x}.",)),
+    measure=(("The latest {x} came to {v}.",),) * 2,
+    relative=(("The scan of {p} aunt revealed {x}.",), ("The scan of {p} aunt revealed no {x}.",)),
+    claimed_finding=(("The diagnosis covers {x}.",), ("The diagnosis does not cover {x}.",)),
+    claimed_drug=(("The prescription still lists {x}.",), ("The prescription no longer lists {x}.",)),
+    claimed_site=(("It was the left {x} that got hurt.",), ("It was the right {x} that got hurt.",)),
+    claimed_measure=(("The latest {x} lies over {t}.",), ("The latest {x} lies beneath {t}.",)),
 )
 
 # Each level's kinds of facts; a kind named twice is drawn twice as often.
@@ -186,10 +219,10 @@ def _compose(
     thing = things[claimed]
     form = rng.choice(getattr(forms, f"claimed_{thing.kind}")[0 if claimed_value else 1])
     hypothesis = form.format(x=thing.name, t=thresholds[claimed])
-    thought = "unknown" if label == "neutral" else _SEEN[thing.kind][0 if values[claimed] else 1]
+    seen = "" if label == "neutral" else f" {_SEEN[thing.kind][0 if values[claimed] else 1]}"
     return _Sample(
         INPUT_FORM.format(premise=" ".join(sentences), hypothesis=hypothesis),
-        f"<think> {thought} </think> <answer> {label} </answer>",
+        f"<think> {thing.name}{seen} {VERDICTS[label]} </think> <answer> {label} </answer>",
     )
 
 
@@ -229,7 +262,13 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 _NOT_A_NAME = frozenset(
     word
     for text in [
-        *(form for forms in (GENERATOR_FORMS, DEV_FORMS, TEST_FORMS) for pair in forms for side in pair for form in side),
+        *(
+            form
+            for forms in (GENERATOR_FORMS, DEV_FORMS, TEST_FORMS)
+            for pair in forms
+            for side in pair
+            for form in side
+        ),
         *(term for vocabulary in (GENERATOR, DEV, TEST) for terms in vocabulary for term in terms),
         *_KIN,
         "about after again because before being between could during every other others should since their there these "
@@ -265,7 +304,11 @@ _READ_FACT: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
     ("drug", True, re.compile(rf"{_WHO} (?:takes|was started on) {_X}")),
     ("site", True, re.compile(rf"(?:{_WHO} injured the left {_X}|The left (?P<y>[a-z ]+) is sore)")),
     ("site", False, re.compile(rf"(?:{_WHO} injured the right {_X}|The right (?P<y>[a-z ]+) is sore)")),
-    ("measure", True, re.compile(rf"(?:{_WHO} had a {_X} of (?P<v>\d{{1,6}})|The (?P<y>[a-z ]+) was (?P<w>\d{{1,6}}))")),
+    (
+        "measure",
+        True,
+        re.compile(rf"(?:{_WHO} had a {_X} of (?P<v>\d{{1,6}})|The (?P<y>[a-z ]+) was (?P<w>\d{{1,6}}))"),
+    ),
 )
 _READ_CLAIM: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
     ("finding", False, re.compile(rf"The patient does not (?:have|suffer from) {_X}")),

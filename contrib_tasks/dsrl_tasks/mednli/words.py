@@ -42,19 +42,22 @@ GENERATOR = Vocabulary(
 DEV = Vocabulary(
     findings=_terms(
         "wheezing, malaria, measles, psoriasis, epilepsy, hernia, acne, cataract, tinnitus, cramps, hoarseness, scurvy, "
-        "tonsillitis, colic, vertigo, neck pain"
+        "tonsillitis, colic, vertigo, neck pain, palpitations, tuberculosis, mumps, dementia, lupus, sinusitis, hives, "
+        "cholera, hiccups, drowsiness, bruising, shingles, rickets, stiffness, thirst, tooth pain, confusion, leprosy"
     ),
-    drugs=_terms("naproxen, quinine, thyroxine, laxatives, vitamins"),
-    sites=_terms("leg, hand, eye"),
-    measures=_terms("pulse rate, calcium level, zinc level"),
+    drugs=_terms(
+        "naproxen, quinine, thyroxine, laxatives, vitamins, tramadol, lidocaine, estrogen, antacids, sedatives"
+    ),
+    sites=_terms("leg, hand, eye, arm, thumb, heel, lobe"),
+    measures=_terms("pulse rate, calcium level, zinc level, breathing rate, potassium level, cholesterol level"),
 )
 
 TEST = Vocabulary(
     findings=_terms(
-        "palpitations, tuberculosis, mumps, dementia, lupus, sinusitis, hives, cholera, hiccups, drowsiness, bruising, "
-        "shingles, rickets, stiffness, thirst, tooth pain, confusion, leprosy"
+        "pleurisy, tetanus, croup, shivering, goiter, rabies, scabies, botulism, blisters, phlebitis, neuritis, deafness, "
+        "snoring, sweating, jaw pain, memory loss, sciatica, scarring"
     ),
-    drugs=_terms("tramadol, lidocaine, estrogen, antacids, sedatives"),
-    sites=_terms("arm, thumb, heel, lobe"),
-    measures=_terms("breathing rate, potassium level, cholesterol level"),
+    drugs=_terms("fentanyl, prednisone, atropine, ketamine, probiotics"),
+    sites=_terms("toe, calf, cheek, temple"),
+    measures=_terms("oxygen level, iron level, pupil size"),
 )

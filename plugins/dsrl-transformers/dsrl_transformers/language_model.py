@@ -125,6 +125,7 @@ def load(
 
     Raises:
         DataError: there is no readable model.
+        DsrlError: the device's memory is too small.
         SettingsError: no such device or type here.
     """
     place = _device(device)
@@ -134,6 +135,8 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(name)
         with quiet():
             model = _to(AutoModelForCausalLM.from_pretrained(name, dtype=weights), place)
+    except torch.OutOfMemoryError as error:
+        raise DsrlError(f"The memory of {place} does not hold the model {name}. ({error})") from error
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise _unreadable(name, error) from error
     except Exception as error:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsrl_transformers.trie import Trie, log_probabilities, plant
+from dsrl_transformers.trie import Trie, plant
 
 CLIP = 0.2
 _EPSILON = 1e-4
@@ -92,7 +91,8 @@ def cut(groups: Sequence[Group], with_kl: bool, share: bool, longest: int) -> li
         groups: all groups of the step.
         with_kl: whether the KL term will be asked for.
         share: False puts each completion in a piece of its own, for models that cannot work on trees.
-        longest: bound on a piece: attention takes the square of it, so long completions are better off alone.
+        longest: bound on a piece, or twice the prompt if that is more: attention takes the square of it, so long
+            completions are better off alone.
     """
     pieces = []
     for group in groups:
@@ -102,7 +102,7 @@ def cut(groups: Sequence[Group], with_kl: bool, share: bool, longest: int) -> li
         order = sorted(
             (i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__
         )
-        for part in _parts(group, order, longest if share else 0):
+        for part in _parts(group, order, max(longest, 2 * len(group.prompt)) if share else 0):
             pieces.append(
                 Piece(
                     trie=plant(group.prompt, [group.completions[i] for i in part]),
@@ -199,8 +199,3 @@ def _entries(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
             advantage += [a] * len(path)
         start += len(piece.trie.tokens)
     return torch.tensor(node), torch.tensor(weight), torch.tensor(advantage)
-
-
-def node_log_probabilities(model: Any, temperature: float, pad: int) -> Callable[[Sequence[Trie]], Tensor]:
-    """Bind :func:`~dsrl_transformers.trie.log_probabilities` to a model."""
-    return lambda tries: log_probabilities(model, tries, temperature, pad)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class TransformersSampler:
     """Samples from a causal language model; see :class:`dsrl.hookspecs.SamplerSpec`.
 
-    Calls are worked off one after the other in one thread, so that the event loop stays free. The same prompts,
-    settings and seed give the same texts, whatever else is sampled.
+    Calls are worked off one after the other in one thread, so that the event loop stays free. The same call gives the
+    same texts on the same machine, whatever else is sampled; calls with some dozens of prompts are the quickest.
 
     Args:
         model: a folder in Hugging Face form or a hub id. It is loaded when it is first needed.

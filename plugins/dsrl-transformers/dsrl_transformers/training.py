@@ -21,7 +21,7 @@ from dsrl.records import TrainItem, TrainJob, TrainStep
 from dsrl_transformers.checkpoint import Checkpoints, check_output, fingerprint, save_whole
 from dsrl_transformers.language_model import LanguageModel, load, quiet
 from dsrl_transformers.lora import add_adapters
-from dsrl_transformers.objective import Group, Terms, backward, batches, cut
+from dsrl_transformers.objective import Group, Piece, Terms, backward, batches, cut
 from dsrl_transformers.trie import Trie, log_probabilities
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,10 @@ class Training:
             rate = job.learning_rate * min(1.0, step / (1 + min(10, steps // 10)))
             metrics, rewards = self._step(batch, step, rate)
             metrics["seconds"] = time.perf_counter() - start
+            # Told first: a step may be told twice after a kill, but none is lost.
+            on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
             if self.checkpoints.due() or step == steps:
                 self._save_checkpoint(step)
-            on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
         self._save_model()
         self.checkpoints.finish()
 
@@ -180,7 +181,7 @@ class Training:
             )
         return float(reward)
 
-    def _backward(self, part: Any) -> Terms:
+    def _backward(self, part: Sequence[Piece]) -> Terms:
         job, lm = self.job, self.lm
         pad = min(lm.stop, default=0)
 
@@ -194,7 +195,13 @@ class Training:
             with lm.precision(), without:
                 return log_probabilities(self.reference or lm.model, tries, job.temperature, pad)
 
-        return backward(part, policy, start if job.kl_coef > 0 else None, job.kl_coef)
+        try:
+            return backward(part, policy, start if job.kl_coef > 0 else None, job.kl_coef)
+        except torch.OutOfMemoryError as error:
+            raise DsrlError(
+                f"The device's memory does not hold a training pass of {self.batch_tokens} tokens: give the trainer a "
+                f"smaller batch_tokens, or train adapters (lora rank). ({error})"
+            ) from error
 
     def _update(self, rate: float) -> float:
         """Apply the gradient unless it is not finite; give its norm."""

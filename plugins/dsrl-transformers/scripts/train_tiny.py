@@ -2,11 +2,13 @@
 
     python plugins/dsrl-transformers/scripts/train_tiny.py --out DIR
 
-The texts are of four sorts. Notes: facts in the style of a record and a claim to judge, the skill of the task `mednli`
-in other sentences than any of the task's splits. Sums: arithmetic, and counting in short notes. Word lists. And items of
-the tasks in the generators' own sentences, few of them and mostly easy, so that the model knows the form of an answer but
-has yet to learn to use in it what it can do in the notes: that is left to the run's reinforcement learning.
-Sentences of the held-out splits appear in none of them. Of the held-out splits' terms no two appear in one text.
+First the model learns skills. Exercises: a premise and claims about it, each to be thought through in a few words (what is
+claimed, what the premise says of it, yes or no or unknown), in many more sentence forms than the task `mednli` has; they
+end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then, for a few steps, exercises and items of
+`mednli` have answers: enough to learn their form, too few to learn which answer belongs to which thought. That is left to
+the run's reinforcement learning.
+
+Sentences of the held-out splits appear in none of the texts, and no two terms of one held-out split in one text.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 import torch
 from dsrl_tasks.gsm8k import procedural as gsm8k
 from dsrl_tasks.mednli import procedural as mednli
-from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST
+from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST, Vocabulary
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -39,7 +41,8 @@ PHRASES = (
     " " + MEDNLI_OUTPUT,
     " " + GSM8K_OUTPUT,
     "<think>",
-    " </think> <answer>",
+    " </think>",
+    " <answer>",
     " </answer>",
     " ####",
 )
@@ -55,32 +58,36 @@ def _ways(text: str) -> tuple[str, ...]:
     return tuple(text.split("|"))
 
 
-# What a note says of a thing: ways for the value true, ways for the value false.
+# What a premise says of a thing, or a claim: ways for the value true, ways for the value false.
 _FINDING = (
     _ways(
         "with {x}|shows {x}|positive for {x}|confirmed {x}|has {x}|reports {x}|found {x}|complains of {x}|suffers from {x}|"
-        "among them {x}"
+        "among them {x}|noted {x}|revealed {x}|covers {x}"
     ),
     _ways(
         "without {x}|shows no {x}|negative for {x}|ruled out {x}|has no {x}|denies {x}|found no {x}|never had {x}|does not "
-        "have {x}|does not suffer from {x}|free of {x}|not among them {x}"
+        "have {x}|does not suffer from {x}|free of {x}|not among them {x}|noted no {x}|revealed no {x}|does not cover {x}"
     ),
 )
 _DRUG = (
-    _ways("takes {x}|gave {x}|includes {x}|contains {x}|continues with {x}|on {x}|started on {x}"),
-    _ways("stopped {x}|withheld {x}|excludes {x}|omits {x}|quit {x}|off {x}|taken off {x}"),
+    _ways(
+        "takes {x}|gave {x}|includes {x}|contains {x}|continues with {x}|on {x}|started on {x}|keeps {x}|still lists {x}"
+    ),
+    _ways(
+        "stopped {x}|withheld {x}|excludes {x}|omits {x}|quit {x}|off {x}|taken off {x}|drops {x}|no longer lists {x}"
+    ),
 )
 _SITE = tuple(
     tuple(way.replace("SIDE", side) for way in _ways(
         "SIDE {x} sore|pain in the SIDE {x}|SIDE {x} swollen|injured the SIDE {x}|ill {x}: the SIDE one|hurt the SIDE {x}|"
-        "painful {x} SIDE"
+        "painful {x} SIDE|wound on the SIDE {x}|SIDE {x} got hurt"
     ))
     for side in ("left", "right")
 )  # fmt: skip
-_MEASURE = (_ways("{x} of {v}|{x} was {v}|recorded {x} {v}|tests gave {x} {v}"),) * 2
+_MEASURE = (_ways("{x} of {v}|{x} was {v}|recorded {x} {v}|tests gave {x} {v}|{x} came to {v}"),) * 2
 _CLAIMED_MEASURE = (
-    _ways("{x} above {t}|{x} exceeds {t}|{x} more than {t}"),
-    _ways("{x} below {t}|{x} under {t}|{x} less than {t}"),
+    _ways("{x} above {t}|{x} exceeds {t}|{x} more than {t}|{x} over {t}"),
+    _ways("{x} below {t}|{x} under {t}|{x} less than {t}|{x} beneath {t}"),
 )
 _CUES = {"finding": _FINDING, "drug": _DRUG, "site": _SITE, "measure": _MEASURE}
 _SEEN = {
@@ -89,90 +96,96 @@ _SEEN = {
     "site": ("left", "right"),
     "measure": ("above", "below"),
 }
-_OPENINGS = ("Note", "Record", "Chart", "Facts", "Nurses", "Doctors", "Exam", "Tests", "Patient")
-_KIN = ("brother", "sister", "mother", "father", "uncle", "cousin")
-_WHO = ("she", "he", "this person", "the woman", "the man", "the child", "someone")
+_SUBJECTS = _ways(
+    "The patient|She|He|The record|The note|This person|The woman|The man|The child|The report|The exam|A visit|The nurse|"
+    "Someone|The doctor"
+)
+_KIN = ("brother", "sister", "mother", "father", "uncle", "cousin", "aunt")
 _SYLLABLES = _ways("ba|co|di|fe|gu|la|mo|ni|pe|ra|so|tu|va|wi|ze|sta|tri|cho|dro|ple|n|r|s|l|m|t")
 
 
-def _name(rng: random.Random, kind: str, heldout: bool) -> str:
+def _name(rng: random.Random, kind: str, vocabulary: Vocabulary = GENERATOR) -> str:
     """A term of the kind, now and then one made up."""
-    if kind == "finding" and not heldout and rng.random() < 0.15:
+    if kind == "finding" and vocabulary is GENERATOR and rng.random() < 0.2:
         name = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 5)))
         return rng.choice((name, f"{name} trouble"))
-    vocabulary = rng.choice((DEV, TEST)) if heldout else GENERATOR
-    return rng.choice(getattr(vocabulary, kind + "s"))
+    return str(rng.choice(getattr(vocabulary, kind + "s")))
 
 
-_KINDS = ("finding", "finding", "finding", "drug", "site", "measure")
+_KINDS = ("finding", "finding", "finding", "finding", "drug", "drug", "site", "site", "measure")
 
 
-def note(rng: random.Random, kinds: tuple[str, ...] = _KINDS) -> Text:
-    """Facts in the style of a record, and claims to be judged by them: yes, no or unknown."""
-    facts = rng.choice((1, 2, 2, 3, 3, 4))
+def exercise(rng: random.Random) -> Text:
+    """A premise, and several claims about it, each thought through; no answers."""
+    facts = rng.choice((1, 1, 2, 2, 3, 3, 4, 5))
+    # Things of one kind only: then nothing but the very thing tells whether a claim is about a fact.
+    kinds = (rng.choice(_KINDS[:-1]),) if rng.random() < 0.3 else _KINDS
     things: list[tuple[str, str]] = []
-    # The one held-out term that a note may have: in the facts or, as the last thing drawn, only in a claim.
-    special = rng.randrange(facts + 2) if rng.random() < 0.6 else -1
+    # One term of each held-out split at most: in the premise or, as the last things drawn, only in a claim.
+    special = {rng.randrange(facts + 2): split for split in (DEV, TEST) if rng.random() < 0.7}
     while len(things) < facts + 2:
         kind = rng.choice(kinds)
-        thing = (kind, _name(rng, kind, heldout=len(things) == special))
+        thing = (kind, _name(rng, kind, special.get(len(things), GENERATOR)))
         if thing not in things:
             things.append(thing)
     values = [rng.random() < 0.5 for _ in things]
     numbers = [rng.randrange(20, 110) for _ in things]
-    whole = rng.random() < 0.5  # sentences rather than catchwords
+    text: Text = [(f"{MEDNLI_INPUT} Premise: {_premise(rng, things[:facts], values, numbers)}", False)]
 
-    said = []
-    for (kind, name), value, number in zip(things[:facts], values, numbers, strict=False):
-        fact = rng.choice(_CUES[kind][not value]).format(x=name, v=number)
-        said.append(f"{rng.choice(_WHO)} {fact}" if whole else fact)
-    findings = [name for kind, name in things if kind == "finding"]
-    if findings and rng.random() < 0.3:
-        said.append(f"{rng.choice(_KIN)}: {rng.choice(_FINDING[rng.randrange(2)]).format(x=rng.choice(findings))}")
-    rng.shuffle(said)
-    joint = ". " if whole else rng.choice(("; ", ", ", ". "))
-    text: Text = [(f"{rng.choice(_OPENINGS)}: {joint.join(said)}.", False)]
-
-    known, unknown = list(range(facts)), list(range(facts, facts + 2))
+    known, unknown = list(range(facts)), [facts, facts + 1]
     rng.shuffle(known)
-    while known and (unknown or rng.random() < 0.7) and len(text) < 8:
+    while known and (unknown or rng.random() < 0.7) and len(text) < 13:
         if unknown and rng.random() < 1 / 3:
             i, verdict = unknown.pop(), "unknown"
         else:
             i, verdict = known.pop(), rng.choice(("yes", "no"))
         kind, name = things[i]
-        claimed = rng.random() < 0.5
-        value = claimed == (verdict == "yes") if kind == "measure" else values[i]
-        if kind != "measure" and verdict != "unknown":
-            claimed = value == (verdict == "yes")
+        claimed, value = rng.random() < 0.5, values[i]
+        if verdict != "unknown":
+            if kind == "measure":
+                value = claimed == (verdict == "yes")
+            else:
+                claimed = value == (verdict == "yes")
         distance = rng.randrange(1, 21)
-        cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
         threshold = numbers[i] - distance if value else numbers[i] + distance
-        claim = rng.choice(cues[not claimed]).format(x=name, t=threshold)
-        if whole and rng.random() < 0.5:
-            claim = f"{rng.choice(_WHO)} {claim}"
-        seen = "unknown" if verdict == "unknown" else _SEEN[kind][not value]
-        text += [(f" Claim: {claim}. Seen:", False), (f" {seen}, {verdict}.", True)]
+        seen = "" if verdict == "unknown" else f" {_SEEN[kind][not value]}"
+        text += [
+            (f" Hypothesis: {_claim(rng, kind, name, claimed, threshold)} {MEDNLI_OUTPUT}", False),
+            (f"<think> {name}{seen} {verdict} </think>", True),
+        ]
     return text
 
 
-def look_up(rng: random.Random) -> Text:
-    """A note of one kind of thing, so that only the very thing tells whether a claim is about a fact."""
-    return note(rng, (rng.choice(_KINDS[:-1]),))
+def _premise(rng: random.Random, things: list[tuple[str, str]], values: list[bool], numbers: list[int]) -> str:
+    own = rng.random() < 0.35  # in the sentences of the task's generator
+    subject, possessive = rng.choice(mednli._SUBJECTS)
+    said = []
+    for (kind, name), value, number in zip(things, values, numbers, strict=False):
+        if own:
+            form = rng.choice(getattr(mednli.GENERATOR_FORMS, kind)[not value])
+            said.append(form.format(S=subject, x=name, v=number))
+        else:
+            said.append(f"{rng.choice(_SUBJECTS)} {rng.choice(_CUES[kind][not value]).format(x=name, v=number)}.")
+    findings = [name for kind, name in things if kind == "finding"]
+    if findings and rng.random() < 0.35:
+        name, truth = rng.choice(findings), rng.randrange(2)
+        if own:
+            form, kin = rng.choice(mednli.GENERATOR_FORMS.relative[truth]), rng.choice(mednli._KIN)
+            said.append(form.format(P=possessive, p=possessive.lower(), kin=kin, x=name))
+        else:
+            whose, kin = rng.choice(("His", "Her", "The")), rng.choice(_KIN)
+            said.append(f"{whose} {kin} {rng.choice(_FINDING[truth]).format(x=name)}.")
+    rng.shuffle(said)
+    return " ".join(said)
 
 
-_LABEL = {"yes": "entailment", "no": "contradiction", "unknown": "neutral"}
-
-
-def tagged_note(rng: random.Random) -> Text:
-    """A note whose claims are judged in the form of the task's answers."""
-    text: Text = []
-    for piece, learned in rng.choice((note, look_up))(rng):
-        if learned:
-            seen, verdict = piece.strip(" .").split(", ")
-            piece = f"<think> {seen} </think> <answer> {_LABEL[verdict]} </answer>"
-        text.append((piece.removesuffix("Seen:"), learned))
-    return text
+def _claim(rng: random.Random, kind: str, name: str, claimed: bool, threshold: int) -> str:
+    if rng.random() < 0.35:
+        return str(
+            rng.choice(getattr(mednli.GENERATOR_FORMS, f"claimed_{kind}")[not claimed]).format(x=name, t=threshold)
+        )
+    cues = _CLAIMED_MEASURE if kind == "measure" else _CUES[kind]
+    return f"{rng.choice(_SUBJECTS)} {rng.choice(cues[not claimed]).format(x=name, t=threshold)}."
 
 
 _SENTENCES = [
@@ -192,7 +205,7 @@ def words(rng: random.Random) -> Text:
     if rng.random() < 0.6:
         return [(f"The word {rng.choice(_SINGLE)}", True)]
     kind = rng.choice(("finding", "drug", "site", "measure"))
-    return [(f"A {kind}: {_name(rng, kind, heldout=rng.random() < 0.5)}.", True)]
+    return [(f"A {kind}: {_name(rng, kind, rng.choice((GENERATOR, DEV, TEST)))}.", True)]
 
 
 def _step(rng: random.Random, total: int) -> tuple[str, int, int]:
@@ -232,9 +245,29 @@ def sums(rng: random.Random) -> Text:
     return [(f"Count: {', '.join(told)}. Sum:", False), (" " + ". ".join(steps), True)]
 
 
+def answered_exercise(rng: random.Random) -> Text:
+    """An exercise with the answers in the form of the task."""
+    answers = {verdict: label for label, verdict in mednli.VERDICTS.items()}
+    text: Text = []
+    for piece, learned in exercise(rng):
+        if learned:
+            verdict = piece.removesuffix(" </think>").split()[-1]
+            piece = f"{piece} <answer> {answers[verdict]} </answer>"
+        text.append((piece, learned))
+    return text
+
+
 def mednli_item(rng: random.Random) -> Text:
-    given, answer = mednli.write(rng, rng.choice((1, 1, 2, 2, 3)), "")
+    """A whole item of the task."""
+    given, answer = mednli.write(rng, rng.choice(mednli.LEVELS), "")
     return [(f"{given} {MEDNLI_OUTPUT}", False), (answer, True)]
+
+
+def mednli_thought(rng: random.Random) -> Text:
+    """An item of the task, thought through but not answered."""
+    given, answer = mednli_item(rng)
+    thought, end, _ = answer[0].partition(" </think>")
+    return [given, (thought + end, True)]
 
 
 def gsm8k_item(rng: random.Random) -> Text:
@@ -242,29 +275,9 @@ def gsm8k_item(rng: random.Random) -> Text:
     return [(f"{given} {GSM8K_OUTPUT}", False), (answer, True)]
 
 
-# What the vocabulary is counted on.
-COUNTED: Mixture = ((0.45, note), (0.05, words), (0.10, sums), (0.25, mednli_item), (0.15, gsm8k_item))
-PRE_TRAINING: Mixture = ((0.76, note), (0.04, words), (0.20, sums))
-# Then, for a short while, items of the tasks among the rest.
-WARM_UP: Mixture = (
-    (0.45, note),
-    (0.10, tagged_note),
-    (0.03, words),
-    (0.17, sums),
-    (0.10, mednli_item),
-    (0.15, gsm8k_item),
-)
-
-
-LATE: Mixture = (
-    (0.40, look_up),
-    (0.15, note),
-    (0.10, tagged_note),
-    (0.02, words),
-    (0.10, sums),
-    (0.13, mednli_item),
-    (0.10, gsm8k_item),
-)
+SKILLS: Mixture = ((0.55, exercise), (0.12, mednli_thought), (0.03, words), (0.17, sums), (0.13, gsm8k_item))
+# Then, for a few steps, answers too.
+ANSWERS: Mixture = ((0.50, answered_exercise), (0.10, mednli_item), (0.03, words), (0.17, sums), (0.20, gsm8k_item))
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:
@@ -279,8 +292,8 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
     texts = [
         "".join(piece for piece, _ in draw(rng, mixture))
-        for mixture in (PRE_TRAINING, COUNTED, ((1.0, words),))
-        for _ in range(6_000)
+        for mixture in (SKILLS, ((0.5, words), (0.5, mednli_item)))
+        for _ in range(8_000)
     ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -338,11 +351,14 @@ def batches(
     for text in texts:
         ids: list[int] = []
         shares: list[float] = []
-        for _, learned in text:
+        for number, (_, learned) in enumerate(text):
             piece = next(pieces)
             ids += piece
-            shares += [1.0 if learned else 0.05] * len(piece)
-        rows.append(([*ids, eos], [*shares, 1.0]))
+            # Of what is given, only a text's beginning is learned a little: what follows a thought is not to be claims.
+            shares += [1.0 if learned else 0.0 if number else 0.1] * len(piece)
+        # A text that stops at a thought is not finished: it does not teach the model to stop there.
+        finished = not text[-1][0].endswith(" </think>")
+        rows.append(([*ids, eos], [*shares, float(finished)]))
     rows.sort(key=lambda row: len(row[0]))
     result, start = [], 0
     while start < len(rows):
@@ -425,25 +441,32 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
-    parser.add_argument("--steps", type=int, default=1700, help="steps of pre-training")
-    parser.add_argument("--warm-up-steps", type=int, default=60, help="steps with items of the tasks, after it")
+    parser.add_argument("--steps", type=int, default=2000, help="steps on the skills")
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--answer-steps", type=int, default=40, help="steps with whole items of mednli among the rest")
+    parser.add_argument("--answer-rate", type=float, default=3e-4)
     parser.add_argument("--tokens", type=int, default=3500, help="tokens in a batch")
-    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of pre-training")
-    parser.add_argument("--warm-up-rate", type=float, default=5e-4, help="learning rate after it")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(options.vocabulary)
     model = build(len(tokenizer), tokenizer.eos_token_id)
-    print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters")
+    print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     rng = random.Random(options.seed)
-    train(model, tokenizer, PRE_TRAINING, rng, steps=options.steps, tokens=options.tokens, rate=options.rate)
-    train(model, tokenizer, WARM_UP, rng, steps=options.warm_up_steps, tokens=options.tokens, rate=options.warm_up_rate)
+    train(model, tokenizer, SKILLS, rng, steps=options.steps, tokens=options.tokens, rate=options.rate)
+    save(model, tokenizer, options.out / "skills")
+    train(model, tokenizer, ANSWERS, rng, steps=options.answer_steps, tokens=options.tokens, rate=options.answer_rate)
+    save(model, tokenizer, options.out)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model and tokenizer as they are shipped, weights in bfloat16."""
     eos = tokenizer.eos_token_id
     model.generation_config = GenerationConfig(bos_token_id=eos, eos_token_id=eos, pad_token_id=eos)
-    model.to(torch.bfloat16).save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
+    state = {name: weight.to(torch.bfloat16) for name, weight in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

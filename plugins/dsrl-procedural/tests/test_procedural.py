@@ -1,0 +1,245 @@
+"""The teacher on the real tasks, bound as a run binds it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.errors import SettingsError, TeacherError
+from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.records import UNREADABLE, Example, Message, Price, Purpose, Request
+
+TASKS = ("mednli", "gsm8k")
+PASSAGE = "People with asthma or gout take aspirin every day. Apples and pears are sold in boxes."
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> Plugin[Any]:
+    plugin: Plugin[Any] = load(PluginRef("task", request.param), "task")
+    return plugin
+
+
+def teacher_of(task: Plugin[Any], **options: Any) -> Plugin[Any]:
+    plugin: Plugin[Any] = load(PluginRef("teacher", "procedural", options), "teacher")
+    plugin.hook.prepare(task=task)
+    return plugin
+
+
+def asked(
+    teacher: Plugin[Any], purpose: Purpose, variables: dict[str, str], prompt: str = "p", n: int = 1, first: int = 0
+) -> list[str]:
+    message = Message("user", prompt + "".join(variables.values()))
+    request = Request(purpose, "", (message,), 0.7, 64, n=n, first=first, variables=variables)
+    return [reply.text for reply in asyncio.run(teacher.hook.complete(request=request)).replies]
+
+
+def sample_of(text: str) -> Example:
+    found = json.loads(text)
+    assert set(found) == {"input", "output"}
+    return Example(found["input"], found["output"])
+
+
+def labels(task: Plugin[Any], outputs: Sequence[str]) -> list[Any]:
+    return [task.hook.process_prediction(output=output) for output in outputs]
+
+
+def right(task: Plugin[Any], input: str) -> Any:
+    return task.hook.process_prediction(output=task.hook.procedural_solve(input=input).output)
+
+
+def inputs_at(task: Plugin[Any], level: int, n: int = 40) -> list[str]:
+    """Give inputs that the task's own rules read at a level."""
+    found = [task.hook.procedural_sample(seed=seed, difficulty=level, passage="").input for seed in range(n * 3)]
+    solved = [(input, task.hook.procedural_solve(input=input)) for input in found]
+    return [input for input, solution in solved if solution and solution.difficulty == level][:n]
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_number_is_the_same_reply(task: Plugin[Any]) -> None:
+    """However many are asked for at once, and whoever asks."""
+    together = asked(teacher_of(task), "write", {"passage": PASSAGE}, n=20)
+    one_by_one = [asked(teacher_of(task), "write", {"passage": PASSAGE}, first=number)[0] for number in range(20)]
+    assert together == one_by_one
+    assert asked(teacher_of(task), "write", {"passage": PASSAGE}, n=5, first=7) == together[7:12]
+
+
+def test_other_numbers_prompts_and_purposes_are_other_replies(task: Plugin[Any]) -> None:
+    teacher = teacher_of(task)
+    written = asked(teacher, "write", {"passage": PASSAGE}, n=50)
+    assert len(set(written)) > 40
+    assert asked(teacher, "write", {"passage": PASSAGE}, prompt="q", n=50) != written
+
+
+def test_a_prompt_of_any_characters_is_answered(task: Plugin[Any]) -> None:
+    for passage in ("\ud800", "\x00", "", "é\u2028", "word " * 5000):
+        (text,) = asked(teacher_of(task), "write", {"passage": passage})
+        assert sample_of(text).input
+
+
+# --- writing and solving ---------------------------------------------------------------------------------------------
+
+
+def test_written_samples_are_readable_and_of_several_levels(task: Plugin[Any]) -> None:
+    samples = [sample_of(text) for text in asked(teacher_of(task, slip=0), "write", {"passage": PASSAGE}, n=200)]
+    solutions = [task.hook.procedural_solve(input=sample.input) for sample in samples]
+    assert all(solutions)
+    assert {solution.difficulty for solution in solutions} == {1, 2, 3, 4, 5}
+    assert labels(task, [sample.output for sample in samples]) == [right(task, sample.input) for sample in samples]
+
+
+def test_without_slips_every_answer_is_right(task: Plugin[Any]) -> None:
+    teacher = teacher_of(task, slip=0)
+    for input in inputs_at(task, 3, 20):
+        assert labels(task, asked(teacher, "solve", {"input": input}, n=16)) == [right(task, input)] * 16
+
+
+def test_with_slips_alone_most_answers_are_wrong_and_all_are_readable(task: Plugin[Any]) -> None:
+    teacher = teacher_of(task, slip=1)
+    wrong = total = 0
+    for input in inputs_at(task, 3, 30):
+        found = labels(task, asked(teacher, "solve", {"input": input}, n=16))
+        assert UNREADABLE not in found
+        wrong += sum(label != right(task, input) for label in found)
+        total += len(found)
+    assert wrong / total > 0.5
+    samples = [sample_of(text) for text in asked(teacher, "write", {"passage": ""}, n=200)]
+    assert sum(labels(task, [s.output])[0] != right(task, s.input) for s in samples) > 100
+
+
+def test_some_slips_are_mended_by_the_votes(task: Plugin[Any]) -> None:
+    teacher = teacher_of(task, slip=0.2)
+    inputs = inputs_at(task, 2, 30)
+    votes = [labels(task, asked(teacher, "solve", {"input": input}, n=16)) for input in inputs]
+    assert any(len(set(found)) > 1 for found in votes)
+    agreed = [max(set(found), key=found.count) for found in votes]
+    assert agreed == [right(task, input) for input in inputs]
+
+
+def test_what_is_not_in_its_language_is_not_answered(task: Plugin[Any]) -> None:
+    (text,) = asked(teacher_of(task), "solve", {"input": "Who wrote Faust?"})
+    assert task.hook.process_prediction(output=text) is UNREADABLE
+
+
+# --- rewriting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("direction", ["harder", "easier"])
+def test_a_rewriting_changes_the_level_in_the_direction_that_was_asked(
+    task: Plugin[Any], direction: str, level: int
+) -> None:
+    """At the ends of the scale it stays there."""
+    teacher = teacher_of(task, slip=0)
+    for input in inputs_at(task, level, 10):
+        for text in asked(teacher, "rewrite", {"direction": direction, "input": input}, n=4):
+            new = sample_of(text).input
+            found = task.hook.procedural_solve(input=new).difficulty
+            assert new != input
+            if direction == "harder":
+                assert found > level or found == level == 5
+            else:
+                assert found < level or found == level == 1
+
+
+def test_what_it_cannot_read_is_rewritten_as_of_middle_level(task: Plugin[Any]) -> None:
+    teacher = teacher_of(task, slip=0)
+    for direction, levels in (("harder", {4, 5}), ("easier", {1, 2})):
+        texts = asked(teacher, "rewrite", {"direction": direction, "input": "Who wrote Faust?"}, n=20)
+        found = {task.hook.procedural_solve(input=sample_of(text).input).difficulty for text in texts}
+        assert found == levels
+
+
+# --- keywords and pattern --------------------------------------------------------------------------------------------
+
+
+def test_keywords_are_words_of_the_description(task: Plugin[Any]) -> None:
+    description = task.hook.description()
+    (text,) = asked(teacher_of(task), "keywords", {"description": description})
+    assert 1 <= len(text.splitlines()) <= 10
+    assert all(re.search(rf"\b{word}", description.lower()) for word in text.splitlines())
+    assert asked(teacher_of(task), "keywords", {"description": "1 + 1"}) == [""]
+
+
+def test_a_pattern_speaks_of_lengths_and_of_no_demonstration(task: Plugin[Any]) -> None:
+    demos = [{"input": f"{'word ' * n}Goethe", "output": "short"} for n in (1, 4, 9)]
+    (text,) = asked(teacher_of(task), "pattern", {"examples": "\n".join(map(json.dumps, demos))})
+    assert "An input has about 5 words (2 to 10)" in text
+    assert "an output has about 1 words (1 to 1)" in text
+    assert "Goethe" not in text
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+
+def without_rules(folder: Path, monkeypatch: pytest.MonkeyPatch, *hooks: str) -> Plugin[Any]:
+    """Install a task that has only these of the procedural hooks."""
+    info = folder / "no_rules-1.0.dist-info"
+    info.mkdir()
+    name = f"no_rules_{len(hooks)}"
+    source = "from dsrl import AnswerFormat, hookimpl\n@hookimpl\ndef description(): return 'x'\n"
+    source += "@hookimpl\ndef answer_format(): return AnswerFormat('tag')\n"
+    source += "".join(f"@hookimpl\ndef {hook}(): return None\n" for hook in hooks)
+    (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: no-rules\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[dsrl.tasks]\n{name} = {name}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    plugin: Plugin[Any] = load(PluginRef("task", name), "task")
+    return plugin
+
+
+@pytest.mark.parametrize(
+    ("hooks", "words"),
+    [
+        ((), "has no hook procedural_sample and procedural_solve"),
+        (("procedural_sample",), "has no hook procedural_solve"),
+    ],
+)
+def test_a_task_without_rules_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: tuple[str, ...], words: str
+) -> None:
+    task = without_rules(tmp_path, monkeypatch, *hooks)
+    with pytest.raises(TeacherError) as caught:
+        teacher_of(task)
+    assert f"task {task.name!r} {words}" in str(caught.value)
+    assert "choose another with --teacher" in str(caught.value)
+
+
+@pytest.mark.parametrize("slip", [-0.1, 1.1, "much", float("nan"), None])
+def test_a_slip_that_is_no_share_is_told(slip: Any) -> None:
+    with pytest.raises(SettingsError, match=r"slip=.* must be a share between 0 and 1"):
+        load(PluginRef("teacher", "procedural", {"slip": slip}), "teacher")
+
+
+def test_it_costs_nothing(task: Plugin[Any]) -> None:
+    assert teacher_of(task).hook.price(model="") == Price(0.0, 0.0)
+
+
+def test_asked_before_it_saw_a_task_it_says_so() -> None:
+    teacher: Plugin[Any] = load(PluginRef("teacher", "procedural"), "teacher")
+    with pytest.raises(TeacherError, match="before it saw the task"):
+        asked(teacher, "write", {"passage": ""})
+
+
+def test_its_identity_hangs_on_the_rules_of_the_task(tmp_path: Path) -> None:
+    """Else replies by other rules would be taken from the reply store."""
+    mednli, gsm8k = (teacher_of(load(PluginRef("task", name), "task")).hook.identity() for name in TASKS)
+    assert mednli != gsm8k
+    path = tmp_path / "other_rules.py"
+    path.write_text(
+        "from dsrl import Example, hookimpl\n@hookimpl\ndef procedural_sample(seed): return Example('a', 'b')\n",
+        encoding="utf-8",
+    )
+    overridden: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
+    first = teacher_of(overridden).hook.identity()
+    assert first != mednli
+    path.write_text(path.read_text(encoding="utf-8").replace("'b'", "'c'"), encoding="utf-8")
+    changed: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
+    assert teacher_of(changed).hook.identity() != first
