@@ -201,6 +201,8 @@ class TeacherSpec:
         Raises:
             TransientError: worth asking again.
             TeacherError: there is no such batch, or the provider cannot be asked. The text says which.
+
+        Optional, together with ``submit_batch``.
         """
 
     @hookspec(firstresult=True)
@@ -211,6 +213,8 @@ class TeacherSpec:
 
         Raises:
             TransientError, TeacherError: as ``poll_batch`` does.
+
+        Optional, together with ``submit_batch``.
         """
 
     @hookspec(firstresult=True)

@@ -20,6 +20,7 @@ from dsrl.records import Passage, Sample, TrainJob, TrainStep
 from dsrl.stages.trained import make_job
 
 ROOT = Path(__file__).parent.parent
+OPENAI = "plugins/dsrl-openai/tests/test_teacher.py"
 PROCEDURAL = "plugins/dsrl-procedural/tests/test_procedural.py"
 #: (kind, hook) -> the test that calls it.
 TESTS = {
@@ -47,6 +48,10 @@ TESTS = {
     ("teacher", "prepare"): f"{PROCEDURAL}::test_a_task_without_rules_is_refused",
     ("teacher", "identity"): "tests/test_ledger.py::test_the_key_changes_with_whatever_decides_a_reply",
     ("teacher", "aclose"): "tests/test_ledger.py::test_a_cancelled_request_keeps_what_was_paid_for",
+    ("teacher", "max_n"): f"{OPENAI}::test_a_server_that_ignores_n_is_asked_for_the_rest_and_remembered",
+    ("teacher", "submit_batch"): f"{OPENAI}::test_a_batch_goes_out_and_comes_back",
+    ("teacher", "poll_batch"): f"{OPENAI}::test_what_was_done_of_a_batch_is_kept",
+    ("teacher", "cancel_batch"): f"{OPENAI}::test_a_batch_can_be_cancelled",
     ("retriever", "index"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("retriever", "search"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("sampler", "sample"): "tests/stages/test_attempted.py::test_each_sample_is_attempted_once",
