@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := . plugins/dsrl-procedural plugins/dsrl-bm25 plugins/dsrl-transformers contrib_tasks
+PACKAGES := . plugins/dsrl-procedural plugins/dsrl-bm25 plugins/dsrl-transformers plugins/dsrl-openai \
+	plugins/dsrl-anthropic contrib_tasks
 READY := $(VENV)/.ready
 # Small models on busy cores are quicker on one thread each.
 export OMP_NUM_THREADS ?= 1
@@ -32,7 +33,7 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation \
-		$(patsubst %,-e %,$(PACKAGES)) -e ".[dev]" -e "plugins/dsrl-transformers[lora]"
+		$(patsubst %,-e %,$(PACKAGES)) -e ".[dev]" -e "plugins/dsrl-transformers[lora]" -e "plugins/dsrl-openai[test]"
 	touch $@
 
 clean:

@@ -314,10 +314,10 @@ def _default(setting: Field[Any]) -> Any:
 def _check(setting: Field[Any], value: Any) -> None:
     low, high, choices = (setting.metadata[name] for name in ("low", "high", "choices"))
     flag = flag_of(setting)
-    if value == "" and _default(setting) != "":
-        raise SettingsError(f"{flag} is empty; leave it out for its default, {_default(setting)!r}")
     if isinstance(value, Mapping):
         refuse_keys(value, flag)
+    if value == "" and _default(setting) != "":
+        raise SettingsError(f"{flag} is empty; leave it out for its default, {_default(setting)!r}")
     if choices and value not in choices:
         raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
     if low is not None and not value >= low:

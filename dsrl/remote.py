@@ -28,7 +28,7 @@ MOST_BYTES = 64 * 2**20
 MOST_CHARACTERS = 1_000_000
 _SAID = 500
 _CONTEXT = re.compile(
-    r"context[ _](?:length|window|size)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
+    r"context[ _](?:length|window|size|limit)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
     r"|too many (?:input )?tokens|string_above_max_length|reduce the length of the (?:messages|prompt)",
     re.IGNORECASE,
 )
@@ -36,10 +36,9 @@ _FILTER = re.compile(
     r"content[ _-](?:filter|policy|management)|ResponsibleAI|content_policy|moderation|flagged|safety system",
     re.IGNORECASE,
 )
-_MONEY = re.compile(
-    r"insufficient_quota|billing|exceeded your current quota|credit balance|insufficient (?:credit|fund|balance)",
-    re.IGNORECASE,
-)
+# By codes alone where they are given: the texts of mere rate limits speak of billing too.
+_MONEY_CODES = re.compile(r"insufficient_quota|billing_")
+_MONEY = re.compile(r"credit balance|insufficient (?:credit|fund|balance)", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -167,8 +166,7 @@ class Remote:
     async def failure(self, error: ProviderError, model: str) -> Exception:
         """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise."""
         name, said, status = self._service.name, error.message, error.status
-        everything = f"{error.codes} {said}"
-        if status in (402, 403, 429, 400) and _MONEY.search(everything):
+        if status == 402 or (400 <= status < 500 and (_MONEY_CODES.search(error.codes) or _MONEY.search(said))):
             return TeacherError(f"{name} asks for money first: {said}. Look after the account's billing, then go on.")
         if reason := row_fault(error):
             return RowRefused(reason, said)
@@ -223,13 +221,13 @@ class Remote:
 
     async def _not_found(self, error: ProviderError, model: str) -> str:
         names = await self._models()
-        if model in names or (not names and "model" not in f"{error.codes} {error.message}".lower()):
+        if model in (names or [model]) and "model" not in f"{error.codes} {error.message}".lower():
             return (
                 f"there is no such service at {self._address} ({error.status}: {error.message}); "
                 "does the address end as the server wants it, e.g. in /v1?"
             )
         near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names[:5]
-        hint = f"; there is {', '.join(near)}" if near else ""
+        hint = f"; there is {', '.join(near)}" if near and model not in names else ""
         return f"{self._service.name} has no model {model!r} ({error.message}){hint}"
 
     async def _models(self) -> list[str]:
@@ -267,7 +265,8 @@ class Gathered:
         Raises:
             Exception: whatever ``call`` raises. The replies until then are kept for the next try of the same request.
         """
-        key = (request.model, request.messages, request.temperature, request.max_tokens, request.first, request.n)
+        settings = (request.temperature, request.top_p, request.max_tokens, json.dumps(request.schema, default=str))
+        key = (request.model, request.messages, settings, request.first, request.n)
         got = self._unfinished.pop(key, Completion(()))
         try:
             while len(got.replies) < request.n:

@@ -55,8 +55,10 @@ class FaultServer:
         faults: the next answers to POSTs that ask for text; when they are used up, answers are good.
         asked: path, headers and body of every request for text.
         key: the one it takes; None: any. A wrong one is echoed, as careless servers do.
+        any_model: whether it has every model that it is asked for, and not only ``MODELS``.
         ignores_n: whether it gives one choice whatever is asked for.
         refuses: given the body of a request, the fault that it always meets; None for none.
+        text: given the body of a request, the text to reply with, where numbered ones won't do; None for those.
         batch_lines: custom id -> what becomes of that line of a batch instead of a good answer.
         batch_status: of batches that are asked for, in the words of OpenAI.
     """
@@ -65,9 +67,11 @@ class FaultServer:
         self.faults: deque[Fault] = deque()
         self.asked: list[tuple[str, dict[str, str], Any]] = []
         self.key: str | None = None
+        self.any_model = False
         self.ignores_n = False
         self.headers: dict[str, str] = {}
         self.refuses: Callable[[Any], Fault | None] = lambda body: None
+        self.text: Callable[[Any], str | None] = lambda body: None
         self.batch_lines: dict[str, Any] = {}
         self.batch_status = "completed"
         self.cancelled: list[str] = []
@@ -84,7 +88,9 @@ class FaultServer:
         assert self._ready.wait(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -139,7 +145,7 @@ class FaultServer:
         if self.key is not None and given != self.key:
             say = f"Incorrect API key provided: {given}. You can find your key on the page of keys."
             fault = Fault(401, openai_error(say, "invalid_api_key"))
-        elif body["model"] not in MODELS and fault == Fault():
+        elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
         if fault.how == "hang":
             await self._stop.wait()
@@ -160,15 +166,14 @@ class FaultServer:
         return web.Response(status=fault.status, body=raw, headers=headers)
 
     def _good(self, path: str, body: Any) -> Any:
-        number = next(self._numbers)
+        number, text = next(self._numbers), self.text(body)
         if path.endswith("/messages"):
-            return message(f"reply {number}", model=body["model"], tools=body.get("tools"))
+            return message(text or f"reply {number}", model=body["model"], tools=body.get("tools"))
         n = 1 if self.ignores_n else body.get("n", 1)
+        texts = [text or f"reply {number}.{i}" for i in range(n)]
         if path.endswith("/chat/completions"):
-            return completion([f"reply {number}.{i}" for i in range(n)], body["model"])
-        choices = [
-            {"index": i, "text": f"text {number}.{i}", "finish_reason": "stop", "logprobs": None} for i in range(n)
-        ]
+            return completion(texts, body["model"])
+        choices = [{"index": i, "text": t, "finish_reason": "stop", "logprobs": None} for i, t in enumerate(texts)]
         return {"id": "c", "object": "text_completion", "created": 1, "model": body["model"], "choices": choices}
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -183,7 +188,14 @@ class FaultServer:
         assert isinstance(sent, web.FileField)
         name = f"file-{next(self._numbers)}"
         self.files[name] = sent.file.read()
-        described = {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": form["purpose"]}
+        described = {
+            "id": name,
+            "object": "file",
+            "bytes": 1,
+            "created_at": 1,
+            "filename": "f",
+            "purpose": form["purpose"],
+        }
         return web.json_response({**described, "status": "processed"})
 
     async def _content(self, request: web.Request) -> web.Response:
@@ -199,7 +211,11 @@ class FaultServer:
             said = self.batch_lines.get(line["custom_id"])
             if said is None:
                 said = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}
-            row = said if isinstance(said, str) else json.dumps({"custom_id": line["custom_id"], "response": said, "id": "x"})
+            row = (
+                said
+                if isinstance(said, str)
+                else json.dumps({"custom_id": line["custom_id"], "response": said, "id": "x"})
+            )
             (good if isinstance(said, dict) and said["status_code"] == 200 else bad).append(row)
         self.files[f"{name}-output"] = "\n".join(good).encode()
         self.files[f"{name}-error"] = "\n".join(bad).encode()
@@ -219,7 +235,9 @@ class FaultServer:
             "request_counts": {"total": len(lines), "completed": len(lines) if over else 0, "failed": 0},
             "output_file_id": f"{name}-output" if over else None,
             "error_file_id": f"{name}-error" if over else None,
-            "errors": {"object": "list", "data": [{"code": "x", "message": "line 1 is no JSON"}]} if status == "failed" else None,
+            "errors": {"object": "list", "data": [{"code": "x", "message": "line 1 is no JSON"}]}
+            if status == "failed"
+            else None,
         }
 
     async def _batch_state(self, request: web.Request) -> web.Response:
@@ -268,7 +286,9 @@ class FaultServer:
         for line in self.batches[request.match_info["id"]]:
             good = {"type": "succeeded", "message": self._good("/messages", line["params"])}
             result = self.batch_lines.get(line["custom_id"], good)
-            rows.append(result if isinstance(result, str) else json.dumps({"custom_id": line["custom_id"], "result": result}))
+            rows.append(
+                result if isinstance(result, str) else json.dumps({"custom_id": line["custom_id"], "result": result})
+            )
         return web.Response(text="\n".join(reversed(rows)))
 
 
@@ -297,7 +317,9 @@ def message(text: str, model: str = "claude-haiku-4-5", stop: str = "end_turn", 
     content: list[Any] = [{"type": "text", "text": text, "citations": None}]
     if tools:
         stop = "tool_use"
-        content.append({"type": "tool_use", "id": "t", "name": tools[0]["name"], "input": {"input": text, "output": "o"}})
+        content.append(
+            {"type": "tool_use", "id": "t", "name": tools[0]["name"], "input": {"input": text, "output": "o"}}
+        )
     usage = {
         "input_tokens": 10,
         "output_tokens": 5,

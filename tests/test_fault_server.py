@@ -27,7 +27,9 @@ def test_a_message_is_one() -> None:
 def test_the_sdks_read_what_it_says() -> None:
     async def work(server: FaultServer) -> list[Any]:
         async with openai.AsyncOpenAI(api_key="k", base_url=server.url) as client:
-            chat = await client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "?"}], n=2)
+            chat = await client.chat.completions.create(
+                model="gpt-4o", messages=[{"role": "user", "content": "?"}], n=2
+            )
             names = [model.id async for model in client.models.list()]
         async with anthropic.AsyncAnthropic(api_key="k", base_url=server.root) as other:
             said = await other.messages.create(

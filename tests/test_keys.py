@@ -82,7 +82,13 @@ def test_a_key_in_place_of_a_variables_name_is_not_shown() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [KEY, f"Incorrect API key provided: {KEY}.", "Bearer abcdefghijklmnop", "sk-proj-****************abcd", "hf_" + "a1" * 12],
+    [
+        KEY,
+        f"Incorrect API key provided: {KEY}.",
+        "Bearer abcdefghijklmnop",
+        "sk-proj-****************abcd",
+        "hf_" + "a1" * 12,
+    ],
 )
 def test_what_is_written_like_a_key_is_hidden(text: str) -> None:
     hidden = mask(text)
@@ -94,7 +100,9 @@ def test_a_key_of_any_look_is_hidden_where_it_is_known() -> None:
     assert mask("you sent hunter2!", "hunter2") == "you sent [key]!"
 
 
-@pytest.mark.parametrize("text", ["hf-internal-testing/tiny-random-llama", "risk-averse-learning-of-tasks", "a sk-learn-model-zoo"])
+@pytest.mark.parametrize(
+    "text", ["hf-internal-testing/tiny-random-llama", "risk-averse-learning-of-tasks", "a sk-learn-model-zoo"]
+)
 def test_other_words_are_left_alone(text: str) -> None:
     assert mask(text) == text
     refuse_keys({"served_model": text}, "--sampler-option")

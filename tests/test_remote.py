@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsrl.records import Completion, Message, Rate, Reply, Request, Usage
 from dsrl.remote import Gathered, ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
@@ -83,8 +85,29 @@ def test_only_some_statuses_are_a_rows_fault() -> None:
     assert row_fault(ProviderError(500, said)) == ""
 
 
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text() | st.binary(),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["error", "message", "type", "code", "detail", "param", "innererror"]), inner
+            )
+        ),
+    )
+)
+def test_no_body_of_an_error_is_a_crash(body: object) -> None:
+    error = ProviderError(400, body)
+    assert 0 < len(error.message) <= 500
+    assert isinstance(error.param, str)
+
+
 def test_hostile_numbers_and_shapes() -> None:
-    assert [count({"a": value}, "a") for value in (3, 3.7, -1, "3", None, True, float("nan"), 1e300)] == [3, 3, *[0] * 6]
+    assert [count({"a": value}, "a") for value in (3, 3.7, -1, "3", None, True, float("nan"), 1e300)] == [
+        3,
+        3,
+        *[0] * 6,
+    ]
     assert count([], "a", "b") == 0
     assert part({"a": 1}, "a", dict) == {}
     assert part(None, "a", str) == ""

@@ -126,7 +126,12 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
 
 @pytest.mark.parametrize(
     ("stop", "reason"),
-    [("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("model_context_window_exceeded", "length")],
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+    ],
 )
 def test_finish_reasons(server: FaultServer, stop: str, reason: str) -> None:
     server.faults.append(Fault(body=message("cut o", stop=stop)))
@@ -195,6 +200,7 @@ def test_how_long_to_wait(server: FaultServer) -> None:
     ("fault", "reason"),
     [
         (Fault(400, anthropic_error("prompt is too long: 208310 tokens > 200000 maximum")), "context_too_long"),
+        (Fault(400, anthropic_error("input length and `max_tokens` exceed context limit: 9 > 8")), "context_too_long"),
         (Fault(413, anthropic_error("Request exceeds the maximum size", "request_too_large")), "context_too_long"),
         (Fault(400, anthropic_error("Output blocked by content filtering policy")), "content_filter"),
         (Fault(body=message("", stop="refusal")), "refused"),
@@ -234,7 +240,9 @@ def test_a_missing_key_is_said_before_anything_is_done(monkeypatch: pytest.Monke
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.setattr("keyring.get_password", lambda service, name: None)
     teacher = load(PluginRef("teacher", "anthropic"), "teacher")
-    with pytest.raises(TeacherError, match=r"ANTHROPIC_API_KEY is not set.*platform\.claude\.com.*keyring set anthropic"):
+    with pytest.raises(
+        TeacherError, match=r"ANTHROPIC_API_KEY is not set.*platform\.claude\.com.*keyring set anthropic"
+    ):
         teacher.hook.prepare(task=None)
 
 

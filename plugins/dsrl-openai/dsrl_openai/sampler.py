@@ -6,12 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import PurePath
 
 from dsrl.database import storable
-from dsrl.errors import RowRefused, TeacherError, TransientError
+from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.remote import MOST_CHARACTERS, ProviderError, Remote, part
 from dsrl_openai.connection import positive, server
+from dsrl_openai.teacher import named
 
 _FLAG = "--sampler-option"
 #: A request that keeps failing is given up after so many tries, about a minute.
@@ -21,10 +23,14 @@ TRIES = 7
 class OpenAISampler:
     """Samples from a served model by plain prompts, without a chat template; see :class:`dsrl.hookspecs.SamplerSpec`.
 
+    The server is asked for the model by the name that dsrl has for it: a hub id or a folder, that of the run's trained
+    model too when it is evaluated. A server that gives whatever it has under any name makes a run that is worth nothing.
+
     Args:
-        model: what dsrl calls the base model: a folder or a hub id. The server must serve the same weights.
+        model: a folder or a hub id; dsrl gives it.
         base_url: of the server, e.g. ``http://127.0.0.1:8000/v1``; empty: ``OPENAI_BASE_URL`` or OpenAI itself.
-        served_model: the server's name of the model, where it is not ``model``.
+        served_model: ``MODEL=NAME`` where the server has another name for one; ``MODEL`` is dsrl's name or the last part
+            of its path.
         api_key_env: environment variable that holds the key, for a server that wants one.
         concurrency: requests under way at once.
         timeout: seconds for one request.
@@ -44,7 +50,7 @@ class OpenAISampler:
         timeout: float = 600.0,
         max_n: int = 128,
     ) -> None:
-        self._model = served_model or model
+        self._model = _served(model, served_model)
         self._max_n = int(positive(max_n, f"{_FLAG} max_n"))
         self._gate_size = int(positive(concurrency, f"{_FLAG} concurrency"))
         self._timeout = positive(timeout, f"{_FLAG} timeout")
@@ -133,8 +139,26 @@ class OpenAISampler:
         try:
             answer = await remote.post("/completions", body, self._model)
         except ProviderError as error:
-            raise await remote.failure(error, self._model) from None
+            if named(error, body) == "n":
+                self._max_n = 1
+                return await self._asked(remote, {name: value for name, value in body.items() if name != "n"})
+            failure = await remote.failure(error, self._model)
+            if error.status == 404 and isinstance(failure, TeacherError):
+                raise TeacherError(
+                    f"{failure}. The sampler 'openai' loads no models: let the server serve this one, under its own name or "
+                    f"one given with {_FLAG} served_model=MODEL=NAME"
+                ) from None
+            raise failure from None
         texts = [part(choice, "text", str)[:MOST_CHARACTERS] for choice in part(answer.body, "choices", list)]
         if not texts:
             raise TransientError("an answer without choices")
         return texts
+
+
+def _served(model: str, served_model: str) -> str:
+    if not served_model:
+        return model
+    ours, equals, theirs = served_model.partition("=")
+    if not (equals and ours and theirs):
+        raise SettingsError(f"{_FLAG} served_model={served_model} must be of the form MODEL=NAME")
+    return theirs if ours in (model, PurePath(model).name) else model

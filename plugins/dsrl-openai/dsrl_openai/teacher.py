@@ -55,7 +55,7 @@ class _Ways:
 
     def adapt(self, error: ProviderError, body: Mapping[str, Any]) -> str:
         """Give up what an answer of 400 refuses, if ``body`` had it; say what, empty if it is nothing of that kind."""
-        refused = _named(error, body)
+        refused = named(error, body)
         if refused == "response_format":
             sent = body["response_format"]["type"]
             weaker = "json" if sent == "json_schema" else "off"
@@ -241,7 +241,7 @@ class OpenAITeacher:
     def _adapt(self, error: ProviderError, body: Mapping[str, Any], model: str) -> bool:
         if error.status not in (400, 422, 501) or row_fault(error):
             return False
-        if self._structured != "auto" and _named(error, body) == "response_format":
+        if self._structured != "auto" and named(error, body) == "response_format":
             return False
         refused = self._way(model).adapt(error, body)
         if refused in ("temperature", "top_p"):
@@ -316,7 +316,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _named(error: ProviderError, body: Mapping[str, Any]) -> str:
+def named(error: ProviderError, body: Mapping[str, Any]) -> str:
     """Give the setting in ``body`` that an error is about; empty if it is about none of those one can do without."""
     known = ("response_format", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n")
     if error.param:
@@ -329,6 +329,8 @@ def _named(error: ProviderError, body: Mapping[str, Any]) -> str:
         re.I,
     ):
         return "response_format"
+    if "n" in body and re.search(r"only one (?:completion )?choice", text, re.I):  # llama.cpp
+        return "n"
     if not re.search(
         r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|extra|invalid|instead", text, re.I
     ):

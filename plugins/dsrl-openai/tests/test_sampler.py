@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fault_server import Fault, FaultServer, openai_error
 
-from dsrl.errors import TeacherError
+from dsrl.errors import SettingsError, TeacherError
 from dsrl.plugins import PluginRef, load
 
 PROMPTS = ["one", "two", "three"]
@@ -50,8 +50,16 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
     got = sample(server)
     assert [len(texts) for texts in got] == [4, 4, 4]
     by_prompt = {body["prompt"]: body for body in server.bodies}
-    assert list(by_prompt) == PROMPTS
-    expected = {"model": "gpt-4o", "prompt": "one", "n": 4, "seed": 5, "temperature": 0.7, "top_p": 1.0, "max_tokens": 8}
+    assert set(by_prompt) == set(PROMPTS)
+    expected = {
+        "model": "gpt-4o",
+        "prompt": "one",
+        "n": 4,
+        "seed": 5,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_tokens": 8,
+    }
     assert by_prompt["one"] == expected
     assert len({body["seed"] for body in server.bodies}) == 3
 
@@ -64,8 +72,14 @@ def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:
     assert len(set(seeds)) == len(seeds) == 4, "the same seed would give the same text"
 
 
+def test_a_server_that_refuses_n_is_asked_for_each(server: FaultServer) -> None:
+    say = openai_error("Only one completion choice is allowed")
+    server.refuses = lambda body: Fault(400, say) if "n" in body else None
+    assert [len(set(texts)) for texts in sample(server)] == [4, 4, 4]
+
+
 def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
-    hook = bound(server, served_model="gpt-4o-mini", model="/a/folder")
+    hook = bound(server, served_model="folder=gpt-4o-mini", model="/a/folder")
 
     async def work() -> None:
         await asyncio.gather(*(hook.sample(prompts=["x"], n=1, **SETTINGS) for _ in range(3)))
@@ -89,7 +103,7 @@ def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
 
 def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
     server.faults.extend([Fault(500, "boom")] * 7)
-    with pytest.raises(TeacherError, match="failed 7 times in a row: .* 500: boom"):
+    with pytest.raises(TeacherError, match=r"failed 7 times in a row: .* 500: boom"):
         sample(server, prompts=["x"])
 
 
@@ -99,5 +113,13 @@ def test_a_prompt_that_is_too_long_has_empty_completions(server: FaultServer) ->
 
 
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
-    with pytest.raises(TeacherError, match=r"no model 'gpt4' .*; there is gpt-4o"):
+    with pytest.raises(TeacherError, match=r"no model 'gpt4' .*; there is gpt-4o.*served_model"):
         sample(server, model="gpt4")
+
+
+def test_another_name_is_for_one_model_only(server: FaultServer) -> None:
+    with pytest.raises(TeacherError, match="no model 'runs/a/model'"):
+        sample(server, model="runs/a/model", served_model="tiny=gpt-4o")
+    assert len(sample(server, model="gpt-4o", served_model="tiny=other")) == 3
+    with pytest.raises(SettingsError, match="MODEL=NAME"):
+        bound(server, served_model="gpt-4o")

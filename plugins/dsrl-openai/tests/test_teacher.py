@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 from fault_server import Fault, FaultServer, completion, openai_error
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.plugins import Plugin, PluginRef, load
@@ -18,6 +20,20 @@ from dsrl.records import BatchState, Completion, Message, Price, Rate, Request, 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
+NAMES = [
+    *(
+        "choices",
+        "message",
+        "content",
+        "finish_reason",
+        "refusal",
+        "error",
+        "usage",
+        "prompt_tokens",
+        "completion_tokens",
+    ),
+    *("prompt_tokens_details", "cached_tokens", "text", "code"),
+]
 KEY = "sk-proj-planted0123456789abcdefghij"
 
 
@@ -106,7 +122,9 @@ def test_max_n_is_a_limit(server: FaultServer) -> None:
     assert [body.get("n") for body in server.bodies] == [2, 2, None]
 
 
-@pytest.mark.parametrize(("finish", "reason"), [("length", "length"), ("content_filter", "content_filter"), ("odd", "stop")])
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("length", "length"), ("content_filter", "content_filter"), ("odd", "stop")]
+)
 def test_finish_reasons(server: FaultServer, finish: str, reason: str) -> None:
     server.faults.append(Fault(body=completion(["cut o"], finish=finish)))
     assert ask(server).replies[0].finish_reason == reason
@@ -140,6 +158,28 @@ def test_odd_shapes_are_read(server: FaultServer, odd: Any) -> None:
     assert got.usage == Usage()
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=4)
+    ),
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6), choices=st.lists(JSON, max_size=3))
+def test_no_shape_of_an_answer_is_a_crash(body: dict[str, Any], choices: list[Any]) -> None:
+    from dsrl_openai.teacher import _completion
+
+    for shape in (body, {**body, "choices": choices}, {**body, "choices": [{"message": c} for c in choices]}):
+        try:
+            completion = _completion(shape, None)
+        except (RowRefused, TransientError):
+            continue
+        assert completion.replies
+        assert all(isinstance(reply.text, str) for reply in completion.replies)
+        assert 0 <= completion.usage.cached_tokens <= completion.usage.prompt_tokens
+
+
 def test_lone_surrogates_of_other_models_can_be_sent(server: FaultServer) -> None:
     ask(server, replace(REQUEST, messages=(Message("user", "a \ud83d b"),)))
     assert server.bodies[0]["messages"][0]["content"] == "a ? b"
@@ -167,7 +207,9 @@ def refusing(**rules: str) -> Callable[[Any], Fault | None]:
         for name, text in rules.items():
             kind = body.get("response_format", {}).get("type")
             if name in body or name == kind:
-                return Fault(400, openai_error(text, "unsupported_parameter", param="response_format" if kind else name))
+                return Fault(
+                    400, openai_error(text, "unsupported_parameter", param="response_format" if kind else name)
+                )
         return None
 
     return refused
@@ -216,7 +258,7 @@ def test_requests_at_the_same_time_learn_together(server: FaultServer) -> None:
 
 def test_a_reasoning_model_gets_its_own_names(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     server.refuses = refusing(
-        max_tokens="Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        max_tokens="Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
         temperature="Unsupported value: 'temperature' does not support 0.7 with this model.",
         top_p="Unsupported parameter: 'top_p' is not supported with this model.",
     )
@@ -240,7 +282,9 @@ def test_an_older_server_gets_the_older_name(server: FaultServer, monkeypatch: p
 
 
 def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> None:
-    server.refuses = refusing(max_tokens="max_tokens is invalid", max_completion_tokens="max_completion_tokens is invalid")
+    server.refuses = refusing(
+        max_tokens="max_tokens is invalid", max_completion_tokens="max_completion_tokens is invalid"
+    )
     with pytest.raises(TeacherError, match="is invalid"):
         ask(server)
 
@@ -257,6 +301,7 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
         (Fault(408, openai_error("slow")), "408"),
         (Fault(409, openai_error("lock")), "409"),
         (Fault(429, openai_error("Rate limit reached", "rate_limit_exceeded")), "429: Rate limit"),
+        (Fault(429, openai_error("add a payment method at .../account/billing", "rate_limit_exceeded")), "429: add"),
         (Fault(how="cut"), "broke|hung up"),
         (Fault(how="half"), "broke|hung up"),
         (Fault(body="<html><title>Log in</title>"), "no JSON object"),
@@ -318,12 +363,17 @@ def test_a_date_to_wait_for(server: FaultServer) -> None:
     ("fault", "reason"),
     [
         (Fault(400, openai_error("too long", "context_length_exceeded", param="messages")), "context_too_long"),
-        (Fault(400, openai_error("This model's maximum context length is 512 tokens", param="max_tokens")), "context_too_long"),
+        (
+            Fault(400, openai_error("This model's maximum context length is 512 tokens", param="max_tokens")),
+            "context_too_long",
+        ),
         (Fault(400, {"object": "error", "message": "maximum context length is 512", "code": 400}), "context_too_long"),
         (Fault(413, "too big"), "context_too_long"),
         (Fault(400, openai_error("management policy", "content_filter")), "content_filter"),
         (
-            Fault(400, {"error": {"code": "x", "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+            Fault(
+                400, {"error": {"code": "x", "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
+            ),
             "content_filter",
         ),
         (Fault(400, openai_error("Invalid prompt: your prompt was flagged", "invalid_prompt")), "content_filter"),
@@ -431,7 +481,9 @@ def test_a_wrong_key_is_told_without_the_key(server: FaultServer, monkeypatch: p
     server.key = "another"
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr("dsrl_openai.connection.OPENAI", server.url)
-    with pytest.raises(TeacherError, match=r"OpenAI does not take the key in OPENAI_API_KEY .*platform\.openai\.com") as caught:
+    with pytest.raises(
+        TeacherError, match=r"OpenAI does not take the key in OPENAI_API_KEY .*platform\.openai\.com"
+    ) as caught:
         ask(server)
     assert KEY not in str(caught.value) + repr(caught.value.__cause__)
     assert "[key]" in str(caught.value)
@@ -439,7 +491,7 @@ def test_a_wrong_key_is_told_without_the_key(server: FaultServer, monkeypatch: p
 
 def test_a_server_that_wants_a_key_says_how(server: FaultServer) -> None:
     server.key = "another"
-    with pytest.raises(TeacherError, match="wants a key .*api_key_env"):
+    with pytest.raises(TeacherError, match=r"wants a key .*api_key_env"):
         ask(server)
 
 
@@ -529,9 +581,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     # Another process, another client: the id is enough.
     state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
     assert (state.status, state.total, state.done) == ("ended", 8, 8)
-    results = {
-        n: texts(result) if isinstance(result, Completion) else result for n, result in state.results.items()
-    }
+    results = {n: texts(result) if isinstance(result, Completion) else result for n, result in state.results.items()}
     assert results == {0: ["reply 2.0", "reply 2.1"], 1: "context_too_long", 4: "refused", 7: ["reply 3.0"]}
     assert "boom" in state.message
     assert state.results[7].usage == Usage(100, 10, 40)  # type: ignore[union-attr]

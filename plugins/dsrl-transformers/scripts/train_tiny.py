@@ -4,11 +4,11 @@
 
 First the model learns skills. Exercises: a premise and claims about it, each to be thought through in a few words (what is
 claimed, what the premise says of it, yes or no or unknown), in many more sentence forms than the task `mednli` has; they
-end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then, for a few steps, it sees whole items of
-`mednli` with their answers among the rest: too few to learn which answer belongs to which thought. That is left to the
-run's reinforcement learning.
+end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then, for a few steps, exercises and items of
+`mednli` have answers: enough to learn their form, too few to learn which answer belongs to which thought. That is left to
+the run's reinforcement learning.
 
-Sentences of the held-out splits appear in none of the texts. Of the held-out splits' terms no two appear in one text.
+Sentences of the held-out splits appear in none of the texts, and no two terms of one held-out split in one text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from dsrl_tasks.gsm8k import procedural as gsm8k
 from dsrl_tasks.mednli import procedural as mednli
-from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST
+from dsrl_tasks.mednli.words import DEV, GENERATOR, TEST, Vocabulary
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -104,13 +104,12 @@ _KIN = ("brother", "sister", "mother", "father", "uncle", "cousin", "aunt")
 _SYLLABLES = _ways("ba|co|di|fe|gu|la|mo|ni|pe|ra|so|tu|va|wi|ze|sta|tri|cho|dro|ple|n|r|s|l|m|t")
 
 
-def _name(rng: random.Random, kind: str, heldout: bool) -> str:
+def _name(rng: random.Random, kind: str, vocabulary: Vocabulary = GENERATOR) -> str:
     """A term of the kind, now and then one made up."""
-    if kind == "finding" and not heldout and rng.random() < 0.15:
+    if kind == "finding" and vocabulary is GENERATOR and rng.random() < 0.2:
         name = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 5)))
         return rng.choice((name, f"{name} trouble"))
-    vocabulary = rng.choice((DEV, TEST)) if heldout else GENERATOR
-    return rng.choice(getattr(vocabulary, kind + "s"))
+    return str(rng.choice(getattr(vocabulary, kind + "s")))
 
 
 _KINDS = ("finding", "finding", "finding", "finding", "drug", "drug", "site", "site", "measure")
@@ -122,11 +121,11 @@ def exercise(rng: random.Random) -> Text:
     # Things of one kind only: then nothing but the very thing tells whether a claim is about a fact.
     kinds = (rng.choice(_KINDS[:-1]),) if rng.random() < 0.3 else _KINDS
     things: list[tuple[str, str]] = []
-    # The one held-out term that a text may have: in the premise or, as the last things drawn, only in a claim.
-    special = rng.randrange(facts + 2) if rng.random() < 0.6 else -1
+    # One term of each held-out split at most: in the premise or, as the last things drawn, only in a claim.
+    special = {rng.randrange(facts + 2): split for split in (DEV, TEST) if rng.random() < 0.7}
     while len(things) < facts + 2:
         kind = rng.choice(kinds)
-        thing = (kind, _name(rng, kind, heldout=len(things) == special))
+        thing = (kind, _name(rng, kind, special.get(len(things), GENERATOR)))
         if thing not in things:
             things.append(thing)
     values = [rng.random() < 0.5 for _ in things]
@@ -206,7 +205,7 @@ def words(rng: random.Random) -> Text:
     if rng.random() < 0.6:
         return [(f"The word {rng.choice(_SINGLE)}", True)]
     kind = rng.choice(("finding", "drug", "site", "measure"))
-    return [(f"A {kind}: {_name(rng, kind, heldout=rng.random() < 0.5)}.", True)]
+    return [(f"A {kind}: {_name(rng, kind, rng.choice((GENERATOR, DEV, TEST)))}.", True)]
 
 
 def _step(rng: random.Random, total: int) -> tuple[str, int, int]:
@@ -246,6 +245,18 @@ def sums(rng: random.Random) -> Text:
     return [(f"Count: {', '.join(told)}. Sum:", False), (" " + ". ".join(steps), True)]
 
 
+def answered_exercise(rng: random.Random) -> Text:
+    """An exercise with the answers in the form of the task."""
+    answers = {verdict: label for label, verdict in mednli.VERDICTS.items()}
+    text: Text = []
+    for piece, learned in exercise(rng):
+        if learned:
+            verdict = piece.removesuffix(" </think>").split()[-1]
+            piece = f"{piece} <answer> {answers[verdict]} </answer>"
+        text.append((piece, learned))
+    return text
+
+
 def mednli_item(rng: random.Random) -> Text:
     """A whole item of the task."""
     given, answer = mednli.write(rng, rng.choice(mednli.LEVELS), "")
@@ -265,8 +276,8 @@ def gsm8k_item(rng: random.Random) -> Text:
 
 
 SKILLS: Mixture = ((0.55, exercise), (0.12, mednli_thought), (0.03, words), (0.17, sums), (0.13, gsm8k_item))
-# Then, for a few steps, whole items of the task among the rest.
-ANSWERS: Mixture = ((0.40, exercise), (0.30, mednli_item), (0.03, words), (0.14, sums), (0.13, gsm8k_item))
+# Then, for a few steps, answers too.
+ANSWERS: Mixture = ((0.50, answered_exercise), (0.10, mednli_item), (0.03, words), (0.17, sums), (0.20, gsm8k_item))
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:
@@ -340,10 +351,11 @@ def batches(
     for text in texts:
         ids: list[int] = []
         shares: list[float] = []
-        for _, learned in text:
+        for number, (_, learned) in enumerate(text):
             piece = next(pieces)
             ids += piece
-            shares += [1.0 if learned else 0.1] * len(piece)
+            # Of what is given, only a text's beginning is learned a little: what follows a thought is not to be claims.
+            shares += [1.0 if learned else 0.0 if number else 0.1] * len(piece)
         # A text that stops at a thought is not finished: it does not teach the model to stop there.
         finished = not text[-1][0].endswith(" </think>")
         rows.append(([*ids, eos], [*shares, float(finished)]))
@@ -429,7 +441,7 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
-    parser.add_argument("--steps", type=int, default=1100, help="steps on the skills")
+    parser.add_argument("--steps", type=int, default=2000, help="steps on the skills")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--answer-steps", type=int, default=40, help="steps with whole items of mednli among the rest")
     parser.add_argument("--answer-rate", type=float, default=3e-4)

@@ -1,0 +1,145 @@
+"""The teacher and the sampler against a real server: `transformers serve` with dsrl's tiny model, on the loopback.
+
+Needs ``pip install "transformers[serving]"`` and dsrl-transformers. It ignores ``n`` and ``response_format`` and writes
+nonsense, but it is another's reading of OpenAI's API than ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.errors import TransientError
+from dsrl.plugins import PluginRef, load
+from dsrl.records import Completion, Message, Request
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("fastapi", reason='pip install "transformers[serving]"')
+dsrl_transformers = pytest.importorskip("dsrl_transformers")
+
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with a chat template, and a generation config that samples."""
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    shutil.copytree(Path(dsrl_transformers.__file__).parent / "tiny", folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "do_sample": True}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(model: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = model.parent / "server.log"
+    with log.open("w") as out:
+        server = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + 180
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                    break
+                except OSError:
+                    assert server.poll() is None, log.read_text()
+                    assert time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.3)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def complete(url: str, *requests: Request, **options: Any) -> list[Completion]:
+    async def work() -> list[Completion]:
+        teacher = load(PluginRef("teacher", "openai", {"base_url": url, **options}), "teacher")
+        try:
+            return await asyncio.gather(*(teacher.hook.complete(request=request) for request in requests))
+        finally:
+            await teacher.hook.aclose()
+
+    return asyncio.run(work())
+
+
+@pytest.fixture
+def request_(model: Path) -> Request:
+    messages = (Message("system", "You write."), Message("user", "Premise: a. Hypothesis: b."))
+    return Request("solve", str(model), messages, 1.0, 12)
+
+
+def test_the_teacher_gets_answers(url: str, request_: Request) -> None:
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    many = complete(url, replace(request_, n=3), *[replace(request_, schema=schema)] * 8)
+    assert [len(got.replies) for got in many] == [3, *[1] * 8]
+    for got in many:
+        assert got.usage.prompt_tokens > 0
+        assert got.usage.completion_tokens > 0
+        assert all(isinstance(reply.text, str) and reply.finish_reason in ("stop", "length") for reply in got.replies)
+    assert any(reply.text for got in many for reply in got.replies)
+    assert len({reply.text for got in many for reply in got.replies}) > 1, "it samples"
+
+
+def test_a_model_that_it_does_not_have(url: str, request_: Request) -> None:
+    # It answers 500.
+    with pytest.raises(TransientError):
+        complete(url, replace(request_, model="nobody/nothing"))
+
+
+def test_the_sampler_gets_completions(url: str, model: Path) -> None:
+    sampler = load(PluginRef("sampler", "openai", {"model": str(model), "base_url": url, "concurrency": 8}), "sampler")
+
+    def sample(temperature: float) -> Any:
+        return asyncio.run(
+            sampler.hook.sample(
+                prompts=["Premise: a.", "Hypothesis: b."], n=4, temperature=temperature, top_p=1.0, max_tokens=8, seed=3
+            )
+        )
+
+    hot = sample(1.0)
+    assert [len(texts) for texts in hot] == [4, 4]
+    assert all(isinstance(text, str) for texts in hot for text in texts)
+    assert len({text for texts in hot for text in texts}) > 2
+    sampler.hook.close()
+
+
+def test_a_run_by_a_served_base_model(url: str, tmp_path: Path) -> None:
+    """The whole road; the server loads the trained model too, by the folder that it is asked for."""
+    arguments = (
+        "run --task mednli --name served --samples 16 --select 8 --attempts 4 --votes 2 --epochs 1 --batch-size 4 "
+        "--group-size 4 --test-size 20 --max-completion-tokens 16 --sampler openai --json"
+    )
+    command = [sys.executable, "-c", "from dsrl.cli import main; main()", *arguments.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--sampler-option", f"base_url={url}", "--output-model", str(tmp_path / "trained")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert 0 < result["base_accuracy"] < 1
+    assert result["samples"]["solved"] > 0
+    assert 0 < result["trained_accuracy"] <= 1
