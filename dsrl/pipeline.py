@@ -143,7 +143,7 @@ class Road:
 
     def _read_library(self, round: int) -> Corpus | None:
         """Make the index of the passage libraries if it is not there; None where the passages are found already."""
-        if self.store.marked(f"passages-{round}"):
+        if self.store.has_passages(round):
             return None
         corpus = Corpus([Path(path) for path in self.settings.corpus] or [embedded_library()], self.settings.max_bad)
         self.progress.start("passages", None)
@@ -192,7 +192,6 @@ class Road:
                 more = "; samples share them" if hits else "; samples rest on none"
                 self._note(f"{least} were found for {share} samples of the domain {domain!r}{more}")
         self.store.add_passages(round, found)
-        self.store.mark(f"passages-{round}", str(total))
         self.progress.finish("passages", f"{total} found")
         return found
 
@@ -328,9 +327,9 @@ class Road:
         if not self.store.items():
             with self.clock("evaluated"):
                 items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
-            self.store.add_items(items)
             rows = [(self.definition.prompt(input), input, label) for input, label in items]
             write_parquet(self.store.folder / "data" / "test.parquet", self.task.name, "test", rows)
+            self.store.add_items(items)
         numbered = self.store.items()
         models = {"base": self.model, "trained": str(self.trained_model(self.settings.iterations))}
         answered = {name: self.store.evaluations(name) for name in models}

@@ -202,11 +202,15 @@ class Store:
         return found
 
     def add_passages(self, round: int, passages: Mapping[str, Sequence[Passage]]) -> None:
-        """Keep the passages that samples will rest on."""
-        self._insert(
-            "passages",
-            [(round, d, i, p.id, p.title, p.text) for d, found in passages.items() for i, p in enumerate(found)],
-        )
+        """Keep the passages that samples will rest on; there may be none."""
+        rows = [(round, d, i, p.id, p.title, p.text) for d, found in passages.items() for i, p in enumerate(found)]
+        with self._transaction() as database:
+            database.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.execute("INSERT INTO run VALUES (?, 'done')", (f"passages-{round}",))
+
+    def has_passages(self, round: int) -> bool:
+        """Say whether passages were searched for, found or not."""
+        return self.marked(f"passages-{round}") is not None
 
     def pattern(self, round: int) -> str | None:
         """The pattern; None if it is not summarised yet."""

@@ -4,9 +4,10 @@
 
 First the model learns skills. Exercises: a premise and claims about it, each to be thought through in a few words (what is
 claimed, what the premise says of it, yes or no or unknown), in many more sentence forms than the task `mednli` has; they
-end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then, for a few steps, exercises and items of
-`mednli` have answers: enough to learn their form, too few to learn which answer belongs to which thought. That is left to
-the run's reinforcement learning.
+end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then exercises and items of `mednli` have
+answers, in two ways: some texts answer with the label that the task wants, the others with the verdict of the thought, which
+the task cannot read. So the model knows both ways and has no habit; which way to go is left to the run's reinforcement
+learning.
 
 Sentences of the held-out splits appear in none of the texts, and no two terms of one held-out split in one text.
 """
@@ -47,6 +48,8 @@ PHRASES = (
     " ####",
 )
 EOS = "<|end|>"
+#: Share of the answered texts that answer with the task's labels.
+LABELS = 0.5
 
 Text = list[tuple[str, bool]]  # pieces of a text; the model learns to write those marked true
 Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
@@ -245,29 +248,36 @@ def sums(rng: random.Random) -> Text:
     return [(f"Count: {', '.join(told)}. Sum:", False), (" " + ". ".join(steps), True)]
 
 
+def _answer(rng: random.Random) -> dict[str, str]:
+    """What each verdict is called in the answers of a text: the task's label, or the verdict again."""
+    labels = {verdict: label for label, verdict in mednli.VERDICTS.items()}
+    return labels if rng.random() < LABELS else {verdict: verdict for verdict in labels}
+
+
 def answered_exercise(rng: random.Random) -> Text:
-    """An exercise with the answers in the form of the task."""
-    answers = {verdict: label for label, verdict in mednli.VERDICTS.items()}
+    """An exercise with answers."""
+    answer = _answer(rng)
     text: Text = []
     for piece, learned in exercise(rng):
         if learned:
             verdict = piece.removesuffix(" </think>").split()[-1]
-            piece = f"{piece} <answer> {answers[verdict]} </answer>"
+            piece = f"{piece} <answer> {answer[verdict]} </answer>"
         text.append((piece, learned))
     return text
 
 
-def mednli_item(rng: random.Random) -> Text:
-    """A whole item of the task."""
-    given, answer = mednli.write(rng, rng.choice(mednli.LEVELS), "")
-    return [(f"{given} {MEDNLI_OUTPUT}", False), (answer, True)]
-
-
 def mednli_thought(rng: random.Random) -> Text:
     """An item of the task, thought through but not answered."""
-    given, answer = mednli_item(rng)
-    thought, end, _ = answer[0].partition(" </think>")
-    return [given, (thought + end, True)]
+    given, output = mednli.write(rng, rng.choice(mednli.LEVELS), "")
+    thought, end, _ = output.partition(" </think>")
+    return [(f"{given} {MEDNLI_OUTPUT}", False), (thought + end, True)]
+
+
+def mednli_item(rng: random.Random) -> Text:
+    """An item of the task with an answer."""
+    given, (thought, _) = mednli_thought(rng)
+    answer = _answer(rng)[thought.removesuffix(" </think>").split()[-1]]
+    return [given, (f"{thought} <answer> {answer} </answer>", True)]
 
 
 def gsm8k_item(rng: random.Random) -> Text:
@@ -276,8 +286,8 @@ def gsm8k_item(rng: random.Random) -> Text:
 
 
 SKILLS: Mixture = ((0.55, exercise), (0.12, mednli_thought), (0.03, words), (0.17, sums), (0.13, gsm8k_item))
-# Then, for a few steps, answers too.
-ANSWERS: Mixture = ((0.50, answered_exercise), (0.10, mednli_item), (0.03, words), (0.17, sums), (0.20, gsm8k_item))
+# Then answers too.
+ANSWERS: Mixture = ((0.45, answered_exercise), (0.15, mednli_item), (0.03, words), (0.17, sums), (0.20, gsm8k_item))
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:
@@ -441,10 +451,10 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
-    parser.add_argument("--steps", type=int, default=2000, help="steps on the skills")
+    parser.add_argument("--steps", type=int, default=1800, help="steps on the skills")
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--answer-steps", type=int, default=40, help="steps with whole items of mednli among the rest")
-    parser.add_argument("--answer-rate", type=float, default=3e-4)
+    parser.add_argument("--answer-steps", type=int, default=250, help="steps on answers too")
+    parser.add_argument("--answer-rate", type=float, default=2e-3)
     parser.add_argument("--tokens", type=int, default=3500, help="tokens in a batch")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=1)
@@ -453,11 +463,13 @@ def main() -> None:
     tokenizer = train_tokenizer(options.vocabulary)
     model = build(len(tokenizer), tokenizer.eos_token_id)
     print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    rng = random.Random(options.seed)
-    train(model, tokenizer, SKILLS, rng, steps=options.steps, tokens=options.tokens, rate=options.rate)
-    save(model, tokenizer, options.out / "skills")
-    train(model, tokenizer, ANSWERS, rng, steps=options.answer_steps, tokens=options.tokens, rate=options.answer_rate)
-    save(model, tokenizer, options.out)
+    phases = ((SKILLS, options.steps, options.rate), (ANSWERS, options.answer_steps, options.answer_rate))
+    for phase, (mixture, steps, rate) in enumerate(phases):
+        torch.manual_seed(options.seed + phase)
+        rng = random.Random(options.seed + phase)
+        train(model, tokenizer, mixture, rng, steps=steps, tokens=options.tokens, rate=rate)
+        save(model, tokenizer, options.out)
+        model = LlamaForCausalLM.from_pretrained(options.out, dtype=torch.float32)  # as it was written: rounded
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
