@@ -266,11 +266,17 @@ def answered_exercise(rng: random.Random) -> Text:
     return text
 
 
+def written_item(rng: random.Random) -> Text:
+    """An item of the task as its generator writes it."""
+    given, output = mednli.write(rng, rng.choice(mednli.LEVELS), "")
+    return [(f"{given} {MEDNLI_OUTPUT}", False), (output, True)]
+
+
 def mednli_thought(rng: random.Random) -> Text:
     """An item of the task, thought through but not answered."""
-    given, output = mednli.write(rng, rng.choice(mednli.LEVELS), "")
+    given, (output, _) = written_item(rng)
     thought, end, _ = output.partition(" </think>")
-    return [(f"{given} {MEDNLI_OUTPUT}", False), (thought + end, True)]
+    return [given, (thought + end, True)]
 
 
 def mednli_item(rng: random.Random) -> Text:
@@ -302,7 +308,7 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
     rng = random.Random("tokenizer")
     texts = [
         "".join(piece for piece, _ in draw(rng, mixture))
-        for mixture in (SKILLS, ((0.5, words), (0.5, mednli_item)))
+        for mixture in (SKILLS, ((0.5, words), (0.5, written_item)))
         for _ in range(8_000)
     ]
     tokenizer = Tokenizer(models.BPE())
