@@ -249,7 +249,7 @@ class SlotWalk:
         dropped = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts["dropped"].items())
         said = {
             "initial": f"{counts['initial']} written",
-            "verified": f"{counts['verified']} kept; dropped of all: {dropped or 'none'}",
+            "verified": f"{counts['verified'] + counts['harder'] + counts['easier']} kept; dropped: {dropped or 'none'}",
             "attempted": f"{counts['solved']} solved, {counts['unsolved']} unsolved",
             "adapted": f"{counts['harder']} harder, {counts['easier']} easier",
             "scored": f"{counts['scored']} samples",
