@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -169,11 +169,6 @@ def progress_on_stderr() -> Iterator[Progress]:
             yield live
     else:
         yield Lines()
-
-
-def funnel_words(counts: Mapping[str, int]) -> str:
-    """Write counts by name as ``3 a, 2 b``."""
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
 def _count(stage: str, done: int, total: int | None) -> str:
