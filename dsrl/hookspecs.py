@@ -157,7 +157,9 @@ class TeacherSpec:
 
     @hookspec(firstresult=True)
     async def complete(self, request: Request) -> Completion:
-        """Answer a request; ``len(replies) == request.n``. Called on the event loop, many at once: never block it.
+        """Answer a request by one call; give ``request.n`` replies, or fewer, at least one: the rest is asked for anew.
+
+        Called on the event loop, many at once: never block it.
 
         Raises:
             TransientError: worth repeating (time-out, 429, 5xx, broken connection).

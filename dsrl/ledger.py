@@ -141,9 +141,9 @@ class Ledger:
             for task in (*own, *tasks):
                 if not task.cancelled() and (fault := task.exception()):
                     raise fault
-            if len(own) == 1 and not tasks and not own[0].cancelled() and len(missing) == request.n:
+            if len(own) == 1 and not tasks and not own[0].cancelled():
                 replies = own[0].result()
-                if replies is not None:
+                if replies is not None and len(replies) == request.n:
                     return Completion(tuple(replies))
 
     def spending(self) -> Spending:
@@ -367,7 +367,7 @@ def _readable(teacher: Plugin[TeacherSpec], request: Request, completion: Comple
     """Give the replies that can be stored, and what is wrong with the others; they are paid for all the same."""
     who = f"teacher {teacher.name!r} of {teacher.distribution} gave"
     replies = completion.replies
-    fault = "" if len(replies) == request.n else f"{who} {len(replies)} replies to a request for {request.n}"
+    fault = "" if 1 <= len(replies) <= request.n else f"{who} {len(replies)} replies to a request for {request.n}"
     good = []
     for reply in replies[: request.n]:
         if not isinstance(reply, Reply) or not isinstance(reply.text, str):

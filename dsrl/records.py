@@ -150,7 +150,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a teacher gave for a :class:`Request`: ``len(replies) == request.n``."""
+    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most."""
 
     replies: tuple[Reply, ...]
     usage: Usage = Usage()

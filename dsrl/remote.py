@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.keys import mask
-from dsrl.records import Completion, Rate, Reply, Request
+from dsrl.records import Rate, Reply
 
 T = TypeVar("T")
 
@@ -247,36 +247,6 @@ class Remote:
     def _why(self, error: BaseException) -> str:
         chain = [str(e) or type(e).__name__ for e in _chain(error)]
         return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
-
-
-class Gathered:
-    """Makes up the n answers of a request out of calls that bring fewer; what was paid for survives a failure."""
-
-    def __init__(self) -> None:
-        self._unfinished: dict[Any, Completion] = {}
-
-    async def complete(self, request: Request, call: Callable[[int], Awaitable[Completion]]) -> Completion:
-        """Give ``request.n`` replies.
-
-        Args:
-            request: what is asked.
-            call: asks for so many; brings one at least.
-
-        Raises:
-            Exception: whatever ``call`` raises. The replies until then are kept for the next try of the same request.
-        """
-        settings = (request.temperature, request.top_p, request.max_tokens, json.dumps(request.schema, default=str))
-        key = (request.model, request.messages, settings, request.first, request.n)
-        got = self._unfinished.pop(key, Completion(()))
-        try:
-            while len(got.replies) < request.n:
-                more = await call(request.n - len(got.replies))
-                got = Completion(got.replies + more.replies, got.usage + more.usage, more.rate)
-        except BaseException:
-            if got.replies:
-                self._unfinished[key] = got
-            raise
-        return Completion(got.replies[: request.n], got.usage, got.rate)
 
 
 def row_fault(error: ProviderError) -> str:

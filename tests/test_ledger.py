@@ -306,7 +306,7 @@ def test_each_job_may_have_its_own_teacher(teach: Any, tmp_path: Path) -> None:
 
 def test_a_call_that_brings_the_wrong_number_is_booked(teach: Any, tmp_path: Path) -> None:
     fake, plugin = teach()
-    fake.more = -1
+    fake.more = 1
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> None:
@@ -315,7 +315,36 @@ def test_a_call_that_brings_the_wrong_number_is_booked(teach: Any, tmp_path: Pat
 
     using(plugin, path, work)
     assert spending_of(path, "run").cost_usd == 3 * 1.0 + 0.5 * 2.0
-    assert len(stored(path)) == 2, "what came is kept"
+    assert len(stored(path)) == 3, "what came is kept"
+
+
+def test_fewer_replies_than_asked_for_are_kept_and_the_rest_asked_for(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach()
+    fake.more = -2
+    path = tmp_path / "calls.db"
+
+    async def hold() -> None:
+        if len(fake.asked) == 2:
+            fake.more = 0
+            await asyncio.sleep(60)
+
+    async def cut_off(ledger: Ledger) -> None:
+        fake.hold = hold
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ledger.complete(replace(REQUEST, n=3)), 0.3)
+        for task in ledger._sent:
+            task.cancel()
+
+    async def work(ledger: Ledger) -> Completion:
+        return await ledger.complete(replace(REQUEST, n=3))
+
+    using(plugin, path, cut_off)
+    assert [number for number, _ in stored(path)] == [0], "on the disk before the second call ends"
+    got = using(plugin, path, work)
+    assert [(request.first, request.n) for request in fake.asked] == [(0, 3), (1, 2), (1, 2)]
+    assert texts(got) == ["reply 0", "reply 1", "reply 2"]
+    spent = spending_of(path, "run")
+    assert (spent.calls, sum(line.replies for line in spent.lines)) == (2, 3)
 
 
 def test_a_refusal_or_failure_that_is_billed_is_booked(teach: Any, tmp_path: Path, pauses: list[float]) -> None:
@@ -371,7 +400,7 @@ def test_a_budget_wants_a_price(teach: Any, tmp_path: Path) -> None:
 # --- faults of a teacher ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("more", [-3, 1])
 def test_another_number_of_replies_is_told_with_the_teachers_name(teach: Any, tmp_path: Path, more: int) -> None:
     fake, plugin = teach()
     fake.more = more

@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.records import Completion, Message, Rate, Reply, Request, Usage
-from dsrl.remote import Gathered, ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
-
-REQUEST = Request("solve", "m", (Message("user", "?"),), 0.7, 64, n=3)
+from dsrl.records import Rate, Reply
+from dsrl.remote import ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
 
 
 @pytest.mark.parametrize(
@@ -114,26 +109,3 @@ def test_hostile_numbers_and_shapes() -> None:
     assert parsed("[" * 100_000) is None
     assert parsed("9" * 10_000) is None
     assert reply("x" * 1_000_001, "stop") == Reply("x" * 1_000_000, "length")
-
-
-def test_what_was_given_before_a_failure_is_kept_for_the_same_request_only() -> None:
-    gathered, asked = Gathered(), []
-    failures = [False, True, False, False, False, False, False]
-
-    async def call(n: int) -> Completion:
-        asked.append(n)
-        if failures.pop(0):
-            raise asyncio.CancelledError
-        return Completion((Reply(str(len(asked))),), Usage(1, 1))
-
-    async def work() -> tuple[Completion, Completion]:
-        with pytest.raises(asyncio.CancelledError):
-            await gathered.complete(REQUEST, call)
-        other = await gathered.complete(replace(REQUEST, first=3), call)
-        return other, await gathered.complete(REQUEST, call)
-
-    other, same = asyncio.run(work())
-    assert asked == [3, 2, 3, 2, 1, 2, 1]
-    assert [reply.text for reply in other.replies] == ["3", "4", "5"]
-    assert [reply.text for reply in same.replies] == ["1", "6", "7"]
-    assert same.usage == Usage(3, 3)

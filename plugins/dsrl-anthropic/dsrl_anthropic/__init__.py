@@ -15,7 +15,7 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import Gathered, ProviderError, Remote, Service, count, parsed, part, reply, row_fault
+from dsrl.remote import ProviderError, Remote, Service, count, parsed, part, reply, row_fault
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -80,7 +80,6 @@ class AnthropicTeacher:
         self._structured = structured
         self._levels: dict[str, str] = {}
         self._made: Remote | None = None
-        self._gathered = Gathered()
         self._warned = False
 
     @hookimpl
@@ -103,7 +102,15 @@ class AnthropicTeacher:
     async def complete(self, request: Request) -> Completion:
         if not request.model:
             raise TeacherError("the teacher 'anthropic' needs a model: --teacher anthropic:MODEL")
-        return await self._gathered.complete(request, lambda n: self._call(request))
+        while True:
+            body = self._body(request)
+            try:
+                answer = await self._remote.post(_PATH, body, request.model)
+            except ProviderError as error:
+                if self._weakened(error, body, request.model):
+                    continue
+                raise await self._remote.failure(error, request.model) from None
+            return _completion(answer.body, answer.rate)
 
     @hookimpl
     async def submit_batch(self, requests: Sequence[Request]) -> str:
@@ -214,17 +221,6 @@ class AnthropicTeacher:
                     ]
                     body["tool_choice"] = {"type": "tool", "name": _TOOL}
         return body
-
-    async def _call(self, request: Request) -> Completion:
-        while True:
-            body = self._body(request)
-            try:
-                answer = await self._remote.post(_PATH, body, request.model)
-            except ProviderError as error:
-                if self._weakened(error, body, request.model):
-                    continue
-                raise await self._remote.failure(error, request.model) from None
-            return _completion(answer.body, answer.rate)
 
     def _weakened(self, error: ProviderError, body: Mapping[str, Any], model: str) -> bool:
         """Give up the strongest form of structured output that ``body`` had, if the error is about it."""

@@ -14,7 +14,7 @@ from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import Gathered, ProviderError, Remote, count, parsed, part, reply, row_fault
+from dsrl.remote import ProviderError, Remote, count, parsed, part, reply, row_fault
 from dsrl_openai.connection import positive, server
 
 if TYPE_CHECKING:
@@ -113,7 +113,6 @@ class OpenAITeacher:
         self._server = server(base_url, api_key_env, azure_endpoint, api_version, _FLAG)
         self._made: Remote | None = None
         self._ways: dict[str, _Ways] = {}
-        self._gathered = Gathered()
 
     @hookimpl
     def prepare(self) -> None:
@@ -138,7 +137,18 @@ class OpenAITeacher:
     async def complete(self, request: Request) -> Completion:
         if not request.model:
             raise TeacherError("the teacher 'openai' needs a model: --teacher openai:MODEL")
-        return await self._gathered.complete(request, lambda n: self._call(request, n))
+        while True:
+            body = self._body(request)
+            try:
+                answer = await self._remote.post(_PATH, body, request.model)
+            except ProviderError as error:
+                if self._adapt(error, body, request.model):
+                    continue
+                raise await self._remote.failure(error, request.model) from None
+            completion = _completion(answer.body, answer.rate, request.n)
+            if len(completion.replies) < body.get("n", 1):
+                self._way(request.model).max_n = 1
+            return completion
 
     @hookimpl
     async def submit_batch(self, requests: Sequence[Request]) -> str:
@@ -148,7 +158,7 @@ class OpenAITeacher:
         """
         endpoint: Any = _PATH if self._server.azure else f"/v1{_PATH}"
         lines = [
-            {"custom_id": str(number), "method": "POST", "url": endpoint, "body": self._body(request, request.n)}
+            {"custom_id": str(number), "method": "POST", "url": endpoint, "body": self._body(request)}
             for number, request in enumerate(requests)
         ]
         file = "\n".join(json.dumps(line) for line in lines).encode()
@@ -204,7 +214,7 @@ class OpenAITeacher:
             self._ways[model] = _Ways(structured, limit, self._max_n)
         return self._ways[model]
 
-    def _body(self, request: Request, n: int) -> dict[str, Any]:
+    def _body(self, request: Request) -> dict[str, Any]:
         way = self._way(request.model)
         body: dict[str, Any] = {
             "model": request.model,
@@ -215,28 +225,14 @@ class OpenAITeacher:
             body["temperature"] = request.temperature
         if request.top_p != 1.0 and "top_p" not in way.left_out:
             body["top_p"] = request.top_p
-        if n > 1 and way.max_n > 1:
-            body["n"] = min(n, way.max_n)
+        if request.n > 1 and way.max_n > 1:
+            body["n"] = min(request.n, way.max_n)
         if request.schema is not None and way.structured == "schema":
             schema = {"name": "reply", "schema": dict(request.schema), "strict": _is_strict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif request.schema is not None and way.structured == "json":
             body["response_format"] = {"type": "json_object"}
         return body
-
-    async def _call(self, request: Request, n: int) -> Completion:
-        while True:
-            body = self._body(request, n)
-            try:
-                answer = await self._remote.post(_PATH, body, request.model)
-            except ProviderError as error:
-                if self._adapt(error, body, request.model):
-                    continue
-                raise await self._remote.failure(error, request.model) from None
-            completion = _completion(answer.body, answer.rate)
-            if len(completion.replies) < body.get("n", 1):
-                self._way(request.model).max_n = 1
-            return completion
 
     def _adapt(self, error: ProviderError, body: Mapping[str, Any], model: str) -> bool:
         if error.status not in (400, 422, 501) or row_fault(error):
@@ -272,7 +268,7 @@ class OpenAITeacher:
         status = count(response, "status_code")
         try:
             if status == 200:
-                results[int(number)] = _completion(body, None)
+                results[int(number)] = _completion(body)
                 return
             raise await self._remote.failure(ProviderError(status or 500, body or read.get("error") or {}), "")
         except RowRefused as refused:
@@ -281,8 +277,8 @@ class OpenAITeacher:
             faults.append(str(error))
 
 
-def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
-    """Read an answer whose shape is promised, not sure.
+def _completion(body: Mapping[str, Any], left: Rate | None = None, n: int | None = None) -> Completion:
+    """Read an answer whose shape is promised, not sure; ``n``: replies at most.
 
     Raises:
         RowRefused: the model refuses, in every choice.
@@ -307,7 +303,7 @@ def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
         raise TransientError("an answer without choices", rate=left, usage=usage)
     if len(refusals) == len(replies):
         raise RowRefused("refused", refusals[0][:500], usage)
-    return Completion(tuple(replies), usage, left)
+    return Completion(tuple(replies[:n]), usage, left)
 
 
 def _text(content: Any) -> str:

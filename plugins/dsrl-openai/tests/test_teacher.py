@@ -83,33 +83,20 @@ def test_n_answers_are_one_request(server: FaultServer) -> None:
     }
 
 
-def test_a_server_that_ignores_n_is_asked_for_the_rest_and_remembered(server: FaultServer) -> None:
+def test_a_server_that_ignores_n_is_remembered(server: FaultServer) -> None:
     server.ignores_n = True
 
     async def work(teacher: Plugin[Any]) -> tuple[Completion, int, int]:
         before = teacher.hook.max_n(model="gpt-4o")
-        return await teacher.hook.complete(request=replace(REQUEST, n=4)), before, teacher.hook.max_n(model="gpt-4o")
+        got = await teacher.hook.complete(request=replace(REQUEST, n=4))
+        await teacher.hook.complete(request=replace(REQUEST, n=4))
+        return got, before, teacher.hook.max_n(model="gpt-4o")
 
     got, before, after = using(server, work)
-    assert texts(got) == [f"reply {i}.0" for i in range(4)]
-    assert got.usage == Usage(400, 40, 160)
+    assert texts(got) == ["reply 0.0"]
+    assert got.usage == Usage(100, 10, 40)
     assert (before, after) == (128, 1)
-    assert ["n" in body for body in server.bodies] == [True, False, False, False]
-
-
-def test_answers_that_were_given_before_a_failure_are_not_asked_again(server: FaultServer) -> None:
-    server.ignores_n = True
-    server.faults.extend([Fault(), Fault(), Fault(503, "")])
-
-    async def work(teacher: Plugin[Any]) -> Completion:
-        with pytest.raises(TransientError):
-            await teacher.hook.complete(request=replace(REQUEST, n=3))
-        return await teacher.hook.complete(request=replace(REQUEST, n=3))
-
-    got = using(server, work)
-    assert len(server.asked) == 4
-    assert texts(got) == ["reply 0.0", "reply 1.0", "reply 2.0"]
-    assert got.usage.prompt_tokens == 300
+    assert ["n" in body for body in server.bodies] == [True, False]
 
 
 def test_more_choices_than_asked_for_are_cut(server: FaultServer) -> None:
@@ -118,8 +105,8 @@ def test_more_choices_than_asked_for_are_cut(server: FaultServer) -> None:
 
 
 def test_max_n_is_a_limit(server: FaultServer) -> None:
-    assert len(ask(server, replace(REQUEST, n=5), max_n=2).replies) == 5
-    assert [body.get("n") for body in server.bodies] == [2, 2, None]
+    assert len(ask(server, replace(REQUEST, n=5), max_n=2).replies) == 2
+    assert [body.get("n") for body in server.bodies] == [2]
 
 
 @pytest.mark.parametrize(
