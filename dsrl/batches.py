@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from dsrl.budget import Budget, Hold, worst_case
 from dsrl.calls import Call, Calls, book, open_calls
 from dsrl.database import storable, told
-from dsrl.errors import RowRefused, TeacherError, TransientError
+from dsrl.errors import TeacherError, TransientError
 from dsrl.hookspecs import TeacherSpec
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.records import BatchState, Completion, Price, Reply, Request
@@ -36,6 +36,7 @@ POLLS = (5.0, 60.0)
 TRIES = 8
 #: How often a request is put into a new batch that a batch did not answer.
 _AGAIN = 3
+_SAID = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Batches:
         self._windows: dict[tuple[int, str], asyncio.TimerHandle] = {}
         self._submitting: set[asyncio.Task[None]] = set()
         self._polling: dict[int, asyncio.Task[None]] = {}
-        self._refused: dict[tuple[str, int], str] = {}
+        self._faults: dict[tuple[str, int], Exception] = {}
         self._asked: Counter[tuple[str, int]] = Counter()
         self._holds: dict[int, Hold] = {}
 
@@ -94,8 +95,9 @@ class Batches:
         batch = self._out(request, key)
         if batch is None:
             if self._asked[key, request.first] == _AGAIN:
+                why = self._faults.get((key, request.first), "no reason is given")
                 raise TeacherError(
-                    f"{_AGAIN} batches of teacher {teacher.name!r} did not answer a request; try without --batch"
+                    f"{_AGAIN} batches of teacher {teacher.name!r} did not answer a request ({why}); try without --batch"
                 )
             self._asked[key, request.first] += 1
             batch = await self._gather(teacher, identity, request, key, price)
@@ -105,8 +107,8 @@ class Batches:
         await asyncio.wait([task])
         if not task.cancelled() and (fault := task.exception()):
             raise fault
-        if reason := self._refused.pop((key, request.first), None):
-            raise RowRefused(reason)
+        if (met := self._faults.get((key, request.first))) and not isinstance(met, TransientError):
+            raise self._faults.pop((key, request.first))
 
     async def close(self) -> None:
         """See submissions through; batches stay out."""
@@ -232,8 +234,10 @@ class Batches:
             raise TeacherError(
                 f"batch {name} was cancelled; what it answered is kept. The same command asks for the rest"
             )
-        said = f"; {state.message}" if state.message else ""
-        self._note(f"batch {name} is over: {len(state.results)} requests answered{said}")
+        faults = dict.fromkeys(str(met) for met in state.results.values() if isinstance(met, TransientError))
+        answered = sum(isinstance(result, Completion) for result in state.results.values())
+        said = "; ".join([state.message, *faults] if state.message else faults)[:_SAID]
+        self._note(f"batch {name} is over: {answered} requests answered{'; ' if said else ''}{said}")
 
     async def _book(
         self, teacher: Plugin[TeacherSpec], batch: int, name: str, run: str, state: BatchState, price: Price | None
@@ -247,16 +251,16 @@ class Batches:
         free: list[int] = []
         for item, key, first, n, purpose, hold, model in items:
             found = state.results.get(item)
-            if isinstance(found, Completion):
-                cost = max(price.cost(found.usage, batch=True), 0.0) if price else None
-                call = Call(purpose, teacher.name, model, found.usage, cost, 0.0, name)
-                replies = [Reply(storable(str(reply.text)), reply.finish_reason) for reply in found.replies[:n]]
-                booked.append((call, key, first, replies, hold))
+            if isinstance(found, Exception):
+                self._faults[key, first] = found
+            usage = getattr(found, "usage", None)
+            if usage is None:
+                free += [hold] if hold is not None else []
                 continue
-            if isinstance(found, str):
-                self._refused[key, first] = found
-            if hold is not None:
-                free.append(hold)
+            cost = max(price.cost(usage, batch=True), 0.0) if price else None
+            given = found.replies[:n] if isinstance(found, Completion) else ()
+            replies = [Reply(storable(str(reply.text)), reply.finish_reason) for reply in given]
+            booked.append((Call(purpose, teacher.name, model, usage, cost, 0.0, name), key, first, replies, hold))
 
         def write(database: Any) -> bool:
             # Another process may wait for the same batch: one of them books it.

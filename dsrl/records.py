@@ -169,17 +169,17 @@ class BatchState:
         total: requests in it; 0 while the provider has not counted them.
         done: requests answered so far, where the provider says.
         failed: requests that failed so far, where the provider says.
-        results: by the number of the request in the batch, when the status is final: what it gave, or the reason why it
-            was refused (as :attr:`dsrl.errors.RowRefused.reason`). What was not answered (a fault on the provider's
-            side, cancelled, expired) is not in it, costs nothing and can be asked again.
-        message: the provider's words where something went wrong.
+        results: by the number of the request in the batch, when the status is final: what a call of its own would have
+            given or raised (see ``TeacherSpec.complete``), with what it is billed for. What was not answered (cancelled,
+            expired) is not in it. That and what met a ``TransientError`` is asked again.
+        message: the provider's words where something went wrong with the whole.
     """
 
     status: BatchStatus
     total: int = 0
     done: int = 0
     failed: int = 0
-    results: Mapping[int, Completion | str] = field(default_factory=dict)
+    results: Mapping[int, Completion | Exception] = field(default_factory=dict)
     message: str = ""
 
 

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.keys import mask
-from dsrl.records import Rate, Reply
+from dsrl.records import Completion, Rate, Reply
 
 T = TypeVar("T")
 
@@ -26,6 +26,9 @@ T = TypeVar("T")
 MOST_BYTES = 64 * 2**20
 #: A longer reply is cut, and counts as cut off by its length limit.
 MOST_CHARACTERS = 1_000_000
+#: Seconds that the clocks of a provider and of this machine may differ.
+SLACK = 600.0
+_PAGES = 100
 _SAID = 500
 _CONTEXT = re.compile(
     r"context[ _](?:length|window|size|limit)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
@@ -39,6 +42,8 @@ _FILTER = re.compile(
 # By codes alone where they are given: the texts of mere rate limits speak of billing too.
 _MONEY_CODES = re.compile(r"insufficient_quota|billing_")
 _MONEY = re.compile(r"credit balance|insufficient (?:credit|fund|balance)", re.IGNORECASE)
+#: A request's number in its batch, behind the name that the batch may have of its own.
+_CUSTOM_ID = re.compile(r"(?:\w+-)?(\d{1,9})", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -109,6 +114,7 @@ class Remote:
         self._key, self._address, self._timeout = key, address, timeout
         self._client: Any = None
         self._answered: set[str] = set()
+        self._reached = False
 
     @property
     def client(self) -> Any:
@@ -149,7 +155,7 @@ class Remote:
             raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
         except self._sdk.APIError as error:
             # Before its time-outs are: the transport counts a server that is not there among them.
-            if not self._answered and _unreachable(error):
+            if not (self._answered or self._reached) and _unreachable(error):
                 raise TeacherError(
                     f"no server can be reached at {self._address} ({self._why(error)}); is the address right, "
                     "and is it running?"
@@ -163,8 +169,12 @@ class Remote:
                 raise
             raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
 
-    async def failure(self, error: ProviderError, model: str) -> Exception:
-        """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise."""
+    async def failure(self, error: ProviderError, model: str, answered: bool = False) -> Exception:
+        """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise.
+
+        Args:
+            answered: whether requests with the same settings have been answered, beside those that :meth:`post` saw.
+        """
         name, said, status = self._service.name, error.message, error.status
         if status == 402 or (400 <= status < 500 and (_MONEY_CODES.search(error.codes) or _MONEY.search(said))):
             return TeacherError(f"{name} asks for money first: {said}. Look after the account's billing, then go on.")
@@ -177,10 +187,169 @@ class Remote:
         if status in (408, 409, 425, 429) or status >= 500:
             limited = status in (429, 529)
             return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate, limited=limited)
-        if model in self._answered:
+        if answered or model in self._answered:
             # The settings are good, for they have been answered before: it is this request.
             return RowRefused("bad_request", said)
         return TeacherError(f"{name} refuses the request ({status}): {said}")
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    async def asked(self, call: Awaitable[T], model: str = "", thing: str = "") -> T:
+        """Await a call of the SDK other than for an answer.
+
+        Args:
+            call: of the SDK.
+            model: that it is about, if it is about one.
+            thing: what it is about and the provider may not know, for texts.
+
+        Raises:
+            TransientError, TeacherError: as :meth:`failure` says.
+        """
+        try:
+            return await self.told(call)
+        except ProviderError as error:
+            if error.status in (400, 404) and thing:
+                raise TeacherError(f"{self._address} knows nothing of {thing}: {error.message}") from None
+            failure = await self.failure(error, model)
+            raise (TeacherError(str(failure)) if isinstance(failure, RowRefused) else failure) from None
+
+    async def cancelled(self, call: Awaitable[Any], batch: str) -> None:
+        """Await a call that cancels a batch; nothing happens where it is over already.
+
+        Raises:
+            TransientError, TeacherError: as :meth:`asked`.
+        """
+
+        async def unless_over() -> None:
+            try:
+                await self.told(call)
+            except ProviderError as error:
+                if error.status not in (400, 409):  # these say that it is over already
+                    raise
+
+        await self.asked(unless_over(), thing=f"batch {batch}")
+
+    async def results(
+        self, lines: Iterable[bytes], read: Callable[[Mapping[str, Any]], Completion | None]
+    ) -> dict[int, Completion | Exception]:
+        """Read the results of a batch, a JSON object a line; give what calls of their own would have given or raised.
+
+        Args:
+            lines: in any order. What cannot be read is left out.
+            read: reads one of them; may raise ``ProviderError`` and what ``TeacherSpec.complete`` may; None: unanswered.
+
+        Raises:
+            TransientError: not one can be read, so it is another text (a page of HTML) under a status of success.
+        """
+        results: dict[int, Completion | Exception] = {}
+        failed: dict[int, ProviderError] = {}
+        filled = known = 0
+        for line in filter(bytes.strip, lines):
+            filled += 1
+            row = parsed(line) or {}
+            match = _CUSTOM_ID.fullmatch(part(row, "custom_id", str))
+            if match is None:
+                continue
+            known += 1
+            try:
+                if (completion := read(row)) is not None:
+                    results[int(match[1])] = completion
+            except ProviderError as error:
+                failed[int(match[1])] = error
+            except (RowRefused, TransientError, TeacherError) as fault:
+                results[int(match[1])] = fault
+        if filled and not known:
+            raise TransientError(f"{self._service.name} sent what are no results of a batch")
+        answered = any(isinstance(result, Completion) for result in results.values())
+        told: dict[str, Exception] = {}  # to say what is wrong may take a call
+        for number, status in failed.items():
+            said = f"{status.codes} {status}"
+            if said not in told:
+                told[said] = await self.failure(status, "", answered)
+            results[number] = told[said]
+        return results
+
+    async def object(
+        self, path: str, body: Mapping[str, Any] | None = None, model: str = "", thing: str = ""
+    ) -> Mapping[str, Any]:
+        """Get an object that has an ``id``, or make one where there is a ``body``; nothing else in it is checked.
+
+        Raises:
+            TransientError, TeacherError: as :meth:`asked`; or what came is none.
+        """
+        return await self.asked(self._object(path, "id", str, body), model, thing)
+
+    async def listed(self, path: str, cursor: str) -> AsyncIterator[Mapping[str, Any]]:
+        """Go through a list that comes in pages, the newest first; an empty one where a server has no such list.
+
+        Raises:
+            TransientError, TeacherError: as :meth:`asked`.
+        """
+
+        async def page() -> Mapping[str, Any]:
+            try:
+                return await self.told(self._object(path, "data", list, query=query))
+            except ProviderError as error:
+                if error.status in (404, 405, 501):
+                    return {}
+                raise
+
+        query: dict[str, Any] = {"limit": 100}
+        for _ in range(_PAGES):
+            found = await self.asked(page())
+            rows = [row for row in part(found, "data", list) if part(row, "id", str)]
+            for row in rows:
+                yield row
+            if not rows or found.get("has_more") is not True:
+                return
+            query[cursor] = rows[-1]["id"]
+
+    async def content(self, path: str, thing: str, first_line: bool = False) -> bytes:
+        """Get a text as it is, or its beginning with the first line.
+
+        Raises:
+            TransientError, TeacherError: as :meth:`asked`.
+        """
+        return await self.asked(self._content(path, first_line), thing=thing)
+
+    async def _object(
+        self,
+        path: str,
+        member: str,
+        kind: type,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any]:
+        # As it is: the SDKs' typed methods promise what they read, and check nothing.
+        import httpx2
+
+        if body is None:
+            options = {"params": dict(query)} if query else {}
+            response = await self.client.get(path, cast_to=httpx2.Response, options=options)
+        else:
+            response = await self.client.post(path, cast_to=httpx2.Response, body=body)
+        read = parsed(response.content)
+        if read is None or not isinstance(read.get(member), kind) or read[member] == "":
+            start = mask(" ".join(response.content[:80].decode("utf-8", "replace").split()), self._key)
+            raise TransientError(f"{self._service.name} sent what has no {member!r}: {start!r}")
+        self._reached = True
+        return read
+
+    async def _content(self, path: str, first_line: bool) -> bytes:
+        import httpx2
+
+        response = await self.client.get(path, cast_to=httpx2.Response, stream=True, stream_cls=None)
+        raw = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                raw += chunk
+                if first_line and b"\n" in chunk:
+                    break
+        finally:
+            await response.aclose()
+        return bytes(raw)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     async def _posted(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
         # Imported by the SDKs anyway. The body is read here, not there, since only so it can be too long.

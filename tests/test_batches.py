@@ -171,20 +171,29 @@ def test_two_runs_that_wait_for_one_batch_book_it_once(teach: Any, tmp_path: Pat
 
 def test_what_a_batch_refuses_is_told_and_what_it_leaves_out_goes_into_the_next(teach: Any, tmp_path: Path) -> None:
     fake, plugin = teach
-    fake.odd = {1: "content_filter", 2: None}
-    outcome = using(plugin, tmp_path / "calls.db", all_of(*numbered(3)))
-    assert isinstance(outcome[0], Completion)
-    assert isinstance(outcome[1], RowRefused)
-    assert outcome[1].reason == "content_filter"
-    assert outcome[2].replies[0].text == "b1.0.0"
+    fake.odd = {
+        2: RowRefused("content_filter", usage=Usage(10, 0)),
+        3: None,
+        4: TransientError("half", usage=Usage(10, 5)),
+    }
+    path = tmp_path / "calls.db"
+    outcome = using(plugin, path, all_of(*numbered(5)), budget=100.0)
+    assert isinstance(outcome[2], RowRefused)
+    assert outcome[2].reason == "content_filter"
+    texts = [each.replies[0].text for each in outcome if isinstance(each, Completion)]
+    assert texts == ["b0.0.0", "b0.1.0", "b1.0.0", "b1.1.0"]
+    spent = spending_of(path, "run")
+    assert spent.cost_usd == pytest.approx((4 * 20 + 10 + 15) * 0.001 / 2), "what failed was billed too"
+    assert (spent.calls, spent.uncertain_usd) == (6, 0)
 
 
 def test_a_batch_that_never_answers_a_request_is_given_up(teach: Any, tmp_path: Path) -> None:
     fake, plugin = teach
-    fake.odd = {0: None}
+    fake.odd = {0: TransientError("overloaded")}
     (outcome,) = using(plugin, tmp_path / "calls.db", all_of(*numbered(1)))
     assert isinstance(outcome, TeacherError)
     assert "3 batches" in str(outcome)
+    assert "overloaded" in str(outcome)
     assert "--batch" in str(outcome)
 
 

@@ -15,7 +15,7 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import ProviderError, Remote, Service, count, parsed, part, reply, row_fault
+from dsrl.remote import ProviderError, Remote, Service, count, part, reply, row_fault
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _ADDRESS = "https://api.anthropic.com"
 _PATH = "/v1/messages"
+_BATCHES = f"{_PATH}/batches"
+_COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 _PAGE = "platform.claude.com (API keys)"
 _FLAG = "--teacher-option"
 #: From the strongest to none.
@@ -119,37 +121,25 @@ class AnthropicTeacher:
         Source: platform.claude.com, guide "Batch processing": at most 100,000 requests and 256 MB.
         """
         bodies = [{"custom_id": str(n), "params": self._body(request)} for n, request in enumerate(requests)]
-        made: Any = await self._told(self._remote.client.messages.batches.create(requests=bodies), requests[0].model)
-        return str(made.id)
+        made = await self._remote.object(_BATCHES, {"requests": bodies}, requests[0].model)
+        return str(made["id"])
 
     @hookimpl
     async def poll_batch(self, batch: str) -> BatchState:
-        import httpx2
-
-        batches = self._remote.client.messages.batches
-        found: Any = await self._told(batches.retrieve(batch), "", f"batch {batch}")
-        counts = found.request_counts
-        over = counts.succeeded + counts.errored + counts.canceled + counts.expired
-        total = over + counts.processing
-        if found.processing_status != "ended":
-            return BatchState("in_progress", total, counts.succeeded, counts.errored)
-        results: dict[int, Completion | str] = {}
-        faults: list[str] = []
-        # As it is: the SDK's decoder of results trusts every line.
-        got = self._remote.client.get(f"{_PATH}/batches/{quote(batch, safe='')}/results", cast_to=httpx2.Response)
-        lines: Any = await self._told(got, "", f"the results of batch {batch}")
-        for line in lines.content.splitlines():
-            await self._read_line(line, results, faults)
-        status: BatchStatus = "cancelled" if counts.canceled else "expired" if counts.expired else "ended"
-        return BatchState(status, total, counts.succeeded, counts.errored, results, "; ".join(dict.fromkeys(faults)))
+        path = f"{_BATCHES}/{quote(batch, safe='')}"
+        found = await self._remote.object(path, thing=f"batch {batch}")
+        counts = {name: count(found, "request_counts", name) for name in _COUNTS}
+        total, done, failed = sum(counts.values()), counts["succeeded"], counts["errored"]
+        if found.get("processing_status") != "ended":
+            return BatchState("in_progress", total, done, failed)
+        lines = await self._remote.content(f"{path}/results", f"the results of batch {batch}")
+        results = await self._remote.results(lines.splitlines(), _read_line)
+        status: BatchStatus = "cancelled" if counts["canceled"] else "expired" if counts["expired"] else "ended"
+        return BatchState(status, total, done, failed, results)
 
     @hookimpl
     async def cancel_batch(self, batch: str) -> None:
-        try:
-            await self._remote.told(self._remote.client.messages.batches.cancel(batch))
-        except ProviderError as error:
-            if error.status not in (400, 409):  # these say that it is over already
-                raise await self._failure(error, "", f"batch {batch}") from None
+        await self._remote.cancelled(self._remote.client.messages.batches.cancel(batch), batch)
 
     @hookimpl
     async def aclose(self) -> None:
@@ -235,39 +225,15 @@ class AnthropicTeacher:
         self._levels[model] = max(self._level(model), weaker, key=_STRUCTURED.index)
         return True
 
-    async def _told(self, call: Any, model: str, thing: str = "") -> Any:
-        """Await a call of the SDK other than for an answer."""
-        try:
-            return await self._remote.told(call)
-        except ProviderError as error:
-            raise await self._failure(error, model, thing) from None
 
-    async def _failure(self, error: ProviderError, model: str, thing: str) -> Exception:
-        if error.status in (400, 404) and thing:
-            return TeacherError(f"{self._address} knows nothing of {thing}: {error.message}")
-        failure = await self._remote.failure(error, model)
-        return TeacherError(str(failure)) if isinstance(failure, RowRefused) else failure
-
-    async def _read_line(self, line: bytes, results: dict[int, Completion | str], faults: list[str]) -> None:
-        """Read a line of a batch's results; what is worth asking again is left out."""
-        read = parsed(line)
-        number = str(read.get("custom_id")) if read else ""
-        if read is None or not number.isdecimal():
-            return
-        result = part(read, "result", dict)
-        try:
-            if result.get("type") == "succeeded":
-                results[int(number)] = _completion(part(result, "message", dict), None)
-            elif result.get("type") == "errored":
-                error = ProviderError(_status(result), part(result, "error", dict))
-                raise await self._remote.failure(error, "")
-        except RowRefused as refused:
-            results[int(number)] = refused.reason
-        except (TransientError, TeacherError) as error:
-            faults.append(str(error))
+def _read_line(line: Mapping[str, Any]) -> Completion | None:
+    result = part(line, "result", dict)
+    if result.get("type") == "errored":
+        raise ProviderError(_status(result), part(result, "error", dict))
+    return _completion(part(result, "message", dict)) if result.get("type") == "succeeded" else None
 
 
-def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
+def _completion(body: Mapping[str, Any], left: Rate | None = None) -> Completion:
     """Read a message whose shape is promised, not sure.
 
     Raises:

@@ -309,9 +309,12 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     server.batch_status = "completed"
     state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
     assert state.status == "ended"
-    results = {n: texts(result) if isinstance(result, Completion) else result for n, result in state.results.items()}
-    assert results == {0: ["reply 1"], 1: "context_too_long", 4: "refused", 6: ["reply 7"]}
-    assert "boom" in state.message
+    good = {n: texts(result) for n, result in state.results.items() if isinstance(result, Completion)}
+    assert good == {0: ["reply 1"], 6: ["reply 7"]}
+    faults = {n: fault for n, fault in state.results.items() if isinstance(fault, Exception)}
+    assert {n: type(fault) for n, fault in faults.items()} == {1: RowRefused, 2: TransientError, 4: RowRefused}
+    assert "boom" in str(faults[2])
+    assert faults[4].usage == Usage(100, 5, 60, 30), "a refusal is billed"  # type: ignore[attr-defined]
 
 
 def test_a_batch_can_be_cancelled(server: FaultServer) -> None:

@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import ProviderError, Remote, count, parsed, part, reply, row_fault
+from dsrl.remote import ProviderError, Remote, count, part, reply, row_fault
 from dsrl_openai.connection import positive, server
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _FLAG = "--teacher-option"
 _PATH = "/chat/completions"
+_BATCHES = "/batches"
 #: From the strongest to none.
 _STRUCTURED = ("schema", "json", "off")
 _FINISH = {"length": "length", "content_filter": "content_filter"}
@@ -156,44 +158,40 @@ class OpenAITeacher:
 
         Source: platform.openai.com, guide "Batch API": at most 50,000 requests and 200 MB.
         """
-        endpoint: Any = _PATH if self._server.azure else f"/v1{_PATH}"
+        endpoint = _PATH if self._server.azure else f"/v1{_PATH}"
         lines = [
             {"custom_id": str(number), "method": "POST", "url": endpoint, "body": self._body(request)}
             for number, request in enumerate(requests)
         ]
         file = "\n".join(json.dumps(line) for line in lines).encode()
-        client, model = self._remote.client, requests[0].model
-        uploaded = await self._told(client.files.create(file=("dsrl.jsonl", file), purpose="batch"), model)
-        made = await self._told(
-            client.batches.create(input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h"), model
-        )
-        return str(made.id)
+        model = requests[0].model
+        upload = self._remote.client.files.create(file=("dsrl.jsonl", file), purpose="batch")
+        uploaded = await self._remote.asked(upload, model)
+        if not isinstance(getattr(uploaded, "id", None), str):
+            raise TransientError(f"{self._server.address} took the file of a batch and gave it no id")
+        order = {"input_file_id": uploaded.id, "endpoint": endpoint, "completion_window": "24h"}
+        made = await self._remote.object(_BATCHES, order, model)
+        return str(made["id"])
 
     @hookimpl
     async def poll_batch(self, batch: str) -> BatchState:
-        client = self._remote.client
-        found = await self._told(client.batches.retrieve(batch), "", f"batch {batch}")
-        counts = found.request_counts
-        total, done, failed = (counts.total, counts.completed, counts.failed) if counts else (0, 0, 0)
-        status = _BATCH.get(found.status, "in_progress")
+        found = await self._remote.object(f"{_BATCHES}/{quote(batch, safe='')}", thing=f"batch {batch}")
+        total, done, failed = (count(found, "request_counts", name) for name in ("total", "completed", "failed"))
+        status = _BATCH.get(part(found, "status", str), "in_progress")
         if status == "in_progress":
             return BatchState(status, total, done, failed)
-        results: dict[int, Completion | str] = {}
-        faults: list[str] = []
-        for file in filter(None, (found.output_file_id, found.error_file_id)):
-            content = await self._told(client.files.content(file), "", f"the results of batch {batch}")
-            for line in content.content.splitlines():
-                await self._read_line(line, results, faults)
-        said = [str(error.message) for error in (found.errors.data if found.errors else None) or []]
-        return BatchState(status, total, done, failed, results, "; ".join(dict.fromkeys([*said, *faults]))[:2000])
+        lines: list[bytes] = []
+        for name in ("output_file_id", "error_file_id"):
+            if file := part(found, name, str):
+                path = f"/files/{quote(file, safe='')}/content"
+                lines += (await self._remote.content(path, f"the results of batch {batch}")).splitlines()
+        results = await self._remote.results(lines, _read_line)
+        said = [part(error, "message", str) for error in part(part(found, "errors", dict), "data", list)]
+        return BatchState(status, total, done, failed, results, "; ".join(dict.fromkeys(said))[:2000])
 
     @hookimpl
     async def cancel_batch(self, batch: str) -> None:
-        try:
-            await self._remote.told(self._remote.client.batches.cancel(batch))
-        except ProviderError as error:
-            if error.status not in (400, 409):  # these say that it is over already
-                raise await self._failure(error, "", f"batch {batch}") from None
+        await self._remote.cancelled(self._remote.client.batches.cancel(batch), batch)
 
     @hookimpl
     async def aclose(self) -> None:
@@ -244,37 +242,13 @@ class OpenAITeacher:
             _log.warning("%s does not take %s; it is asked without", model, refused)
         return bool(refused)
 
-    async def _told(self, call: Any, model: str, thing: str = "") -> Any:
-        """Await a call of the SDK other than for an answer."""
-        try:
-            return await self._remote.told(call)
-        except ProviderError as error:
-            raise await self._failure(error, model, thing) from None
 
-    async def _failure(self, error: ProviderError, model: str, thing: str) -> Exception:
-        if error.status in (400, 404) and thing:
-            return TeacherError(f"{self._server.address} knows nothing of {thing}: {error.message}")
-        failure = await self._remote.failure(error, model)
-        return TeacherError(str(failure)) if isinstance(failure, RowRefused) else failure
-
-    async def _read_line(self, line: bytes, results: dict[int, Completion | str], faults: list[str]) -> None:
-        """Read a line of a batch's results; what is worth asking again is left out."""
-        read = parsed(line)
-        number = str(read.get("custom_id")) if read else ""
-        if read is None or not number.isdecimal():
-            return
-        response = part(read, "response", dict)
-        body = part(response, "body", dict)
-        status = count(response, "status_code")
-        try:
-            if status == 200:
-                results[int(number)] = _completion(body)
-                return
-            raise await self._remote.failure(ProviderError(status or 500, body or read.get("error") or {}), "")
-        except RowRefused as refused:
-            results[int(number)] = refused.reason
-        except (TransientError, TeacherError) as error:
-            faults.append(str(error))
+def _read_line(line: Mapping[str, Any]) -> Completion:
+    response = part(line, "response", dict)
+    body, status = part(response, "body", dict), count(response, "status_code")
+    if status == 200:
+        return _completion(body)
+    raise ProviderError(status or 500, body or line.get("error") or {})
 
 
 def _completion(body: Mapping[str, Any], left: Rate | None = None, n: int | None = None) -> Completion:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any, TypeVar
+from unittest.mock import ANY
 
 import pytest
 from fault_server import Fault, FaultServer, completion, openai_error
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.plugins import Plugin, PluginRef, load
-from dsrl.records import BatchState, Completion, Message, Price, Rate, Request, Usage
+from dsrl.records import BatchState, Completion, Message, Price, Rate, Reply, Request, Usage
 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
@@ -568,10 +569,15 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     # Another process, another client: the id is enough.
     state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
     assert (state.status, state.total, state.done) == ("ended", 8, 8)
-    results = {n: texts(result) if isinstance(result, Completion) else result for n, result in state.results.items()}
-    assert results == {0: ["reply 2.0", "reply 2.1"], 1: "context_too_long", 4: "refused", 7: ["reply 3.0"]}
-    assert "boom" in state.message
-    assert state.results[7].usage == Usage(100, 10, 40)  # type: ignore[union-attr]
+    assert state.results == {
+        0: Completion((Reply("reply 2.0"), Reply("reply 2.1")), Usage(100, 20, 40)),
+        **dict.fromkeys((1, 2, 3, 4, 6), ANY),
+        7: Completion((Reply("reply 3.0"),), Usage(100, 10, 40)),
+    }
+    kinds = {n: type(fault) for n, fault in state.results.items() if isinstance(fault, Exception)}
+    assert kinds == {1: RowRefused, 2: TransientError, 3: TransientError, 4: RowRefused, 6: TransientError}
+    assert "boom" in str(state.results[2])
+    assert state.results[4].usage == Usage(100, 10, 40), "a refusal is billed"  # type: ignore[union-attr]
 
 
 def test_a_batch_that_failed_says_why(server: FaultServer) -> None:
