@@ -1,14 +1,16 @@
 """Requests that go to a provider as one batch: cheaper, and answered hours later.
 
-Requests that arrive until nothing more comes for a moment go together. The provider's id of a batch is on the disk before
-anybody waits for it, so a run that is stopped and started again finds its batch and submits none twice. (A kill in the very
-moment of submitting can lose one: its money stays on hold, and its requests are asked again.)
+Requests that arrive until nothing more comes for a moment go together. A batch gets a name of its own (a token), which is on
+the disk before it is submitted and goes with it. A run that was stopped in any moment finds its batch again, by the
+provider's id or by that name, and submits none twice. (Where a teacher cannot look for a name, a kill in the very moment of
+submitting loses the batch: its money stays on hold, and its requests are asked again.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +21,7 @@ from typing import Any, TypeVar
 from dsrl.budget import Budget, Hold, worst_case
 from dsrl.calls import Call, Calls, book, open_calls
 from dsrl.database import storable, told
-from dsrl.errors import TeacherError, TransientError
+from dsrl.errors import StoreError, TeacherError, TransientError
 from dsrl.hookspecs import TeacherSpec
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.records import BatchState, Completion, Price, Reply, Request
@@ -30,12 +32,18 @@ T = TypeVar("T")
 WINDOW = 1.0
 #: Requests in a batch at most.
 MOST = 10_000
+#: Bytes of a batch at most; OpenAI takes 200 MB, Anthropic 256 MB.
+MOST_BYTES = 150_000_000
 #: Seconds between two looks at a batch: the first, and the longest.
 POLLS = (5.0, 60.0)
 #: Failures in a row after which a provider is not asked for a batch any more.
 TRIES = 8
 #: How often a request is put into a new batch that a batch did not answer.
 _AGAIN = 3
+#: How often a batch is looked for before it counts as never submitted; a list may show it only after a moment.
+_LOOKS = 3
+#: Bytes that a provider's form puts around a request, at most: numbers, names, addresses.
+_FORM = 2048
 _SAID = 1000
 
 
@@ -63,6 +71,10 @@ class _Item:
     batch: asyncio.Future[int]
 
 
+class _Unknown(TeacherError):
+    """Whether the provider has taken a batch is not known; the next sitting looks for it."""
+
+
 class Batches:
     """Gathers, submits and awaits the batches of a run.
 
@@ -77,6 +89,10 @@ class Batches:
         self._gathered: dict[tuple[int, str], list[_Item]] = {}
         self._windows: dict[tuple[int, str], asyncio.TimerHandle] = {}
         self._submitting: set[asyncio.Task[None]] = set()
+        self._looking: set[asyncio.Task[Any]] = set()
+        self._recovering: dict[int, asyncio.Task[None]] = {}
+        self._own: set[int] = set()
+        self._closing = False
         self._polling: dict[int, asyncio.Task[None]] = {}
         self._faults: dict[tuple[str, int], Exception] = {}
         self._asked: Counter[tuple[str, int]] = Counter()
@@ -92,6 +108,7 @@ class Batches:
             TeacherError: the batch failed or was cancelled, or did not answer the request several times.
             BudgetReached: there is no money for it.
         """
+        await self._recovered(teacher, identity)
         batch = self._out(request, key)
         if batch is None:
             if self._asked[key, request.first] == _AGAIN:
@@ -111,15 +128,19 @@ class Batches:
             raise self._faults.pop((key, request.first))
 
     async def close(self) -> None:
-        """See submissions through; batches stay out."""
+        """See submissions through; batches stay out, and one that is being looked for is looked for by the next sitting."""
+        self._closing = True
         for window in self._windows.values():
             window.cancel()
+        for task in self._looking:
+            task.cancel()
         if self._submitting:
             await asyncio.wait(self._submitting)
-        for task in self._polling.values():
+        waiting = [*self._polling.values(), *self._recovering.values()]
+        for task in waiting:
             task.cancel()
-        if self._polling:
-            await asyncio.wait(self._polling.values())
+        if waiting:
+            await asyncio.wait(waiting)
 
     def _out(self, request: Request, key: str) -> int | None:
         rows = self._calls.read(
@@ -146,8 +167,8 @@ class Batches:
 
         def submit() -> None:
             items = self._gathered.pop(group)
-            for start in range(0, len(items), MOST):
-                task = asyncio.create_task(self._submit(teacher, identity, items[start : start + MOST]))
+            for part in _parts(items):
+                task = asyncio.create_task(self._submit(teacher, identity, part))
                 self._submitting.add(task)
                 task.add_done_callback(self._submitting.discard)
 
@@ -157,62 +178,165 @@ class Batches:
         except asyncio.CancelledError:
             if item in gathered and self._gathered.get(group) is gathered:
                 gathered.remove(item)
-                await self._release([item])
+                if hold is not None and self._budget is not None:
+                    await self._calls.release(hold.id)
+                    self._budget.settle(hold, 0.0)
             raise
 
     async def _submit(self, teacher: Plugin[TeacherSpec], identity: str, items: Sequence[_Item]) -> None:
-        batch = await self._calls.write(
-            lambda database: (
-                database.execute(
-                    "INSERT INTO batches (run, teacher, place, model, options, submitted, status) "
-                    "VALUES (?, ?, ?, ?, ?, ?, 'submitting')",
-                    (
-                        self._calls.run,
-                        teacher.name,
-                        identity,
-                        items[0].request.model,
-                        json.dumps(dict(teacher.ref.options), default=str),
-                        time.time(),
-                    ),
-                ).lastrowid
-            )
-        )
-        assert batch is not None
-        rows = [
-            (batch, i, item.key, item.request.first, item.request.n, item.request.purpose, item.hold and item.hold.id)
-            for i, item in enumerate(items)
-        ]
-        await self._calls.write(lambda db: db.executemany("INSERT INTO batch_items VALUES (?, ?, ?, ?, ?, ?, ?)", rows))
-        requests = [item.request for item in items]
+        """Make a batch of ``items`` and tell those who wait for them which it is, or why there is none."""
+        self._holds |= {item.hold.id: item.hold for item in items if item.hold is not None}
         try:
-            name = await _persisting(lambda: teacher.hook.submit_batch(requests=requests), teacher)
-        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
-            await self._calls.write(lambda db: _set(db, batch, "failed"))
-            await self._release(items)
+            batch = await self._submitted(teacher, identity, items)
+        except BaseException as error:
+            for item in items:
+                if isinstance(error, asyncio.CancelledError):
+                    item.batch.cancel()
+                elif not item.batch.done():
+                    item.batch.set_exception(error)
+                    item.batch.exception()  # whoever waited may be gone
+            if not isinstance(error, Exception):
+                raise
+        else:
             for item in items:
                 if not item.batch.done():
-                    item.batch.set_exception(error)
-                    item.batch.exception()
-            return
-        await self._calls.write(
-            lambda db: (
-                db.execute(
-                    "UPDATE batches SET provider_id = ?, status = 'in_progress' WHERE id = ?", (name, batch)
-                ).rowcount
-            )
-        )
+                    item.batch.set_result(batch)
+
+    async def _submitted(self, teacher: Plugin[TeacherSpec], identity: str, items: Sequence[_Item]) -> int:
+        token, now = secrets.token_hex(8), time.time()
+        options = _options(teacher)
+        model, requests = items[0].request.model, [item.request for item in items]
+
+        def put_down(database: Any) -> int:
+            batch: int = database.execute(
+                "INSERT INTO batches (token, run, teacher, place, model, options, submitted, status) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 'submitting')",
+                (token, self._calls.run, teacher.name, identity, model, options, now),
+            ).lastrowid
+            rows = [
+                (
+                    batch,
+                    i,
+                    item.key,
+                    item.request.first,
+                    item.request.n,
+                    item.request.purpose,
+                    item.hold and item.hold.id,
+                )
+                for i, item in enumerate(items)
+            ]
+            database.executemany("INSERT INTO batch_items VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._own.add(batch)
+            return batch
+
+        batch = await self._calls.write(put_down)
+
+        async def once() -> str:
+            try:
+                return await teacher.hook.submit_batch(requests=requests, token=token)
+            except TransientError as error:
+                # A connection that broke may have broken behind the request. "Too many" is a plain no.
+                if not error.limited and (name := await self._found(teacher, token, now, len(items))):
+                    return name
+                raise
+
+        try:
+            name = await self._persisting(once, teacher)
+            await self._name(batch, name)
+        except Exception as error:
+            sure = isinstance(error, TeacherError) and not isinstance(error, _Unknown)
+            if sure or not (teacher.answers("find_batch") or isinstance(error, StoreError)):
+                await self._give_up(batch)
+            else:
+                self._recovering.pop(id(teacher), None)  # the next request looks for it
+            raise
+        finally:
+            self._own.discard(batch)
         self._note(f"batch {name}: {len(items)} requests are submitted; the run may be stopped and started again")
-        for item in items:
-            if item.hold is not None:
-                self._holds[item.hold.id] = item.hold
-            if not item.batch.done():
-                item.batch.set_result(batch)
+        return batch
+
+    async def _found(self, teacher: Plugin[TeacherSpec], token: str, submitted: float, requests: int) -> str | None:
+        """Look for a batch that may have been submitted; give the provider's id.
+
+        Raises:
+            _Unknown: the provider cannot be asked.
+        """
+        if not teacher.answers("find_batch"):
+            return None
+        this = asyncio.current_task()
+        assert this is not None
+        self._looking.add(this)
+
+        async def look() -> str | None:
+            return await teacher.hook.find_batch(token=token, submitted=submitted, requests=requests)
+
+        try:
+            for looked in range(_LOOKS):
+                if looked:
+                    await asyncio.sleep(POLLS[0])
+                if self._closing:
+                    raise asyncio.CancelledError
+                if name := await self._persisting(look, teacher):
+                    return name
+        except TeacherError as error:
+            raise _Unknown(f"a batch may be out, and cannot be looked for: {error}") from error
+        finally:
+            self._looking.discard(this)
+        return None
+
+    async def _recovered(self, teacher: Plugin[TeacherSpec], identity: str) -> None:
+        """Find the batches again that this run was submitting when it was stopped."""
+        task = self._recovering.get(id(teacher))
+        if task is None:
+            task = self._recovering[id(teacher)] = asyncio.create_task(self._recover(teacher, identity))
+        await asyncio.wait([task])
+        task.result()
+
+    async def _recover(self, teacher: Plugin[TeacherSpec], identity: str) -> None:
+        if not teacher.answers("find_batch"):
+            return
+        # Nobody else is submitting those: a process works on its run alone (dsrl.store), and knows its own.
+        rows = self._calls.read(
+            "SELECT id, token, submitted, (SELECT count(*) FROM batch_items i WHERE i.batch = b.id) FROM batches b "
+            "WHERE status = 'submitting' AND run = ? AND teacher = ? AND place = ? AND options = ?",
+            self._calls.run,
+            teacher.name,
+            identity,
+            _options(teacher),
+        )
+        for batch, token, submitted, requests in rows:
+            if batch in self._own:
+                continue
+            self._note(f"this run was stopped while it submitted a batch of {requests} requests; looking for it")
+            name = await self._found(teacher, token, submitted, requests)
+            if name is None:
+                await self._give_up(batch)
+                self._note("there is no such batch; its requests are asked anew")
+            else:
+                await self._name(batch, name)
+                self._note(f"batch {name} is found again")
+
+    async def _name(self, batch: int, name: str) -> None:
+        sql = "UPDATE batches SET provider_id = ?, status = 'in_progress' WHERE id = ?"
+        await self._calls.write(lambda database: database.execute(sql, (name, batch)).rowcount)
+
+    async def _give_up(self, batch: int) -> None:
+        """Take back the money held for a batch that was not submitted."""
+        rows = self._calls.read("SELECT hold FROM batch_items WHERE batch = ? AND hold IS NOT NULL", batch)
+
+        def write(database: Any) -> None:
+            _set(database, batch, "failed")
+            database.executemany("DELETE FROM holds WHERE id = ?", rows)
+
+        await self._calls.write(write)
+        for (hold,) in rows:
+            self._settle(hold, 0.0)
 
     async def _await(self, teacher: Plugin[TeacherSpec], batch: int, price: Price | None) -> None:
         ((name, run),) = self._calls.read("SELECT provider_id, run FROM batches WHERE id = ?", batch)
         pause, done = POLLS[0], -1
         while True:
-            state: BatchState = await _persisting(lambda: teacher.hook.poll_batch(batch=name), teacher)
+            state: BatchState = await self._persisting(lambda: teacher.hook.poll_batch(batch=name), teacher)
             if state.status != "in_progress":
                 break
             if state.done != done:
@@ -271,12 +395,27 @@ class Batches:
             database.executemany("DELETE FROM holds WHERE id = ?", [(hold,) for hold in free])
             return True
 
-        if await self._calls.write(write) and run == self._calls.run:
+        await self._calls.write(write)
+        if run == self._calls.run:  # whoever has written it
             for call, _, _, _, hold in booked:
                 self._calls.booked(call)
                 self._settle(hold, call.cost or 0.0)
             for hold in free:
                 self._settle(hold, 0.0)
+
+    async def _persisting(self, ask: Callable[[], Awaitable[T]], teacher: Plugin[TeacherSpec]) -> T:
+        for tried in range(1, TRIES + 1):
+            try:
+                return await ask()
+            except TransientError as error:
+                if tried == TRIES or self._closing:
+                    often = f"failed {tried} times in a row" if tried > 1 else "failed"
+                    raise TeacherError(
+                        f"teacher {teacher.name!r} {often}: {error}. Nothing is lost; give the same command again to go on."
+                    ) from error
+                pause = max(min(2.0**tried, POLLS[1]), error.retry_after or 0.0)
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
 
     def _settle(self, hold: int | None, cost: float) -> None:
         if self._budget is None or hold is None:
@@ -286,11 +425,29 @@ class Batches:
         else:
             self._budget.know(hold, cost)
 
-    async def _release(self, items: Sequence[_Item]) -> None:
-        for item in items:
-            if item.hold is not None and self._budget is not None:
-                await self._calls.release(item.hold.id)
-                self._budget.settle(item.hold, 0.0)
+
+def _parts(items: Sequence[_Item]) -> list[list[_Item]]:
+    """Cut what waits into batches that providers take."""
+    parts: list[list[_Item]] = [[]]
+    left = MOST_BYTES
+    for item in items:
+        size = _bytes(item.request)
+        if parts[-1] and (len(parts[-1]) == MOST or size > left):
+            parts.append([])
+            left = MOST_BYTES
+        parts[-1].append(item)
+        left -= size
+    return parts
+
+
+def _bytes(request: Request) -> int:
+    """Bound the bytes of a request: JSON as ASCII is the longest form that any provider's SDK sends."""
+    text = sum(len(json.dumps(message.content)) for message in request.messages)
+    return text + (len(json.dumps(request.schema)) if request.schema is not None else 0) + _FORM
+
+
+def _options(teacher: Plugin[TeacherSpec]) -> str:
+    return json.dumps(dict(teacher.ref.options), default=str)
 
 
 def known_batches(path: Path) -> list[KnownBatch]:
@@ -339,20 +496,6 @@ async def _with_teacher(batch: KnownBatch, ask: Callable[[Plugin[TeacherSpec]], 
     finally:
         if teacher.answers("aclose"):
             await teacher.hook.aclose()
-
-
-async def _persisting(ask: Callable[[], Awaitable[T]], teacher: Plugin[TeacherSpec]) -> T:
-    for tried in range(1, TRIES + 1):
-        try:
-            return await ask()
-        except TransientError as error:
-            if tried == TRIES:
-                raise TeacherError(
-                    f"teacher {teacher.name!r} failed {TRIES} times in a row: {error}. Nothing is lost; give the same "
-                    "command again to go on."
-                ) from error
-            await asyncio.sleep(max(min(2.0**tried, POLLS[1]), error.retry_after or 0.0))
-    raise AssertionError("unreachable")
 
 
 def _set(database: Any, batch: int, status: str, before: str = "submitting") -> bool:

@@ -20,7 +20,7 @@ from dsrl.records import Reply, Usage
 T = TypeVar("T")
 _Write = Callable[[sqlite3.Connection], Any]
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY,
@@ -55,7 +55,8 @@ CREATE TABLE holds (                    -- what calls under way may cost at most
 CREATE INDEX holds_by_run ON holds (run);
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
-    provider_id TEXT,                   -- NULL: being submitted, or lost in a kill at that moment
+    token TEXT NOT NULL,                -- its own name, on the disk before it is submitted
+    provider_id TEXT,                   -- NULL: being submitted, or a kill came at that moment
     run TEXT NOT NULL,
     teacher TEXT NOT NULL,
     place TEXT NOT NULL,                -- the teacher's identity: which server knows the batch

@@ -181,19 +181,40 @@ class TeacherSpec:
         """
 
     @hookspec(firstresult=True)
-    async def submit_batch(self, requests: Sequence[Request]) -> str:
+    async def submit_batch(self, requests: Sequence[Request], token: str) -> str:
         """Give requests to the provider as one batch, for less money and a later answer.
 
         Args:
             requests: each known from now on by its number in this sequence; no ``n`` above ``max_n``, one model.
+            token: a name that no other batch has, 16 characters of ``0-9a-f``, for ``find_batch``.
 
         Returns:
             The provider's id of the batch. It is all that is needed to ask for it later, from another process too.
 
         Raises:
-            TransientError, TeacherError: as ``complete`` does. No batch is under way then.
+            TransientError: worth repeating. ``find_batch`` is asked first, for the batch may be under way all the same.
+            TeacherError: as ``complete`` does. No batch is under way then.
 
-        Optional, together with the next two.
+        Optional, together with ``poll_batch`` and ``cancel_batch``.
+        """
+
+    @hookspec(firstresult=True)
+    async def find_batch(self, token: str, submitted: float, requests: int) -> str:
+        """Give the provider's id of a batch that was perhaps submitted; None where the provider has none of that name.
+
+        Asked after a kill or a broken connection in the moment of submitting. A wrong None is a batch paid for twice; where
+        it cannot be known yet, come back when it can.
+
+        Args:
+            token: as ``submit_batch`` was given it.
+            submitted: Unix time of this machine's clock before it was submitted.
+            requests: how many are in it.
+
+        Raises:
+            TransientError: worth asking again.
+            TeacherError: the provider cannot be asked.
+
+        Optional. Without it such a batch is lost: its money stays on hold, and its requests are asked again.
         """
 
     @hookspec(firstresult=True)

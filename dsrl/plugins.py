@@ -54,6 +54,7 @@ _RETURNS: dict[str, tuple[type, ...]] = {
     "price": (Price,),
     "max_n": (int,),
     "submit_batch": (str,),
+    "find_batch": (str,),
     "poll_batch": (BatchState,),
     "index": (int,),
 }

@@ -270,17 +270,28 @@ class Remote:
         return results
 
     async def object(
-        self, path: str, body: Mapping[str, Any] | None = None, model: str = "", thing: str = ""
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        model: str = "",
+        thing: str = "",
+        file: tuple[str, bytes] | None = None,
     ) -> Mapping[str, Any]:
         """Get an object that has an ``id``, or make one where there is a ``body``; nothing else in it is checked.
+
+        Args:
+            path: below the address.
+            body: sent as JSON, or as a form where there is a ``file``.
+            model, thing: as :meth:`asked`.
+            file: its name and content.
 
         Raises:
             TransientError, TeacherError: as :meth:`asked`; or what came is none.
         """
-        return await self.asked(self._object(path, "id", str, body), model, thing)
+        return await self.asked(self._object(path, "id", str, body, file=file), model, thing)
 
     async def listed(self, path: str, cursor: str) -> AsyncIterator[Mapping[str, Any]]:
-        """Go through a list that comes in pages, the newest first; an empty one where a server has no such list.
+        """Go through a list that comes in pages; an empty one where a server has no such list.
 
         Raises:
             TransientError, TeacherError: as :meth:`asked`.
@@ -319,15 +330,21 @@ class Remote:
         kind: type,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
+        file: tuple[str, bytes] | None = None,
     ) -> Mapping[str, Any]:
         # As it is: the SDKs' typed methods promise what they read, and check nothing.
         import httpx2
 
+        options: dict[str, Any] = {"params": dict(query)} if query else {}
         if body is None:
-            options = {"params": dict(query)} if query else {}
             response = await self.client.get(path, cast_to=httpx2.Response, options=options)
-        else:
+        elif file is None:
             response = await self.client.post(path, cast_to=httpx2.Response, body=body)
+        else:
+            options = {"headers": {"Content-Type": "multipart/form-data"}}
+            response = await self.client.post(
+                path, cast_to=httpx2.Response, body=body, files={"file": file}, options=options
+            )
         read = parsed(response.content)
         if read is None or not isinstance(read.get(member), kind) or read[member] == "":
             start = mask(" ".join(response.content[:80].decode("utf-8", "replace").split()), self._key)

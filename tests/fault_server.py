@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections import deque
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal
@@ -29,13 +31,14 @@ class Fault:
         status: of HTTP.
         body: sent as JSON, or as it is where it is text; None: the good answer to the request.
         headers: on top of the usual.
-        how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever.
+        how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever. What is
+            asked is not done then, but with ``lost`` (done, then cut) and ``late`` (done, then hanging for ever).
     """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    how: Literal["answer", "half", "cut", "hang"] = "answer"
+    how: Literal["answer", "half", "cut", "hang", "lost", "late"] = "answer"
 
 
 def openai_error(message: str, code: str | None = None, type: str = "invalid_request_error", param: str = "") -> Any:
@@ -59,8 +62,13 @@ class FaultServer:
         ignores_n: whether it gives one choice whatever is asked for.
         refuses: given the body of a request, the fault that it always meets; None for none.
         text: given the body of a request, the text to reply with, where numbered ones won't do; None for those.
-        batch_lines: custom id -> what becomes of that line of a batch instead of a good answer.
-        batch_status: of batches that are asked for, in the words of OpenAI.
+        batch_lines: number of a request -> what becomes of that line of the next batch instead of a good answer.
+        batch_status: of batches that are asked for, in the words of OpenAI; ``batch_statuses`` of the first, the second, ...
+            win over it.
+        batch_faults: by place (``upload``, ``create``, ``list``, ``poll``, ``results``, ``cancel``), as ``faults``.
+        batches: name of a batch -> what was asked, in the order that they were made.
+        calls: how often each place was asked.
+        page: entries of a list in one answer at most.
     """
 
     def __init__(self) -> None:
@@ -74,9 +82,15 @@ class FaultServer:
         self.text: Callable[[Any], str | None] = lambda body: None
         self.batch_lines: dict[str, Any] = {}
         self.batch_status = "completed"
+        self.batch_statuses: list[str] = []
+        self.batch_faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.calls: Counter[str] = Counter()
+        self.page = 100
         self.cancelled: list[str] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, list[Any]] = {}
+        self._orders: dict[str, Any] = {}
+        self._rows: dict[str, list[tuple[str, str]]] = {}
         self._numbers = count()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -106,22 +120,24 @@ class FaultServer:
         return [body for _, _, body in self.asked]
 
     async def _run(self) -> None:
-        app = web.Application(client_max_size=2**28)
+        app = web.Application(client_max_size=2**28, middlewares=[self._failing])
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._text),
                 web.post("/v1/completions", self._text),
                 web.post("/v1/messages", self._text),
                 web.get("/v1/models", self._models),
-                web.post("/v1/files", self._upload),
-                web.get("/v1/files/{id}/content", self._content),
-                web.post("/v1/batches", self._batch),
-                web.get("/v1/batches/{id}", self._batch_state),
-                web.post("/v1/batches/{id}/cancel", self._cancel),
-                web.post("/v1/messages/batches", self._message_batch),
-                web.get("/v1/messages/batches/{id}", self._message_batch_state),
-                web.get("/v1/messages/batches/{id}/results", self._message_results),
-                web.post("/v1/messages/batches/{id}/cancel", self._cancel),
+                web.post("/v1/files", self._upload, name="upload"),
+                web.get("/v1/files/{id}/content", self._content, name="results"),
+                web.post("/v1/batches", self._batch, name="create"),
+                web.get("/v1/batches", self._list, name="list"),
+                web.get("/v1/batches/{id}", self._batch_state, name="poll"),
+                web.post("/v1/batches/{id}/cancel", self._cancel, name="cancel"),
+                web.post("/v1/messages/batches", self._message_batch, name="message-create"),
+                web.get("/v1/messages/batches", self._list, name="message-list"),
+                web.get("/v1/messages/batches/{id}", self._message_batch_state, name="message-poll"),
+                web.get("/v1/messages/batches/{id}/results", self._message_results, name="message-results"),
+                web.post("/v1/messages/batches/{id}/cancel", self._cancel, name="message-cancel"),
             ]
         )
         runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -147,13 +163,16 @@ class FaultServer:
             fault = Fault(401, openai_error(say, "invalid_api_key"))
         elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
-        if fault.how == "hang":
+        content = fault.body if fault.body is not None else self._good(request.path, body)
+        return await self._send(request, fault, content)
+
+    async def _send(self, request: web.Request, fault: Fault, content: Any) -> web.StreamResponse:
+        if fault.how in ("hang", "late"):
             await self._stop.wait()
-        if fault.how in ("cut", "hang"):
+        if fault.how in ("cut", "hang", "lost", "late"):
             assert request.transport
             request.transport.abort()
             return web.Response()
-        content = fault.body if fault.body is not None else self._good(request.path, body)
         raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         headers = {"Content-Type": "application/json", **self.headers, **fault.headers}
         if fault.how == "half":
@@ -182,6 +201,38 @@ class FaultServer:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
+    @web.middleware
+    async def _failing(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        assert request.match_info.route
+        place = (request.match_info.route.name or "").removeprefix("message-")
+        self.calls[place] += 1
+        if not self.batch_faults[place]:
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        fault = self.batch_faults[place].popleft()
+        if fault.how in ("lost", "late"):
+            await handler(request)
+        return await self._send(request, fault, fault.body)
+
+    def _fate(self, custom_id: str, good: Any) -> Any:
+        return self.batch_lines.pop(custom_id.rpartition("-")[2], good)
+
+    def _status(self, name: str) -> str:
+        made = list(self.batches).index(name)
+        return self.batch_statuses[made] if made < len(self.batch_statuses) else self.batch_status
+
+    async def _list(self, request: web.Request) -> web.Response:
+        of_messages = "messages" in request.path
+        names = [name for name in reversed(self.batches) if name.startswith("msgbatch_") == of_messages]
+        after = request.query.get("after_id" if of_messages else "after")
+        start = names.index(after) + 1 if after else 0
+        page = names[start : start + min(int(request.query.get("limit", 20)), self.page)]
+        described = self._message_batch_object if of_messages else self._batch_object
+        data = [described(name, self._status(name)) for name in page]
+        more = start + len(page) < len(names)
+        ends = {"first_id": page[0], "last_id": page[-1]} if page else {"first_id": None, "last_id": None}
+        return web.json_response({"object": "list", "data": data, "has_more": more, **ends})
+
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
         sent = form["file"]
@@ -207,16 +258,18 @@ class FaultServer:
         lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         self.batches[name] = lines
         good, bad = [], []
+        self._orders[name] = {"metadata": body.get("metadata"), "created_at": int(time.time())}
         for line in lines:
-            said = self.batch_lines.get(line["custom_id"])
-            if said is None:
-                said = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}
+            answer = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}
+            said = self._fate(line["custom_id"], answer)
             row = (
                 said
                 if isinstance(said, str)
-                else json.dumps({"custom_id": line["custom_id"], "response": said, "id": "x"})
+                else json.dumps({"custom_id": line["custom_id"], "response": said, "error": None, "id": "x"})
+                if "error" not in said
+                else json.dumps({"custom_id": line["custom_id"], "response": None, "id": "x", **said})
             )
-            (good if isinstance(said, dict) and said["status_code"] == 200 else bad).append(row)
+            (good if isinstance(said, dict) and said.get("status_code") == 200 else bad).append(row)
         self.files[f"{name}-output"] = "\n".join(good).encode()
         self.files[f"{name}-error"] = "\n".join(bad).encode()
         return web.json_response(self._batch_object(name, "validating"))
@@ -224,15 +277,20 @@ class FaultServer:
     def _batch_object(self, name: str, status: str) -> Any:
         over = status in ("completed", "expired", "cancelled")
         lines = self.batches[name]
+        good = len(self.files[f"{name}-output"].splitlines())
         return {
             "id": name,
             "object": "batch",
+            **self._orders[name],
             "endpoint": "/v1/chat/completions",
             "input_file_id": "file-0",
             "completion_window": "24h",
             "status": status,
-            "created_at": 1,
-            "request_counts": {"total": len(lines), "completed": len(lines) if over else 0, "failed": 0},
+            "request_counts": {
+                "total": len(lines),
+                "completed": good if over else 0,
+                "failed": len(lines) - good if over else 0,
+            },
             "output_file_id": f"{name}-output" if over else None,
             "error_file_id": f"{name}-error" if over else None,
             "errors": {"object": "list", "data": [{"code": "x", "message": "line 1 is no JSON"}]}
@@ -244,12 +302,12 @@ class FaultServer:
         name = request.match_info["id"]
         if name not in self.batches:
             return web.json_response(openai_error(f"No batch found with id '{name}'."), status=404)
-        return web.json_response(self._batch_object(name, self.batch_status))
+        return web.json_response(self._batch_object(name, self._status(name)))
 
     async def _cancel(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
         self.cancelled.append(name)
-        if self.batch_status == "completed":
+        if self._status(name) == "completed":
             return web.json_response(openai_error("Cannot cancel a batch with status 'completed'."), status=409)
         if "messages" in request.path:
             return web.json_response(self._message_batch_object(name, "canceling"))
@@ -258,19 +316,26 @@ class FaultServer:
     async def _message_batch(self, request: web.Request) -> web.Response:
         name = f"msgbatch_{next(self._numbers)}"
         self.batches[name] = (await request.json())["requests"]
+        self._orders[name] = {"created_at": datetime.now(UTC).isoformat()}
+        self._rows[name] = []
+        for line in self.batches[name]:
+            good = {"type": "succeeded", "message": self._good("/messages", line["params"])}
+            said = self._fate(line["custom_id"], good)
+            row = said if isinstance(said, str) else json.dumps({"custom_id": line["custom_id"], "result": said})
+            self._rows[name].append((said["type"] if isinstance(said, dict) else "succeeded", row))
         return web.json_response(self._message_batch_object(name, "in_progress"))
 
     def _message_batch_object(self, name: str, status: str) -> Any:
-        number = len(self.batches[name])
-        ended = status == "ended"
-        counts = {"processing": 0 if ended else number, "succeeded": number if ended else 0}
+        ended = status not in ("in_progress", "canceling")
+        kinds = ("processing", "succeeded", "errored", "canceled", "expired")
+        found = Counter(kind if ended else "processing" for kind, _ in self._rows[name])
         return {
+            **self._orders[name],
             "id": name,
             "type": "message_batch",
-            "processing_status": status,
-            "request_counts": {**counts, "errored": 0, "canceled": 0, "expired": 0},
-            "created_at": "2026-01-01T00:00:00Z",
-            "expires_at": "2026-01-02T00:00:00Z",
+            "processing_status": "ended" if ended else status,
+            "request_counts": {kind: found[kind] for kind in kinds},
+            "expires_at": "2100-01-02T00:00:00Z",
             "results_url": f"{self.root}/v1/messages/batches/{name}/results" if ended else None,
         }
 
@@ -278,17 +343,10 @@ class FaultServer:
         name = request.match_info["id"]
         if name not in self.batches:
             return web.json_response(anthropic_error("no such batch", "not_found_error"), status=404)
-        status = "ended" if self.batch_status == "completed" else "in_progress"
-        return web.json_response(self._message_batch_object(name, status))
+        return web.json_response(self._message_batch_object(name, self._status(name)))
 
     async def _message_results(self, request: web.Request) -> web.Response:
-        rows = []
-        for line in self.batches[request.match_info["id"]]:
-            good = {"type": "succeeded", "message": self._good("/messages", line["params"])}
-            result = self.batch_lines.get(line["custom_id"], good)
-            rows.append(
-                result if isinstance(result, str) else json.dumps({"custom_id": line["custom_id"], "result": result})
-            )
+        rows = [row for _, row in self._rows[request.match_info["id"]]]
         return web.Response(text="\n".join(reversed(rows)))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dsrl.batches import known_batches
+from dsrl.batches import _bytes, known_batches
 from dsrl.calls import spending_of
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
@@ -255,13 +256,142 @@ def test_money_held_for_a_batch_is_known_again_after_a_restart(teach: Any, tmp_p
     assert spending_of(path, "run").cost_usd == pytest.approx(0.03)
 
 
+class FakeNamingTeacher(FakeBatchTeacher):
+    """Finds its batches again by their names, and may be slow at everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, str] = {}
+        self.slow = 0.0
+        self.asked: list[tuple[str, int]] = []
+        self.seen_after = 0
+        self.odd_fault: Exception | None = None
+
+    @hookimpl
+    async def submit_batch(self, requests: Sequence[Request], token: str) -> str:  # type: ignore[override]
+        await asyncio.sleep(self.slow)
+        name = await super().submit_batch(requests)
+        self.names[token] = name
+        if self.odd_fault:
+            raise self.odd_fault
+        return name
+
+    @hookimpl
+    async def find_batch(self, token: str, submitted: float, requests: int) -> str | None:
+        self.asked.append((token, requests))
+        return self.names.get(token) if len(self.asked) > self.seen_after else None
+
+
+@pytest.fixture
+def naming(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeNamingTeacher, Plugin[Any]]:
+    monkeypatch.setattr("dsrl.batches.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.batches.POLLS", (0.005, 0.005))
+    made: list[FakeNamingTeacher] = []
+
+    class Kept(FakeNamingTeacher):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    plugin = bound("teacher", Kept)
+    return made[0], plugin
+
+
+def test_a_submission_under_way_is_not_taken_for_a_lost_one(naming: Any, tmp_path: Path) -> None:
+    fake, plugin = naming
+    fake.slow = 0.2
+    path = tmp_path / "calls.db"
+
+    async def work(ledger: Ledger) -> list[Any]:
+        first = asyncio.create_task(ledger.complete(REQUEST))
+        while not known_batches(path):
+            await asyncio.sleep(0.01)
+        other = Ledger(plugin, path, "other", Terms(4, batch=True))
+        got = await asyncio.gather(
+            first, ledger.complete(replace(REQUEST, first=1)), other.complete(replace(REQUEST, first=2))
+        )
+        await other.close()
+        return got
+
+    assert len({each.replies[0].text for each in using(plugin, path, work, budget=100.0)}) == 3
+    assert len(fake.batches) == 3
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("fault", [TransientError("cut"), KeyError("of the plugin")], ids=["cut", "odd"])
+def test_a_batch_that_got_through_all_the_same_is_found(naming: Any, tmp_path: Path, fault: Exception) -> None:
+    fake, plugin = naming
+    fake.odd_fault = fault
+    fake.seen_after = 2  # a list may show it only after a moment
+    path = tmp_path / "calls.db"
+
+    async def work(ledger: Ledger) -> list[Any]:
+        outcome = await all_of(*numbered(2))(ledger)
+        return outcome if isinstance(outcome[0], Completion) else await all_of(*numbered(2))(ledger)
+
+    outcome = using(plugin, path, work, budget=0.15)
+    assert [each.replies[0].text for each in outcome] == ["b0.0.0", "b0.1.0"]
+    assert [requests for _, requests in fake.asked] == [2, 2, 2]
+    spent = spending_of(path, "run")
+    assert (spent.calls, spent.uncertain_usd) == (2, 0)
+
+
+def test_too_many_is_repeated_without_looking(naming: Any, tmp_path: Path) -> None:
+    fake, plugin = naming
+    fake.faults = [TransientError("429", limited=True)] * 2
+    assert using(plugin, tmp_path / "calls.db", all_of(*numbered(1)))[0].replies[0].text == "b0.0.0"
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("moment", ["BEFORE INSERT", "BEFORE UPDATE"])
+def test_a_batch_that_cannot_be_written_down_is_told_to_all_who_wait(naming: Any, tmp_path: Path, moment: str) -> None:
+    fake, plugin = naming
+    path = tmp_path / "calls.db"
+    using(plugin, path, all_of())
+    database = sqlite3.connect(path)
+    database.execute(f"CREATE TRIGGER full {moment} ON batches BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    database.commit()
+
+    async def work(ledger: Ledger) -> list[Any]:
+        return await asyncio.wait_for(all_of(*numbered(2))(ledger), 10)
+
+    assert all("no room" in str(each) for each in using(plugin, path, work))
+    database.execute("DROP TRIGGER full")
+    database.commit()
+    database.close()
+    assert all(isinstance(each, Completion) for each in using(plugin, path, work))
+    assert len(fake.batches) == 1, "not asked, or found again"
+
+
+def test_a_batch_is_cut_by_number_and_by_bytes(teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, plugin = teach
+    monkeypatch.setattr("dsrl.batches.MOST", 3)
+    monkeypatch.setattr("dsrl.batches.MOST_BYTES", 20_000)
+    # A character of three bytes may be sent as an escape of six.
+    lengths = [1, 1, 1, 1, 1000, 1000, 1000, 9000, 1]
+    requests = [replace(REQUEST, messages=(Message("user", "字" * n + str(i)),)) for i, n in enumerate(lengths)]
+    outcome = using(plugin, tmp_path / "calls.db", all_of(*requests))
+    assert all(isinstance(each, Completion) for each in outcome)
+    sent = [[len(request.messages[0].content) - 1 for request in batch] for batch in fake.batches.values()]
+    assert sent == [[1, 1, 1], [1, 1000, 1000], [1000], [9000], [1]]
+
+
+def test_the_bytes_of_a_request_are_no_less_than_what_is_sent() -> None:
+    text = '\u0000\n"字é🙂' * 100
+    schema = {"type": "object", "properties": {"é": {"type": "string"}}}
+    request = replace(REQUEST, messages=(Message("system", text), Message("user", text)), schema=schema)
+    body = {"messages": [{"role": m.role, "content": m.content} for m in request.messages], "schema": schema}
+    line = {"custom_id": "0123456789abcdef-99999", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    assert len(json.dumps(line)) < _bytes(request) < len(json.dumps(line)) + 3000
+
+
 def test_a_kill_while_submitting_loses_no_request(teach: Any, tmp_path: Path) -> None:
     _, plugin = teach
     path = tmp_path / "calls.db"
     using(plugin, path, all_of(*numbered(1)))
     database = sqlite3.connect(path)
     database.execute(
-        "INSERT INTO batches SELECT 99, NULL, run, teacher, place, model, options, 0, 'submitting', 0 FROM batches"
+        "INSERT INTO batches SELECT 99, 'x', NULL, run, teacher, place, model, options, 0, 'submitting', 0 FROM batches"
     )
     database.execute("INSERT INTO batch_items SELECT 99, 0, key, 5, 1, purpose, NULL FROM batch_items")
     database.commit()

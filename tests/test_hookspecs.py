@@ -50,6 +50,7 @@ TESTS = {
     ("teacher", "max_n"): "tests/test_ledger.py::test_a_request_for_more_than_one_call_brings_is_split",
     ("teacher", "submit_batch"): "tests/test_batches.py::"
     "test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_batch",
+    ("teacher", "find_batch"): "tests/test_batches.py::test_a_batch_that_got_through_all_the_same_is_found",
     ("teacher", "poll_batch"): "tests/test_batches.py::test_a_batch_that_is_out_is_found_again_and_not_submitted_twice",
     ("teacher", "cancel_batch"): "tests/cli/test_batches.py::test_a_batch_is_listed_and_cancelled",
     ("retriever", "index"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +18,7 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import ProviderError, Remote, Service, count, part, reply, row_fault
+from dsrl.remote import SLACK, ProviderError, Remote, Service, count, parsed, part, reply, row_fault
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -34,6 +37,8 @@ _FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length"}
 #: The last version of the API that takes a temperature.
 _WITH_TEMPERATURE = "2023-06-01"
 _TOOL = "give_reply"
+#: Seconds between two looks at batches that may be the one that is looked for.
+_LOOK = 60.0
 
 
 class AnthropicTeacher:
@@ -115,14 +120,52 @@ class AnthropicTeacher:
             return _completion(answer.body, answer.rate)
 
     @hookimpl
-    async def submit_batch(self, requests: Sequence[Request]) -> str:
-        """Give the requests to the Message Batches API.
+    async def submit_batch(self, requests: Sequence[Request], token: str) -> str:
+        """Give the requests to the Message Batches API, the token in every custom id.
 
         Source: platform.claude.com, guide "Batch processing": at most 100,000 requests and 256 MB.
         """
-        bodies = [{"custom_id": str(n), "params": self._body(request)} for n, request in enumerate(requests)]
+        bodies = [{"custom_id": f"{token}-{n}", "params": self._body(request)} for n, request in enumerate(requests)]
         made = await self._remote.object(_BATCHES, {"requests": bodies}, requests[0].model)
         return str(made["id"])
+
+    @hookimpl
+    async def find_batch(self, token: str, submitted: float, requests: int) -> str | None:
+        """Look for the token in the custom ids of the batches.
+
+        The API shows custom ids only with the results, when a batch has ended. So a batch that may be the one (made since,
+        as many requests) is waited for until it ends. What remains open: results are kept for 29 days; later none is found.
+        """
+        others: set[str] = set()
+        warned = False
+        while True:
+            waiting = ""
+            async for batch in self._remote.listed(_BATCHES, "after_id"):
+                name = str(batch["id"])
+                if _created(batch) < submitted - SLACK:
+                    break
+                if name in others or sum(count(batch, "request_counts", kind) for kind in _COUNTS) != requests:
+                    continue
+                if batch.get("processing_status") != "ended":
+                    waiting = waiting or name
+                elif await self._is_named(name, token):
+                    return name
+                else:
+                    others.add(name)
+            if not waiting:
+                return None
+            if not warned:
+                _log.warning("batch %s may be the one that is looked for; only when it ends can that be seen", waiting)
+                warned = True
+            await asyncio.sleep(_LOOK)
+
+    async def _is_named(self, batch: str, token: str) -> bool:
+        try:
+            path = f"{_BATCHES}/{quote(batch, safe='')}/results"
+            start = await self._remote.content(path, f"the results of batch {batch}", first_line=True)
+        except TeacherError:
+            return False  # thrown away by now
+        return part(parsed(start.partition(b"\n")[0]), "custom_id", str).startswith(f"{token}-")
 
     @hookimpl
     async def poll_batch(self, batch: str) -> BatchState:
@@ -263,6 +306,13 @@ def _status(result: Mapping[str, Any]) -> int:
     kinds |= {"not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "overloaded_error": 529}
     error = part(result, "error", dict)
     return kinds.get(part(part(error, "error", dict) or error, "type", str), 500)
+
+
+def _created(batch: Mapping[str, Any]) -> float:
+    try:
+        return datetime.fromisoformat(part(batch, "created_at", str)).timestamp()
+    except (ValueError, OverflowError):
+        return math.inf
 
 
 def _is_address(address: str) -> bool:

@@ -16,6 +16,7 @@ from dsrl.records import BatchState, Completion, Message, Price, Rate, Request, 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 REQUEST = Request("write", "claude-haiku-4-5", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
+TOKEN = "0123456789abcdef"
 KEY = "sk-ant-planted0123456789abcdefghij"
 
 
@@ -300,7 +301,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     server.batch_status = "in_progress"
 
     async def submit(teacher: Plugin[Any]) -> tuple[str, BatchState]:
-        batch = await teacher.hook.submit_batch(requests=requests)
+        batch = await teacher.hook.submit_batch(requests=requests, token=TOKEN)
         return batch, await teacher.hook.poll_batch(batch=batch)
 
     batch, state = using(server, submit)
@@ -308,7 +309,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     assert server.batches[batch][6]["params"]["messages"] == [{"role": "user", "content": "6"}]
     server.batch_status = "completed"
     state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
-    assert state.status == "ended"
+    assert state.status == "expired"
     good = {n: texts(result) for n, result in state.results.items() if isinstance(result, Completion)}
     assert good == {0: ["reply 1"], 6: ["reply 7"]}
     faults = {n: fault for n, fault in state.results.items() if isinstance(fault, Exception)}
@@ -321,7 +322,7 @@ def test_a_batch_can_be_cancelled(server: FaultServer) -> None:
     server.batch_status = "in_progress"
 
     async def work(teacher: Plugin[Any]) -> str:
-        batch = await teacher.hook.submit_batch(requests=[REQUEST])
+        batch = await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN)
         await teacher.hook.cancel_batch(batch=batch)
         server.batch_status = "completed"
         await teacher.hook.cancel_batch(batch=batch)

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _FLAG = "--teacher-option"
 _PATH = "/chat/completions"
 _BATCHES = "/batches"
+#: In a batch's metadata.
+_TOKEN = "dsrl"
 #: From the strongest to none.
 _STRUCTURED = ("schema", "json", "off")
 _FINISH = {"length": "length", "content_filter": "content_filter"}
@@ -153,8 +155,8 @@ class OpenAITeacher:
             return completion
 
     @hookimpl
-    async def submit_batch(self, requests: Sequence[Request]) -> str:
-        """Upload the requests as a file and make a batch of it.
+    async def submit_batch(self, requests: Sequence[Request], token: str) -> str:
+        """Upload the requests as a file and make a batch of it, its token in the metadata.
 
         Source: platform.openai.com, guide "Batch API": at most 50,000 requests and 200 MB.
         """
@@ -165,13 +167,23 @@ class OpenAITeacher:
         ]
         file = "\n".join(json.dumps(line) for line in lines).encode()
         model = requests[0].model
-        upload = self._remote.client.files.create(file=("dsrl.jsonl", file), purpose="batch")
-        uploaded = await self._remote.asked(upload, model)
-        if not isinstance(getattr(uploaded, "id", None), str):
-            raise TransientError(f"{self._server.address} took the file of a batch and gave it no id")
-        order = {"input_file_id": uploaded.id, "endpoint": endpoint, "completion_window": "24h"}
+        uploaded = await self._remote.object("/files", {"purpose": "batch"}, model, file=("dsrl.jsonl", file))
+        order = {
+            "input_file_id": uploaded["id"],
+            "endpoint": endpoint,
+            "completion_window": "24h",
+            "metadata": {_TOKEN: token},
+        }
         made = await self._remote.object(_BATCHES, order, model)
         return str(made["id"])
+
+    @hookimpl
+    async def find_batch(self, token: str) -> str | None:
+        """Look for the token in the batches' metadata. A server without a list of batches has none to find."""
+        async for batch in self._remote.listed(_BATCHES, "after"):
+            if part(batch, "metadata", dict).get(_TOKEN) == token:
+                return str(batch["id"])
+        return None
 
     @hookimpl
     async def poll_batch(self, batch: str) -> BatchState:

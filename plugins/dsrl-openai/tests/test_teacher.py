@@ -35,6 +35,7 @@ NAMES = [
     ),
     *("prompt_tokens_details", "cached_tokens", "text", "code"),
 ]
+TOKEN = "0123456789abcdef"
 KEY = "sk-proj-planted0123456789abcdefghij"
 
 
@@ -553,7 +554,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     server.batch_status = "in_progress"
 
     async def submit(teacher: Plugin[Any]) -> tuple[str, BatchState]:
-        batch = await teacher.hook.submit_batch(requests=requests)
+        batch = await teacher.hook.submit_batch(requests=requests, token=TOKEN)
         return batch, await teacher.hook.poll_batch(batch=batch)
 
     batch, state = using(server, submit)
@@ -568,11 +569,11 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     server.batch_status = "completed"
     # Another process, another client: the id is enough.
     state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
-    assert (state.status, state.total, state.done) == ("ended", 8, 8)
+    assert (state.status, state.total, state.done) == ("ended", 8, 4)
     assert state.results == {
         0: Completion((Reply("reply 2.0"), Reply("reply 2.1")), Usage(100, 20, 40)),
         **dict.fromkeys((1, 2, 3, 4, 6), ANY),
-        7: Completion((Reply("reply 3.0"),), Usage(100, 10, 40)),
+        7: Completion((Reply("reply 9.0"),), Usage(100, 10, 40)),
     }
     kinds = {n: type(fault) for n, fault in state.results.items() if isinstance(fault, Exception)}
     assert kinds == {1: RowRefused, 2: TransientError, 3: TransientError, 4: RowRefused, 6: TransientError}
@@ -584,7 +585,7 @@ def test_a_batch_that_failed_says_why(server: FaultServer) -> None:
     server.batch_status = "failed"
 
     async def work(teacher: Plugin[Any]) -> BatchState:
-        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST]))
+        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN))
 
     state = using(server, work)
     assert (state.status, state.message, dict(state.results)) == ("failed", "line 1 is no JSON", {})
@@ -595,7 +596,7 @@ def test_what_was_done_of_a_batch_is_kept(server: FaultServer, status: str) -> N
     server.batch_status = status
 
     async def work(teacher: Plugin[Any]) -> BatchState:
-        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST]))
+        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN))
 
     state = using(server, work)
     assert state.status == status
@@ -606,7 +607,7 @@ def test_a_batch_can_be_cancelled(server: FaultServer) -> None:
     server.batch_status = "in_progress"
 
     async def work(teacher: Plugin[Any]) -> str:
-        batch = await teacher.hook.submit_batch(requests=[REQUEST])
+        batch = await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN)
         await teacher.hook.cancel_batch(batch=batch)
         server.batch_status = "completed"
         await teacher.hook.cancel_batch(batch=batch)

@@ -1,0 +1,62 @@
+"""Batches of the teacher ``anthropic`` behind the ledger, against the fake server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("batch_contract")
+
+from batch_contract import BatchContract, Lines, texts  # noqa: E402
+from fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
+
+
+def _errored(text: str, type: str = "invalid_request_error") -> object:
+    return {"type": "errored", "error": anthropic_error(text, type)}
+
+
+class TestAnthropicBatches(BatchContract):
+    plugin, model, tokens = "anthropic", "claude-haiku-4-5", 105
+    places = ("create",)
+    lines = Lines(
+        refused={"type": "succeeded", "message": message("", stop="refusal")},
+        filtered=_errored("Output blocked by content filtering policy"),
+        bad=_errored("messages.0 is odd"),
+        failed=_errored("boom", "api_error"),
+        expired={"type": "expired"},
+        cancelled={"type": "canceled"},
+    )
+
+    def address(self, server: FaultServer) -> str:
+        return server.root
+
+    @pytest.fixture(autouse=True)
+    def look_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dsrl_anthropic._LOOK", 0.02)
+
+    def test_a_batch_whose_name_shows_only_at_its_end_is_waited_for(
+        self, server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server.batch_status = "in_progress"
+        server.batch_faults["create"].append(Fault(how="lost"))
+        timer = threading.Timer(0.5, lambda: setattr(server, "batch_status", "completed"))
+        timer.start()
+        with caplog.at_level(logging.WARNING):
+            assert len(texts(self.asking(server, tmp_path / "calls.db", 2))) == 2
+        timer.join()
+        assert self.sizes(server) == [2]
+        assert server.calls["list"] > 2
+        assert caplog.text.count("may be the one that is looked for") == 1
+
+    def test_the_end_of_a_sitting_does_not_wait_for_it(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_status = "in_progress"
+        server.batch_faults["create"].append(Fault(how="lost"))
+        self.stopped(server, path, 2)
+        self.stopped(server, path, 2)
+        server.batch_status = "completed"
+        assert len(texts(self.asking(server, path, 2))) == 2
+        assert self.sizes(server) == [2]

@@ -1,0 +1,360 @@
+"""What every teacher with batches must do behind the ledger: tests that drive a real plugin against the fake server.
+
+A plugin's own tests inherit them and say how its provider writes what goes wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from fault_server import Fault, FaultServer
+
+from dsrl.batches import known_batches
+from dsrl.calls import spending_of
+from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
+from dsrl.ledger import Ledger, Terms
+from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.records import Completion, Message, Price, Request
+
+T = TypeVar("T")
+#: Dollars are easy to count with it: a token is a tenth of a cent, half of that in a batch.
+PRICE = Price(1000.0, 1000.0, batch=0.5)
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from batch_contract import all_of, sitting
+import dsrl.batches
+dsrl.batches.WINDOW, dsrl.batches.POLLS = 0.02, (0.01, 0.01)
+plugin, address, model, path, run, count = sys.argv[1:]
+outcome = asyncio.run(sitting(plugin, address, model, Path(path), all_of(model, int(count)), run=run))
+print(*(each.replies[0].text for each in outcome), sep="|")
+"""
+
+
+def requests_of(model: str, count: int) -> list[Request]:
+    """Make requests that differ."""
+    return [Request("write", model, (Message("user", f"Write {n}."),), 1.0, 100) for n in range(count)]
+
+
+def all_of(model: str, count: int) -> Callable[[Ledger], Awaitable[list[Any]]]:
+    """Give work that asks for all at once; faults are among the outcomes."""
+
+    async def work(ledger: Ledger) -> list[Any]:
+        return await asyncio.gather(*map(ledger.complete, requests_of(model, count)), return_exceptions=True)
+
+    return work
+
+
+async def sitting(
+    plugin: str,
+    address: str,
+    model: str,
+    path: Path,
+    work: Callable[[Ledger], Awaitable[T]],
+    run: str = "run",
+    budget: float | None = 1000.0,
+    batch: bool = True,
+    notes: list[str] | None = None,
+) -> T:
+    """Open a ledger with the real plugin, work with it, close it."""
+    teacher = load(PluginRef("teacher", plugin, {"base_url": address}), "teacher")
+    terms = Terms(8, budget=budget, prices={model: PRICE}, batch=batch)
+    ledger = Ledger(teacher, path, run, terms, note=([] if notes is None else notes).append)
+    try:
+        return await work(ledger)
+    finally:
+        await ledger.close()
+
+
+def texts(outcome: list[Any]) -> list[str]:
+    """Give the texts of outcomes that must all be good."""
+    for each in outcome:
+        assert isinstance(each, Completion), each
+    return [each.replies[0].text for each in outcome]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A provider's lines of results where something goes wrong; ``refused`` is billed as a reply."""
+
+    refused: Any
+    filtered: Any
+    bad: Any
+    failed: Any
+    expired: Any
+    cancelled: Any
+
+
+class BatchContract:
+    """The tests. A subclass names its plugin.
+
+    Attributes:
+        plugin, model: of the teacher.
+        tokens: that the fake server bills for a good reply.
+        places: where submitting can fail.
+        lines: of its results.
+    """
+
+    plugin: str
+    model: str
+    tokens: int
+    places: tuple[str, ...]
+    lines: Lines
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dsrl.batches.WINDOW", 0.02)
+        monkeypatch.setattr("dsrl.batches.POLLS", (0.01, 0.01))
+
+    @pytest.fixture
+    def server(self) -> Iterator[FaultServer]:
+        with FaultServer() as running:
+            yield running
+
+    def address(self, server: FaultServer) -> str:
+        return server.url
+
+    def asking(self, server: FaultServer, path: Path, count: int, **options: Any) -> list[Any]:
+        return self.using(server, path, all_of(self.model, count), **options)
+
+    def using(self, server: FaultServer, path: Path, work: Callable[[Ledger], Awaitable[T]], **options: Any) -> T:
+        return asyncio.run(sitting(self.plugin, self.address(server), self.model, path, work, **options))
+
+    def stopped(self, server: FaultServer, path: Path, count: int) -> None:
+        """Have a sitting that ends while its batch is out."""
+
+        async def work(ledger: Ledger) -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(all_of(self.model, count)(ledger), 0.5)
+
+        self.using(server, path, work)
+
+    def cost(self, replies: int, single: int = 0) -> Any:
+        return pytest.approx(self.tokens * 0.001 * (replies / 2 + single))
+
+    def sizes(self, server: FaultServer) -> list[int]:
+        return [len(lines) for lines in server.batches.values()]
+
+    # --- how batches end ----------------------------------------------------------------------------------------------
+
+    def test_only_what_is_not_stored_goes_into_the_batch(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        before = texts(self.asking(server, path, 2, batch=False))
+        outcome = texts(self.asking(server, path, 5))
+        assert outcome[:2] == before
+        assert len(set(outcome)) == 5
+        assert self.sizes(server) == [3]
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (5, self.cost(3, single=2), 0)
+        assert texts(self.asking(server, path, 5)) == outcome
+        assert self.sizes(server) == [3], "stored"
+
+    def test_lines_that_fail(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_lines = {"2": self.lines.refused, "3": self.lines.filtered, "4": self.lines.failed, "5": "<html>"}
+        outcome = self.asking(server, path, 6)
+        assert [type(each) for each in outcome] == [Completion] * 2 + [RowRefused] * 2 + [Completion] * 2
+        assert self.sizes(server) == [6, 2], "what the provider failed with is asked again"
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (5, self.cost(5), 0), "a refusal is billed"
+
+    def test_one_bad_request_among_good_ones_drops_its_row(self, server: FaultServer, tmp_path: Path) -> None:
+        server.batch_lines = {"1": self.lines.bad}
+        first, second = self.asking(server, tmp_path / "calls.db", 2)
+        assert isinstance(first, Completion)
+        assert isinstance(second, RowRefused)
+        server.batch_lines = {"0": self.lines.bad}
+        (alone,) = self.asking(server, tmp_path / "other.db", 1)
+        assert isinstance(alone, TeacherError), "it may be the settings"
+        assert self.sizes(server) == [2, 1]
+
+    def test_a_batch_that_expires_keeps_what_it_answered(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_statuses = ["expired"]
+        server.batch_lines = {"2": self.lines.expired, "3": self.lines.expired}
+        assert len(set(texts(self.asking(server, path, 4)))) == 4
+        assert self.sizes(server) == [4, 2]
+        assert spending_of(path, "run").cost_usd == self.cost(4)
+        assert [batch.status for batch in known_batches(path)] == ["ended", "expired"]
+
+    def test_a_batch_that_is_cancelled_keeps_what_it_answered(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_statuses = ["cancelled"]
+        server.batch_lines = {"1": self.lines.cancelled, "2": self.lines.cancelled}
+        outcome = self.asking(server, path, 3)
+        assert "was cancelled" in " ".join(str(each) for each in outcome if isinstance(each, TeacherError))
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.uncertain_usd) == (1, 0)
+        assert len(set(texts(self.asking(server, path, 3)))) == 3
+        assert self.sizes(server) == [3, 2]
+
+    def test_the_cap_holds(self, server: FaultServer, tmp_path: Path) -> None:
+        """A request may cost 0.5 * 0.001 * (8 + 32 + 100) = 0.07 dollars."""
+        path = tmp_path / "calls.db"
+        outcome = self.asking(server, path, 6, budget=0.15)
+        good = sum(isinstance(each, Completion) for each in outcome)
+        assert good == 2
+        assert sum(isinstance(each, BudgetReached) for each in outcome) == 4
+        spent = spending_of(path, "run")
+        assert (spent.cost_usd, spent.uncertain_usd) == (self.cost(2), 0)
+        assert sum(self.sizes(server)) == 2
+
+    # --- a provider that fails ----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(429, {"error": {"message": "slow down"}}, {"retry-after": "0.05"}),
+            Fault(500, "<html>"),
+            Fault(how="cut"),
+            Fault(200, "<html>a page of another server</html>"),
+            Fault(200, "{}"),
+        ],
+        ids=["429", "500", "cut", "html", "empty"],
+    )
+    def test_a_place_that_fails_for_a_moment(self, server: FaultServer, tmp_path: Path, fault: Fault) -> None:
+        for number, place in enumerate((*self.places, "poll", "results")):
+            server.batch_faults[place].extend([fault] * 2)
+            path = tmp_path / f"{number}.db"
+            assert len(set(texts(self.asking(server, path, 2)))) == 2, place
+            assert len(server.batches) == number + 1, place
+            spent = spending_of(path, "run")
+            assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (2, self.cost(2), 0), place
+
+    def test_a_connection_that_breaks_behind_the_request(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_faults["create"].append(Fault(how="lost"))
+        assert len(set(texts(self.asking(server, path, 3)))) == 3
+        assert self.sizes(server) == [3], "the batch got through, and is not submitted again"
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
+
+    def test_what_cannot_be_known_now_is_found_by_the_next_sitting(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_faults["create"].append(Fault(how="lost"))
+        server.batch_faults["list"].extend([Fault(503, "")] * 8)
+        outcome = self.asking(server, path, 3)
+        assert all("cannot be looked for" in str(each) for each in outcome if isinstance(each, TeacherError))
+        assert spending_of(path, "run").uncertain_usd > 0, "its money stays on hold"
+        assert len(set(texts(self.asking(server, path, 3)))) == 3
+        assert self.sizes(server) == [3]
+        assert spending_of(path, "run").uncertain_usd == 0
+
+    def test_a_server_that_goes_away_while_a_batch_is_out_may_come_back(self, server: FaultServer) -> None:
+        async def work() -> None:
+            teacher: Plugin[Any] = load(
+                PluginRef("teacher", self.plugin, {"base_url": self.address(server)}), "teacher"
+            )
+            batch = await teacher.hook.submit_batch(requests=requests_of(self.model, 1), token="0123456789abcdef")
+            server.stop()
+            with pytest.raises(TransientError):
+                await teacher.hook.poll_batch(batch=batch)
+            await teacher.hook.aclose()
+
+        asyncio.run(work())
+
+    # --- runs that are stopped ----------------------------------------------------------------------------------------
+
+    def test_a_batch_that_is_out_is_found_and_not_submitted_again(self, server: FaultServer, tmp_path: Path) -> None:
+        path = tmp_path / "calls.db"
+        server.batch_status = "in_progress"
+        self.stopped(server, path, 3)
+        assert [batch.status for batch in known_batches(path)] == ["in_progress"]
+        server.batch_status = "completed"
+        assert len(set(texts(self.asking(server, path, 3)))) == 3
+        assert self.sizes(server) == [3]
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
+
+    def test_another_process_may_wait_for_the_same_batch(
+        self, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dsrl.batches.POLLS", (2.0, 2.0))  # so that the other is quicker, and books it
+        path = tmp_path / "calls.db"
+        server.batch_status = "in_progress"
+
+        async def work(ledger: Ledger) -> list[Any]:
+            waiting = asyncio.create_task(all_of(self.model, 2)(ledger))
+            while server.calls["poll"] == 0:
+                await asyncio.sleep(0.01)
+            child = self.child(server, path, "other", 2)
+            while server.calls["poll"] < 3:
+                await asyncio.sleep(0.01)
+            server.batch_status = "completed"
+            said, _ = await asyncio.to_thread(child.communicate, timeout=60)
+            assert spending_of(path, "run").calls == 2, "booked by the other, on the run that asked"
+            outcome = await waiting
+            assert said.strip().split("|") == texts(outcome)
+            assert ledger.spending().cost_usd == self.cost(2)
+            # The money held for it is free again.
+            more = replace(requests_of(self.model, 1)[0], first=7)
+            assert isinstance(await ledger.complete(more), Completion)
+            return outcome
+
+        self.using(server, path, work, budget=0.2)
+        assert self.sizes(server) == [2, 1]
+        assert spending_of(path, "other").calls == 0
+
+    @pytest.mark.parametrize("how", ["late", "hang"])
+    def test_kill_9_while_a_batch_is_submitted(self, server: FaultServer, tmp_path: Path, how: Any) -> None:
+        """``late``: the provider has it, and the child never learns; ``hang``: the provider has not."""
+        path = tmp_path / "calls.db"
+        server.batch_faults["create"].append(Fault(how=how))
+        with self.child(server, path, "run", 3) as child:
+            until = time.monotonic() + 60
+            while not server.calls["create"] or (how == "late" and not server.batches):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            child.send_signal(signal.SIGKILL)
+            child.wait(60)
+        assert [batch.status for batch in known_batches(path)] == ["submitting"]
+        assert spending_of(path, "run").uncertain_usd > 0
+        notes: list[str] = []
+        assert len(set(texts(self.asking(server, path, 3, notes=notes)))) == 3
+        assert self.sizes(server) == [3], "paid once"
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
+        assert [batch.status for batch in known_batches(path)] == (["ended"] if how == "late" else ["ended", "failed"])
+        assert ("is found again" if how == "late" else "no such batch") in " ".join(notes)
+
+    def child(self, server: FaultServer, path: Path, run: str, count: int) -> subprocess.Popen[str]:
+        arguments = [self.plugin, self.address(server), self.model, str(path), run, str(count)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, *arguments], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    def test_the_right_one_of_many_batches_is_found(
+        self, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.page = 2
+
+        async def work() -> list[str | None]:
+            teacher: Plugin[Any] = load(
+                PluginRef("teacher", self.plugin, {"base_url": self.address(server)}), "teacher"
+            )
+            tokens = [f"{n:016x}" for n in range(7)]
+            began = time.time()
+            made = [
+                await teacher.hook.submit_batch(requests=requests_of(self.model, 2), token=token) for token in tokens
+            ]
+            found = [
+                await teacher.hook.find_batch(token=token, submitted=began, requests=2)
+                for token in (tokens[0], tokens[6], "f" * 16)
+            ]
+            await teacher.hook.aclose()
+            assert found == [made[0], made[6], None]
+            return found
+
+        asyncio.run(work())
