@@ -15,7 +15,7 @@ from dsrl.calls import spending_of
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.ledger import Ledger, Terms
-from dsrl.plugins import Plugin
+from dsrl.plugins import Plugin, load
 from dsrl.records import BatchState, Completion, Message, Price, Reply, Request, Usage
 
 T = TypeVar("T")
@@ -91,9 +91,10 @@ def using(
     work: Callable[[Ledger], Awaitable[T]],
     budget: float | None = None,
     run: str = "run",
+    others: Any = None,
 ) -> T:
     async def opened() -> T:
-        ledger = Ledger(plugin, path, run, Terms(4, budget=budget, batch=True))
+        ledger = Ledger(plugin, path, run, Terms(4, budget=budget, batch=True), others)
         try:
             return await work(ledger)
         finally:
@@ -297,9 +298,20 @@ def naming(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeNamingTeach
     return made[0], plugin
 
 
-def test_a_submission_under_way_is_not_taken_for_a_lost_one(naming: Any, tmp_path: Path) -> None:
-    fake, plugin = naming
-    fake.slow = 0.2
+def test_a_submission_under_way_is_not_taken_for_a_lost_one(
+    bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsrl.batches.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.batches.POLLS", (0.005, 0.005))
+    fake: list[FakeNamingTeacher] = []
+
+    class Kept(FakeNamingTeacher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slow = 0.2
+            fake.append(self)
+
+    plugin = bound("teacher", Kept)
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> list[Any]:
@@ -307,15 +319,17 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(naming: Any, tmp_pat
         while not known_batches(path):
             await asyncio.sleep(0.01)
         other = Ledger(plugin, path, "other", Terms(4, batch=True))
-        got = await asyncio.gather(
-            first, ledger.complete(replace(REQUEST, first=1)), other.complete(replace(REQUEST, first=2))
-        )
+        second = asyncio.create_task(ledger.complete(replace(REQUEST, purpose="solve", first=1)))
+        third = asyncio.create_task(other.complete(replace(REQUEST, first=2)))
+        got = await asyncio.gather(first, second, third)
         await other.close()
         return got
 
-    assert len({each.replies[0].text for each in using(plugin, path, work, budget=100.0)}) == 3
-    assert len(fake.batches) == 3
-    assert fake.asked == []
+    solver = load(plugin.ref, "teacher")  # of its own, but of the same provider
+    outcome = using(plugin, path, work, others={"solve": solver})
+    assert all(isinstance(each, Completion) for each in outcome)
+    assert [teacher.asked for teacher in fake] == [[], []]
+    assert {batch.status for batch in known_batches(path)} == {"ended"}
 
 
 @pytest.mark.parametrize("fault", [TransientError("cut"), KeyError("of the plugin")], ids=["cut", "odd"])

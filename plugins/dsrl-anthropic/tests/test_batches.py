@@ -55,8 +55,8 @@ class TestAnthropicBatches(BatchContract):
         path = tmp_path / "calls.db"
         server.batch_status = "in_progress"
         server.batch_faults["create"].append(Fault(how="lost"))
-        self.stopped(server, path, 2)
-        self.stopped(server, path, 2)
+        self.stopped(server, path, 2, "list")
+        self.stopped(server, path, 2, "list")
         server.batch_status = "completed"
         assert len(texts(self.asking(server, path, 2))) == 2
         assert self.sizes(server) == [2]
