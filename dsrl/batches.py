@@ -333,10 +333,12 @@ class Batches:
             self._settle(hold, 0.0)
 
     async def _await(self, teacher: Plugin[TeacherSpec], batch: int, price: Price | None) -> None:
-        ((name, run),) = self._calls.read("SELECT provider_id, run FROM batches WHERE id = ?", batch)
+        ((name, run, model),) = self._calls.read("SELECT provider_id, run, model FROM batches WHERE id = ?", batch)
         pause, done = POLLS[0], -1
         while True:
-            state: BatchState = await self._persisting(lambda: teacher.hook.poll_batch(batch=name), teacher)
+            state: BatchState = await self._persisting(
+                lambda: teacher.hook.poll_batch(batch=name, model=model), teacher
+            )
             if state.status != "in_progress":
                 break
             if state.done != done:
@@ -475,7 +477,9 @@ def look(batch: KnownBatch) -> BatchState:
     Raises:
         DsrlError: it cannot be asked.
     """
-    return asyncio.run(_with_teacher(batch, lambda teacher: teacher.hook.poll_batch(batch=batch.provider_id)))
+    return asyncio.run(
+        _with_teacher(batch, lambda teacher: teacher.hook.poll_batch(batch=batch.provider_id, model=batch.model))
+    )
 
 
 def cancel(batch: KnownBatch) -> None:

@@ -218,8 +218,12 @@ class TeacherSpec:
         """
 
     @hookspec(firstresult=True)
-    async def poll_batch(self, batch: str) -> BatchState:
+    async def poll_batch(self, batch: str, model: str) -> BatchState:
         """Say how far a batch is, with all that came of it when it is over.
+
+        Args:
+            batch: the provider's id.
+            model: of its requests.
 
         Raises:
             TransientError: worth asking again.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.keys import mask
-from dsrl.records import Completion, Rate, Reply
+from dsrl.records import Completion, Message, Rate, Reply, Request
 
 T = TypeVar("T")
 
@@ -230,13 +230,19 @@ class Remote:
         await self.asked(unless_over(), thing=f"batch {batch}")
 
     async def results(
-        self, lines: Iterable[bytes], read: Callable[[Mapping[str, Any]], Completion | None]
+        self,
+        lines: Iterable[bytes],
+        read: Callable[[Mapping[str, Any]], Completion | None],
+        model: str,
+        adapt: Callable[[ProviderError], bool],
     ) -> dict[int, Completion | Exception]:
         """Read the results of a batch, a JSON object a line; give what calls of their own would have given or raised.
 
         Args:
             lines: in any order. What cannot be read is left out.
             read: reads one of them; may raise ``ProviderError`` and what ``TeacherSpec.complete`` may; None: unanswered.
+            model: of the requests.
+            adapt: learns from what was refused; says whether it is worth asking again otherwise.
 
         Raises:
             TransientError: not one can be read, so it is another text (a page of HTML) under a status of success.
@@ -264,8 +270,10 @@ class Remote:
         told: dict[str, Exception] = {}  # to say what is wrong may take a call
         for number, status in failed.items():
             said = f"{status.codes} {status}"
-            if said not in told:
-                told[said] = await self.failure(status, "", answered)
+            if said not in told and adapt(status):
+                told[said] = TransientError(f"{self._service.name} does not take a setting: {status.message}")
+            elif said not in told:
+                told[said] = await self.failure(status, model, answered)
             results[number] = told[said]
         return results
 
@@ -433,6 +441,11 @@ class Remote:
     def _why(self, error: BaseException) -> str:
         chain = [str(e) or type(e).__name__ for e in _chain(error)]
         return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
+
+
+def everything(model: str) -> Request:
+    """Make a request with every setting that one can have; who reads the results of a batch does not know what was sent."""
+    return Request("write", model, (Message("user", ""),), 1.0, 1, n=2, top_p=0.5, schema={"type": "object"})
 
 
 def row_fault(error: ProviderError) -> str:

@@ -94,6 +94,7 @@ class Lines:
     failed: Any
     expired: Any
     cancelled: Any
+    setting: Any
 
 
 class BatchContract:
@@ -111,6 +112,10 @@ class BatchContract:
     tokens: int
     places: tuple[str, ...]
     lines: Lines
+
+    def takes(self, line: Any) -> bool:
+        """Say whether a line of a batch has the setting that ``lines.setting`` refuses."""
+        raise NotImplementedError
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +218,21 @@ class BatchContract:
         assert (spent.cost_usd, spent.uncertain_usd) == (self.cost(2), 0)
         assert sum(self.sizes(server)) == 2
 
+    def test_a_setting_that_the_model_does_not_take_is_learnt(self, server: FaultServer, tmp_path: Path) -> None:
+        """As a run does that goes on, with all that teaches it (keywords, pattern) stored."""
+        server.batch_lines = {str(n): self.lines.setting for n in range(3)}
+        path = tmp_path / "calls.db"
+        schema = {"type": "object"}
+
+        async def work(ledger: Ledger) -> list[Any]:
+            requests = [replace(request, schema=schema) for request in requests_of(self.model, 3)]
+            return await asyncio.gather(*map(ledger.complete, requests), return_exceptions=True)
+
+        assert len(set(texts(self.using(server, path, work)))) == 3
+        first, second = server.batches.values()
+        assert [self.takes(line) for line in first] == [True] * 3
+        assert [self.takes(line) for line in second] == [False] * 3
+
     # --- a provider that fails ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
@@ -262,7 +282,7 @@ class BatchContract:
             batch = await teacher.hook.submit_batch(requests=requests_of(self.model, 1), token="0123456789abcdef")
             server.stop()
             with pytest.raises(TransientError):
-                await teacher.hook.poll_batch(batch=batch)
+                await teacher.hook.poll_batch(batch=batch, model=self.model)
             await teacher.hook.aclose()
 
         asyncio.run(work())

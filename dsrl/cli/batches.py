@@ -22,6 +22,7 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
     """
     from dsrl.batches import cancel, known_batches, look
     from dsrl.errors import DsrlError, SettingsError
+    from dsrl.records import Completion
 
     batches = known_batches(cache_dir / "calls.db")
     if cancelled is not None:
@@ -36,7 +37,8 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
         if batch.status == "in_progress":
             try:
                 state = look(batch)
-                done = len(state.results) if state.status != "in_progress" else state.done
+                answered = sum(isinstance(result, Completion) for result in state.results.values())
+                done = state.done if state.status == "in_progress" else answered
                 batch = replace(batch, done=done, status=state.status)
             except DsrlError as error:
                 click.echo(f"note: batch {batch.provider_id}: {error}", err=True)

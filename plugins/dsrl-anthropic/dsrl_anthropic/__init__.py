@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -18,7 +19,7 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import SLACK, ProviderError, Remote, Service, count, parsed, part, reply, row_fault
+from dsrl.remote import SLACK, ProviderError, Remote, Service, count, everything, parsed, part, reply, row_fault
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -168,7 +169,7 @@ class AnthropicTeacher:
         return part(parsed(start.partition(b"\n")[0]), "custom_id", str).startswith(f"{token}-")
 
     @hookimpl
-    async def poll_batch(self, batch: str) -> BatchState:
+    async def poll_batch(self, batch: str, model: str) -> BatchState:
         path = f"{_BATCHES}/{quote(batch, safe='')}"
         found = await self._remote.object(path, thing=f"batch {batch}")
         counts = {name: count(found, "request_counts", name) for name in _COUNTS}
@@ -176,7 +177,9 @@ class AnthropicTeacher:
         if found.get("processing_status") != "ended":
             return BatchState("in_progress", total, done, failed)
         lines = await self._remote.content(f"{path}/results", f"the results of batch {batch}")
-        results = await self._remote.results(lines.splitlines(), _read_line)
+        sent = self._body(everything(model))
+        learn = partial(self._weakened, body=sent, model=model)
+        results = await self._remote.results(lines.splitlines(), _read_line, model, learn)
         status: BatchStatus = "cancelled" if counts["canceled"] else "expired" if counts["expired"] else "ended"
         return BatchState(status, total, done, failed, results)
 

@@ -302,13 +302,13 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
 
     async def submit(teacher: Plugin[Any]) -> tuple[str, BatchState]:
         batch = await teacher.hook.submit_batch(requests=requests, token=TOKEN)
-        return batch, await teacher.hook.poll_batch(batch=batch)
+        return batch, await teacher.hook.poll_batch(batch=batch, model=REQUEST.model)
 
     batch, state = using(server, submit)
     assert state == BatchState("in_progress", total=7)
     assert server.batches[batch][6]["params"]["messages"] == [{"role": "user", "content": "6"}]
     server.batch_status = "completed"
-    state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
+    state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch, model=REQUEST.model))
     assert state.status == "expired"
     good = {n: texts(result) for n, result in state.results.items() if isinstance(result, Completion)}
     assert good == {0: ["reply 1"], 6: ["reply 7"]}
@@ -333,4 +333,4 @@ def test_a_batch_can_be_cancelled(server: FaultServer) -> None:
 
 def test_an_unknown_batch_is_said(server: FaultServer) -> None:
     with pytest.raises(TeacherError, match="knows nothing of batch"):
-        using(server, lambda teacher: teacher.hook.poll_batch(batch="msgbatch_9"))
+        using(server, lambda teacher: teacher.hook.poll_batch(batch="msgbatch_9", model=REQUEST.model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,11 @@ class TestAnthropicBatches(BatchContract):
         failed=_errored("boom", "api_error"),
         expired={"type": "expired"},
         cancelled={"type": "canceled"},
+        setting=_errored("output_config.format: this model does not support structured outputs"),
     )
+
+    def takes(self, line: Any) -> bool:
+        return "output_config" in line["params"]
 
     def address(self, server: FaultServer) -> str:
         return server.root

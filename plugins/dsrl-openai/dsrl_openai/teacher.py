@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import ProviderError, Remote, count, part, reply, row_fault
+from dsrl.remote import ProviderError, Remote, count, everything, part, reply, row_fault
 from dsrl_openai.connection import positive, server
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class OpenAITeacher:
         return None
 
     @hookimpl
-    async def poll_batch(self, batch: str) -> BatchState:
+    async def poll_batch(self, batch: str, model: str) -> BatchState:
         found = await self._remote.object(f"{_BATCHES}/{quote(batch, safe='')}", thing=f"batch {batch}")
         total, done, failed = (count(found, "request_counts", name) for name in ("total", "completed", "failed"))
         status = _BATCH.get(part(found, "status", str), "in_progress")
@@ -197,7 +198,8 @@ class OpenAITeacher:
             if file := part(found, name, str):
                 path = f"/files/{quote(file, safe='')}/content"
                 lines += (await self._remote.content(path, f"the results of batch {batch}")).splitlines()
-        results = await self._remote.results(lines, _read_line)
+        sent = self._body(everything(model))
+        results = await self._remote.results(lines, _read_line, model, partial(self._adapt, body=sent, model=model))
         said = [part(error, "message", str) for error in part(part(found, "errors", dict), "data", list)]
         return BatchState(status, total, done, failed, results, "; ".join(dict.fromkeys(said))[:2000])
 

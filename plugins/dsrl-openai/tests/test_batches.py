@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,14 @@ class TestOpenAIBatches(BatchContract):
         failed={"status_code": 500, "body": openai_error("boom", type="server_error")},
         expired={"error": _EXPIRED},
         cancelled={"error": {"code": "batch_cancelled", "message": "This request was not executed."}},
+        setting={
+            "status_code": 400,
+            "body": openai_error("Unsupported value", "unsupported_value", param="temperature"),
+        },
     )
+
+    def takes(self, line: Any) -> bool:
+        return "temperature" in line["body"]
 
     def test_a_batch_that_fails_costs_nothing(self, server: FaultServer, tmp_path: Path) -> None:
         path = tmp_path / "calls.db"

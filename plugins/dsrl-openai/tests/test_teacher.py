@@ -555,7 +555,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
 
     async def submit(teacher: Plugin[Any]) -> tuple[str, BatchState]:
         batch = await teacher.hook.submit_batch(requests=requests, token=TOKEN)
-        return batch, await teacher.hook.poll_batch(batch=batch)
+        return batch, await teacher.hook.poll_batch(batch=batch, model=REQUEST.model)
 
     batch, state = using(server, submit)
     assert state == BatchState("in_progress", total=8)
@@ -568,7 +568,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     }
     server.batch_status = "completed"
     # Another process, another client: the id is enough.
-    state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch))
+    state = using(server, lambda teacher: teacher.hook.poll_batch(batch=batch, model=REQUEST.model))
     assert (state.status, state.total, state.done) == ("ended", 8, 4)
     assert state.results == {
         0: Completion((Reply("reply 2.0"), Reply("reply 2.1")), Usage(100, 20, 40)),
@@ -585,7 +585,9 @@ def test_a_batch_that_failed_says_why(server: FaultServer) -> None:
     server.batch_status = "failed"
 
     async def work(teacher: Plugin[Any]) -> BatchState:
-        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN))
+        return await teacher.hook.poll_batch(
+            batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN), model=REQUEST.model
+        )
 
     state = using(server, work)
     assert (state.status, state.message, dict(state.results)) == ("failed", "line 1 is no JSON", {})
@@ -596,7 +598,9 @@ def test_what_was_done_of_a_batch_is_kept(server: FaultServer, status: str) -> N
     server.batch_status = status
 
     async def work(teacher: Plugin[Any]) -> BatchState:
-        return await teacher.hook.poll_batch(batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN))
+        return await teacher.hook.poll_batch(
+            batch=await teacher.hook.submit_batch(requests=[REQUEST], token=TOKEN), model=REQUEST.model
+        )
 
     state = using(server, work)
     assert state.status == status
@@ -618,4 +622,4 @@ def test_a_batch_can_be_cancelled(server: FaultServer) -> None:
 
 def test_an_unknown_batch_is_said(server: FaultServer) -> None:
     with pytest.raises(TeacherError, match="knows nothing of batch batch_9: No batch found"):
-        using(server, lambda teacher: teacher.hook.poll_batch(batch="batch_9"))
+        using(server, lambda teacher: teacher.hook.poll_batch(batch="batch_9", model=REQUEST.model))
