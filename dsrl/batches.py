@@ -49,7 +49,7 @@ _SAID = 1000
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """A batch as ``calls.db`` knows it; ``done`` is what the provider said last."""
+    """A batch as ``calls.db`` knows it; ``done`` is what the provider said last, or what was answered in the end."""
 
     id: int
     provider_id: str
@@ -214,16 +214,8 @@ class Batches:
                 (token, self._calls.run, teacher.name, identity, model, options, now),
             ).lastrowid
             rows = [
-                (
-                    batch,
-                    i,
-                    item.key,
-                    item.request.first,
-                    item.request.n,
-                    item.request.purpose,
-                    item.hold and item.hold.id,
-                )
-                for i, item in enumerate(items)
+                (batch, i, item.key, asked.first, asked.n, asked.purpose, item.hold and item.hold.id)
+                for i, (item, asked) in enumerate(zip(items, requests, strict=True))
             ]
             database.executemany("INSERT INTO batch_items VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self._own.add(batch)
@@ -388,10 +380,13 @@ class Batches:
             replies = [Reply(storable(str(reply.text)), reply.finish_reason) for reply in given]
             booked.append((Call(purpose, teacher.name, model, usage, cost, 0.0, name), key, first, replies, hold))
 
+        answered = sum(isinstance(result, Completion) for result in state.results.values())
+
         def write(database: Any) -> bool:
             # Another process may wait for the same batch: one of them books it.
             if not _set(database, batch, state.status, "in_progress"):
                 return False
+            database.execute("UPDATE batches SET done = ? WHERE id = ?", (answered, batch))
             for call, key, first, replies, hold in booked:
                 book(database, run, call, key, first, replies, hold)
             database.executemany("DELETE FROM holds WHERE id = ?", [(hold,) for hold in free])
@@ -430,11 +425,11 @@ class Batches:
 
 def _parts(items: Sequence[_Item]) -> list[list[_Item]]:
     """Cut what waits into batches that providers take."""
-    parts: list[list[_Item]] = [[]]
-    left = MOST_BYTES
+    parts: list[list[_Item]] = []
+    left = 0
     for item in items:
         size = _bytes(item.request)
-        if parts[-1] and (len(parts[-1]) == MOST or size > left):
+        if not parts or len(parts[-1]) == MOST or size > left:
             parts.append([])
             left = MOST_BYTES
         parts[-1].append(item)

@@ -194,7 +194,10 @@ class BatchContract:
         assert len(set(texts(self.asking(server, path, 4)))) == 4
         assert self.sizes(server) == [4, 2]
         assert spending_of(path, "run").cost_usd == self.cost(4)
-        assert [batch.status for batch in known_batches(path)] == ["ended", "expired"]
+        assert [(batch.status, batch.done, batch.requests) for batch in known_batches(path)] == [
+            ("ended", 2, 2),
+            ("expired", 2, 4),
+        ]
 
     def test_a_batch_that_is_cancelled_keeps_what_it_answered(self, server: FaultServer, tmp_path: Path) -> None:
         path = tmp_path / "calls.db"

@@ -212,6 +212,21 @@ def test_a_batch_that_fails_is_told_and_keeps_what_it_answered(teach: Any, tmp_p
     assert [c.replies[0].text for c in again] == ["good", "b1.0.0"]
 
 
+def test_nobody_left_to_wait_is_no_batch(teach: Any, tmp_path: Path) -> None:
+    fake, plugin = teach
+
+    async def work(ledger: Ledger) -> None:
+        task = asyncio.create_task(ledger.complete(REQUEST))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.05)
+
+    using(plugin, tmp_path / "calls.db", work, budget=100.0)
+    assert fake.batches == {}
+    assert known_batches(tmp_path / "calls.db") == []
+    assert spending_of(tmp_path / "calls.db", "run").uncertain_usd == 0
+
+
 def test_a_submission_that_fails_for_a_moment_is_repeated(
     teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
