@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -35,8 +36,10 @@ import asyncio, sys
 from pathlib import Path
 from batch_contract import all_of, sitting
 import dsrl.batches
-dsrl.batches.WINDOW, dsrl.batches.POLLS = 0.02, (0.01, 0.01)
+dsrl.batches.WINDOW, dsrl.batches.POLLS, dsrl.batches.MOST = 0.02, (0.01, 0.01), 3
 plugin, address, model, path, run, count = sys.argv[1:]
+__import__(plugin)  # takes longer than all the rest
+print("ready", flush=True)
 outcome = asyncio.run(sitting(plugin, address, model, Path(path), all_of(model, int(count)), run=run))
 print(*(each.replies[0].text for each in outcome), sep="|")
 """
@@ -321,7 +324,7 @@ class BatchContract:
             said, _ = await asyncio.to_thread(child.communicate, timeout=60)
             assert spending_of(path, "run").calls == 2, "booked by the other, on the run that asked"
             outcome = await waiting
-            assert said.strip().split("|") == texts(outcome)
+            assert said.split("\n")[1].split("|") == texts(outcome)
             assert ledger.spending().cost_usd == self.cost(2)
             # The money held for it is free again.
             more = replace(requests_of(self.model, 1)[0], first=7)
@@ -353,6 +356,24 @@ class BatchContract:
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
         assert [batch.status for batch in known_batches(path)] == (["ended"] if how == "late" else ["ended", "failed"])
         assert ("is found again" if how == "late" else "no such batch") in " ".join(notes)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(4))
+    def test_kill_9_at_any_moment(self, server: FaultServer, tmp_path: Path, seed: int) -> None:
+        rng = random.Random(seed)
+        path, count = tmp_path / "calls.db", 20
+        server.batch_faults["create"].extend(Fault(how="lost") for _ in range(rng.randint(0, 2)))
+        for _ in range(5):
+            with self.child(server, path, "run", count) as child:
+                assert child.stdout
+                child.stdout.readline()
+                time.sleep(rng.random() * 0.4)
+                child.send_signal(signal.SIGKILL)
+                child.wait(60)
+        assert len(set(texts(self.asking(server, path, count)))) == count
+        assert sum(self.sizes(server)) == count, "nothing is submitted twice"
+        spent = spending_of(path, "run")
+        assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (count, self.cost(count), 0)
 
     def child(self, server: FaultServer, path: Path, run: str, count: int) -> subprocess.Popen[str]:
         arguments = [self.plugin, self.address(server), self.model, str(path), run, str(count)]
