@@ -169,11 +169,11 @@ class Remote:
                 raise
             raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
 
-    async def failure(self, error: ProviderError, model: str, answered: bool = False) -> Exception:
+    async def failure(self, error: ProviderError, model: str, answered: bool | None = None) -> Exception:
         """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise.
 
         Args:
-            answered: whether requests with the same settings have been answered, beside those that :meth:`post` saw.
+            answered: whether requests with the same settings have been answered; None: whether :meth:`post` had answers.
         """
         name, said, status = self._service.name, error.message, error.status
         if status == 402 or (400 <= status < 500 and (_MONEY_CODES.search(error.codes) or _MONEY.search(said))):
@@ -187,7 +187,7 @@ class Remote:
         if status in (408, 409, 425, 429) or status >= 500:
             limited = status in (429, 529)
             return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate, limited=limited)
-        if answered or model in self._answered:
+        if model in self._answered if answered is None else answered:
             # The settings are good, for they have been answered before: it is this request.
             return RowRefused("bad_request", said)
         return TeacherError(f"{name} refuses the request ({status}): {said}")
@@ -266,6 +266,7 @@ class Remote:
                 results[int(match[1])] = fault
         if filled and not known:
             raise TransientError(f"{self._service.name} sent what are no results of a batch")
+        # Of this batch alone: other calls may have had other settings, and thousands of rows would be dropped.
         answered = any(isinstance(result, Completion) for result in results.values())
         told: dict[str, Exception] = {}  # to say what is wrong may take a call
         for number, status in failed.items():

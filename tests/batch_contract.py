@@ -185,9 +185,16 @@ class BatchContract:
         first, second = self.asking(server, tmp_path / "calls.db", 2)
         assert isinstance(first, Completion)
         assert isinstance(second, RowRefused)
+
+        async def alone(ledger: Ledger) -> Any:
+            (request,) = requests_of(self.model, 1)
+            await ledger.complete(replace(request, purpose="keywords", first=1))  # on its own, perhaps otherwise
+            (outcome,) = await all_of(self.model, 1)(ledger)
+            return outcome
+
         server.batch_lines = {"0": self.lines.bad}
-        (alone,) = self.asking(server, tmp_path / "other.db", 1)
-        assert isinstance(alone, TeacherError), "it may be the settings"
+        outcome = self.using(server, tmp_path / "other.db", alone)
+        assert isinstance(outcome, TeacherError), "it may be the settings"
         assert self.sizes(server) == [2, 1]
 
     def test_a_batch_that_expires_keeps_what_it_answered(self, server: FaultServer, tmp_path: Path) -> None:
