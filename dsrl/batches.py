@@ -67,7 +67,7 @@ class KnownBatch:
 class _Item:
     request: Request
     key: str
-    hold: Hold | None
+    usd: float | None
     batch: asyncio.Future[int]
 
 
@@ -155,10 +155,11 @@ class Batches:
     async def _gather(
         self, teacher: Plugin[TeacherSpec], identity: str, request: Request, key: str, price: Price | None
     ) -> int:
-        hold = None
+        usd = None
         if self._budget is not None and price is not None:
-            hold = await self._budget.hold(worst_case(price, request, batch=True))
-        item = _Item(request, key, hold, asyncio.get_running_loop().create_future())
+            usd = worst_case(price, request, batch=True)
+            await self._budget.reserve(usd)  # written down together with the batch
+        item = _Item(request, key, usd, asyncio.get_running_loop().create_future())
         group = id(teacher), request.model
         gathered = self._gathered.setdefault(group, [])
         gathered.append(item)
@@ -178,14 +179,11 @@ class Batches:
         except asyncio.CancelledError:
             if item in gathered and self._gathered.get(group) is gathered:
                 gathered.remove(item)
-                if hold is not None and self._budget is not None:
-                    await self._calls.release(hold.id)
-                    self._budget.settle(hold, 0.0)
+                self._unreserve([item])
             raise
 
     async def _submit(self, teacher: Plugin[TeacherSpec], identity: str, items: Sequence[_Item]) -> None:
         """Make a batch of ``items`` and tell those who wait for them which it is, or why there is none."""
-        self._holds |= {item.hold.id: item.hold for item in items if item.hold is not None}
         try:
             batch = await self._submitted(teacher, identity, items)
         except BaseException as error:
@@ -207,21 +205,30 @@ class Batches:
         options = _options(teacher)
         model, requests = items[0].request.model, [item.request for item in items]
 
-        def put_down(database: Any) -> int:
+        def put_down(database: Any) -> tuple[int, list[Hold]]:
             batch: int = database.execute(
                 "INSERT INTO batches (token, run, teacher, place, model, options, submitted, status) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 'submitting')",
                 (token, self._calls.run, teacher.name, identity, model, options, now),
             ).lastrowid
-            rows = [
-                (batch, i, item.key, asked.first, asked.n, asked.purpose, item.hold and item.hold.id)
-                for i, (item, asked) in enumerate(zip(items, requests, strict=True))
-            ]
-            database.executemany("INSERT INTO batch_items VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            holds: list[Hold] = []
+            for number, (item, asked) in enumerate(zip(items, requests, strict=True)):
+                hold = None
+                if item.usd is not None:
+                    sql = "INSERT INTO holds (run, usd) VALUES (?, ?)"
+                    hold = int(database.execute(sql, (self._calls.run, item.usd)).lastrowid)
+                    holds.append(Hold(hold, item.usd))
+                row = (batch, number, item.key, asked.first, asked.n, asked.purpose, hold)
+                database.execute("INSERT INTO batch_items VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._own.add(batch)
-            return batch
+            return batch, holds
 
-        batch = await self._calls.write(put_down)
+        try:
+            batch, holds = await self._calls.write(put_down)
+        except Exception:
+            self._unreserve(items)
+            raise
+        self._holds |= {hold.id: hold for hold in holds}
 
         async def once() -> str:
             try:
@@ -307,6 +314,11 @@ class Batches:
             else:
                 await self._name(batch, name)
                 self._note(f"batch {name} is found again")
+
+    def _unreserve(self, items: Sequence[_Item]) -> None:
+        for item in items:
+            if item.usd is not None and self._budget is not None:
+                self._budget.settle(Hold(0, item.usd), 0.0)
 
     async def _name(self, batch: int, name: str) -> None:
         sql = "UPDATE batches SET provider_id = ?, status = 'in_progress' WHERE id = ?"

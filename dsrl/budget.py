@@ -58,7 +58,24 @@ class Budget:
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
     async def hold(self, usd: float) -> Hold:
+        """Put money aside and write that down; see :meth:`reserve`."""
+        await self.reserve(usd)
+        writing = asyncio.ensure_future(self._calls.hold(usd))
+        try:
+            return Hold(await asyncio.shield(writing), usd)
+        except asyncio.CancelledError:
+            # The call will not be made: what is being written down for it must go again.
+            await self._calls.release(await writing)
+            self.settle(Hold(0, usd), 0.0)
+            raise
+        except Exception:
+            self.settle(Hold(0, usd), 0.0)
+            raise
+
+    async def reserve(self, usd: float) -> None:
         """Put money aside; where it does not fit, wait for what calls under way will leave of theirs.
+
+        It is for the caller to write down, before anything is asked for it.
 
         Raises:
             BudgetReached: it does not fit, and nothing is to be waited for.
@@ -76,17 +93,6 @@ class Budget:
                 raise
         else:
             self._held += usd
-        writing = asyncio.ensure_future(self._calls.hold(usd))
-        try:
-            return Hold(await asyncio.shield(writing), usd)
-        except asyncio.CancelledError:
-            # The call will not be made: what is being written down for it must go again.
-            await self._calls.release(await writing)
-            self.settle(Hold(0, usd), 0.0)
-            raise
-        except Exception:
-            self.settle(Hold(0, usd), 0.0)
-            raise
 
     def know(self, hold: int, cost: float) -> None:
         """Take the bill of a call that an earlier sitting held money for, and that was not lost after all."""

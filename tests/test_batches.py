@@ -218,6 +218,8 @@ def test_nobody_left_to_wait_is_no_batch(teach: Any, tmp_path: Path) -> None:
     async def work(ledger: Ledger) -> None:
         task = asyncio.create_task(ledger.complete(REQUEST))
         await asyncio.sleep(0.01)
+        held = spending_of(tmp_path / "calls.db", "run").uncertain_usd
+        assert held == 0, "a kill before anything is sent costs nothing"
         task.cancel()
         await asyncio.sleep(0.05)
 
@@ -384,12 +386,13 @@ def test_a_batch_that_cannot_be_written_down_is_told_to_all_who_wait(naming: Any
     async def work(ledger: Ledger) -> list[Any]:
         return await asyncio.wait_for(all_of(*numbered(2))(ledger), 10)
 
-    assert all("no room" in str(each) for each in using(plugin, path, work))
+    assert all("no room" in str(each) for each in using(plugin, path, work, budget=0.15))
     database.execute("DROP TRIGGER full")
     database.commit()
     database.close()
-    assert all(isinstance(each, Completion) for each in using(plugin, path, work))
+    assert all(isinstance(each, Completion) for each in using(plugin, path, work, budget=0.15))
     assert len(fake.batches) == 1, "not asked, or found again"
+    assert spending_of(path, "run").uncertain_usd == 0
 
 
 def test_a_batch_is_cut_by_number_and_by_bytes(teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
