@@ -112,6 +112,10 @@ class Budget:
                 self._fill()
         self._free(hold.usd, cost)
 
+    def lose(self, hold: Hold) -> None:
+        """Count what was put aside as spent: whether it was billed will never be known. It stays written down."""
+        self._free(hold.usd, hold.usd)
+
     async def close(self) -> None:
         """Empty the purse, but for calls whose bill is not known."""
         with suppress(StoreError):  # what is written down stays on hold then

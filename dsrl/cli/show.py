@@ -80,7 +80,7 @@ def print_run(outcome: dict[str, Any]) -> None:
     cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else f"${outcome['cost_usd']:.2f}"
     click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
     if outcome["uncertain_usd"]:
-        click.echo(f"                and at most ${outcome['uncertain_usd']:.4f} for calls that a kill cut off")
+        click.echo(f"                and at most ${outcome['uncertain_usd']:.4f} for calls whose answer was lost")
     if outcome["budget_usd"] is not None:
         click.echo(f"budget          ${outcome['budget_usd']:.2f}")
     seconds = outcome["seconds"]
