@@ -47,7 +47,7 @@ CREATE TABLE replies (
     finish_reason TEXT NOT NULL,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
-CREATE TABLE holds (                    -- what calls under way may cost at most (one that stays: calls whose answer was lost)
+CREATE TABLE holds (                    -- what calls under way may cost at most (what stays: answers were lost)
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     usd REAL NOT NULL
