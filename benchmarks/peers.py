@@ -15,7 +15,7 @@ Needs `dsrl-openai`. The server of `ledger.py`; every client in a process of its
 2. 500 rows where the server refuses every hundredth request with 429 and ``Retry-After: 1``: wall time of the call, rows
    answered, and requests that the server got in all, those for trying it out among them.
 3. 500 rows with the library's cache, in a new process each time: as they are, the same again, with the last row edited,
-   and with another system prompt. Requests of each; "stale" where a run changed something and sent nothing for it.
+   and with another system prompt. Requests of each; "stale" where what was changed was not sent.
 """
 
 from __future__ import annotations
