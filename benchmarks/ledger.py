@@ -33,7 +33,8 @@ Ask = Callable[[str], Awaitable[Any]]
 
 def serve(latency: float, refused: int) -> None:
     """Answer every POST alike after ``latency`` seconds; 429 to every ``refused``-th. GET gives the number of POSTs."""
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "2. " * 60}}
+    content = "Two. " * 36  # prose: "2. " over and over is a list in a list in a list to a client that reads Markdown
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
     usage = {"prompt_tokens": 400, "completion_tokens": 120, "total_tokens": 520}
     body = json.dumps(
         {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
