@@ -61,8 +61,9 @@ ROWS = 500
 
 
 def bare(job: dict[str, Any]) -> Generate:
-    """Post with aiohttp and read the answer."""
+    """Post with aiohttp and read the answer, with the workers of `ledger.py`."""
     import aiohttp
+    from ledger import timed
 
     def generate(name: str, rows: list[str]) -> list[str]:
         async def run() -> None:
@@ -74,7 +75,8 @@ def bare(job: dict[str, Any]) -> Generate:
                     async with session.post(f"{job['url']}/chat/completions", json=body) as response:
                         await response.json()
 
-                await in_turn(ask, rows, job["in_flight"])
+                left: Iterator[str] = iter(rows)
+                await timed(len(rows), job["in_flight"], lambda _: ask(next(left)), "")
 
         asyncio.run(run())
         return rows
@@ -83,7 +85,7 @@ def bare(job: dict[str, Any]) -> Generate:
 
 
 def dsrl(job: dict[str, Any]) -> Generate:
-    """Ask our teacher `openai` through a ledger."""
+    """Ask our teacher `openai` through a ledger with a budget; its gate lets so many through at once."""
     import ledger
 
     from dsrl.ledger import Ledger, Terms
@@ -95,21 +97,13 @@ def dsrl(job: dict[str, Any]) -> Generate:
         async def run() -> None:
             terms = Terms(job["in_flight"], budget=1e6, prices={"m": Price(1.0, 2.0)})
             book = Ledger(ledger.teacher(job["url"]), Path(f"{name}.db"), "run", terms)
-            await in_turn(lambda text: book.complete(ledger.question(text)), rows, job["in_flight"])
+            await asyncio.gather(*(book.complete(ledger.question(text)) for text in rows))
             await book.close()
 
         asyncio.run(run())
         return rows
 
     return generate
-
-
-async def in_turn(ask: Callable[[str], Any], rows: list[str], in_flight: int) -> None:
-    """Ask every row with the workers of `ledger.py`."""
-    from ledger import timed
-
-    left: Iterator[str] = iter(rows)
-    await timed(len(rows), in_flight, lambda _: ask(next(left)), "")
 
 
 def curator(job: dict[str, Any]) -> Generate:
