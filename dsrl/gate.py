@@ -3,7 +3,8 @@
 The number finds the provider's limit by itself, as TCP does (Jacobson 1988): it grows by one with every success until the
 provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. A "too many"
 among good answers may be bad luck: then the number soon comes back near to where it was (as in CUBIC, RFC 9438), and only
-the call that it was said to waits. Said twice in a row, how long to wait holds for everybody behind the gate.
+the call that it was said to waits. Said twice in a row, how long to wait holds for everybody behind the gate. A provider
+that only gets slower has its limit, too: the number grows no more then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from dataclasses import dataclass
 from dsrl.records import Rate
 
 #: Calls under way at the start.
-START = 32
+START = 8
+#: Calls that take so many times as long as before have become too many for the provider, even if it does not say so.
+_CROWDED = 3.0
+#: Calls that a mean is taken over: with fewer, chance looks like a limit; with more, it is seen too late.
+_LATELY = 16
 #: Seconds that a provider's account of its limits can stop everybody; it says when all is allowed again, and some is before.
 LONGEST_RESET = 60.0
 #: Share of the number before a single "too many" that it comes back to at once.
@@ -55,6 +60,9 @@ class Gate:
         self._halved = float("-inf")
         # Whether a call was answered since the provider last said "too many".
         self._answering = True
+        # Seconds that a call takes, the mean of the last ones and the least that it was.
+        self._answered = 0
+        self._mean, self._least = 0.0, float("inf")
         self._busy = 0
         self._waiting: deque[tuple[asyncio.Future[Pass], int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,9 +106,13 @@ class Gate:
             rate: what the provider says is left of its limits.
             answered: whether the provider did what was asked.
         """
-        self._answering |= answered
-        if answered and self._busy >= self.limit:  # a limit that is not reached proves nothing
-            self._limit = min(self._limit + (1.0 if self._limit < self._quick else 1.0 / self._limit), self._ceiling)
+        if answered:
+            self._answering = True
+            self._take_time(time.monotonic() - given.began)
+            crowded = self._mean > _CROWDED * self._least
+            if self._busy >= self.limit and not crowded:  # a limit that is not reached proves nothing
+                more = 1.0 if self._limit < self._quick else 1.0 / self._limit
+                self._limit = min(self._limit + more, self._ceiling)
         self._busy -= 1
         if tokens is not None and self._a_token:
             self._next_token += (tokens - given.counted) * self._a_token
@@ -125,6 +137,12 @@ class Gate:
         if seconds and not self._answering:
             self._paused = max(self._paused, time.monotonic() + seconds)
         self._answering = False
+
+    def _take_time(self, seconds: float) -> None:
+        self._answered += 1
+        self._mean += (seconds - self._mean) / min(self._answered, _LATELY)
+        if self._answered >= START:
+            self._least = min(self._least, self._mean)
 
     def _heed(self, rate: Rate) -> None:
         for remaining, reset in (
