@@ -367,6 +367,7 @@ class Road:
             self.teachers,
             self.progress.note,
         )
+        self.progress.watch(ledger.spending, self.terms.budget)
         return _Opened(instructor_of(settings, ledger))
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:

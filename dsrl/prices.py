@@ -77,3 +77,10 @@ def read_prices(given: Iterable[str]) -> dict[str, Price]:
             numbers.append(number)
         prices[model] = Price(*numbers)
     return prices
+
+
+def dollars(usd: float) -> str:
+    """Write an amount for a person: in cents; two digits of it where it is less than ten cents."""
+    if usd >= 0.1 or usd < 1e-9:
+        return f"${usd:.2f}"
+    return f"${usd:.{1 - math.floor(math.log10(usd))}f}"

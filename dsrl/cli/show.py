@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.progress import printable
 
 
 @click.command("show")
@@ -112,16 +113,11 @@ def print_lineage(found: dict[str, Any]) -> None:
             value = "; ".join(_short(item) for item in value)
         elif isinstance(value, dict):
             value = _short(value)
-        click.echo(click.style(f"{key}: ", bold=True) + _printable(str(value)))
+        click.echo(click.style(f"{key}: ", bold=True) + printable(str(value)))
 
 
 def _short(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _printable(text: str) -> str:
-    # A model's text may hold control sequences of the terminal.
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _stages(seconds: dict[str, float]) -> str:

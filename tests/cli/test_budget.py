@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+import pytest
 
 TEACHER = """
 from dataclasses import replace
@@ -49,6 +52,18 @@ def test_the_run_goes_on_with_what_is_paid_for_and_later_with_more(dsrl: Any, sm
     text = dsrl("show", "small").out
     assert "$5.00" in text
     assert "rewrite" in text
+
+
+def test_the_money_is_shown_while_the_run_is_under_way(
+    dsrl: Any, small: Any, install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = install("teacher", "paying", TEACHER, distribution="payer")
+    install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
+    monkeypatch.setattr("dsrl.progress.Lines.every", 0.0)
+    outcome = dsrl(*small, "--teacher", "bill", "--budget", "5", "--stop-after", "verified")
+    assert re.search(r"^initial 24/24 .* calls, \$0\.\d+ of \$5\.00$", outcome.err, re.MULTILINE), outcome.err
+    outcome = dsrl(*small, "--name", "free", "--stop-after", "verified")
+    assert "$" not in outcome.err, "the teacher costs nothing"
 
 
 def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> None:
