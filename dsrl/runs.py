@@ -165,17 +165,23 @@ def plan(settings: Settings, place: Workplace) -> dict[str, Any]:
     look_at_teachers(settings, teachers, terms, task)
     jobs: dict[Purpose, Job] = {}
     for purpose, teacher in teachers.items():
-        name, model, _ = settings.teacher_of(purpose)
+        name, model, options = settings.teacher_of(purpose)
         means = means_of(place.cache / "calls.db", purpose, name, model)
         most = teacher.hook.max_n(model=model) if teacher.answers("max_n") else 0
-        jobs[purpose] = Job(f"{name}:{model}".rstrip(":"), price_of(teacher, model, terms.prices), most or 0, means)
+        jobs[purpose] = Job(
+            f"{name}:{model}".rstrip(":"),
+            f"{name} {dict(options)}",
+            price_of(teacher, model, terms.prices),
+            most or 0,
+            means,
+        )
     domains = len(settings.domain or tuple(task.hook.domains()))
     stages = forecast(settings, _definition(settings, task), jobs, domains)
     budget = None if math.isinf(settings.budget) else settings.budget
     return {
         "run": settings.name,
         "stages": [asdict(stage) for stage in stages],
-        "total": total(stages),
+        "total": total(stages, jobs),
         "budget_usd": budget,
     }
 

@@ -98,7 +98,51 @@ def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
 
     assert not Path("runs").exists()
     assert not Path(".dsrl").exists()
-    assert "in all" in dsrl("plan", *small[1:]).out
+
+
+def paid(*flags: str) -> tuple[str, ...]:
+    """A plan for a teacher that is never asked, so that no server need be there."""
+    teacher = "plan --task mednli --teacher openai:m --teacher-option base_url=http://127.0.0.1:9/v1".split()
+    return (*teacher, *flags)
+
+
+def test_a_plan_is_readable_on_a_narrow_terminal(dsrl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    flags = paid("--price", "m=2.5,10", "--samples", "100000")
+    plan, text = json.loads(dsrl(*flags, "--json").out), dsrl(*flags).out
+    assert all(len(line) <= 80 for line in text.splitlines()), text
+    (row,) = (line for line in text.splitlines() if line.startswith("initial "))
+    below = text.splitlines()[text.splitlines().index(row) + 1]
+    assert row.split() == ["initial", "100k", "114M", "30M", "585", "16k", "guess"]
+    assert below.split()[-2:] == ["288-2505", "3125-94k"], "no figure is broken over lines"
+    low, expected, high = (f"{plan['total']['dollars'][end]:.0f}" for end in ("low", "expected", "high"))
+    assert f"dollars  ${expected} ({low}-{high})" in text
+
+
+def test_a_plan_says_what_its_time_is(dsrl: Any) -> None:
+    def total(*flags: str) -> tuple[float, dict[str, float]]:
+        plan = json.loads(dsrl(*paid(*flags), "--json").out)
+        return plan["total"]["seconds"]["expected"], {s["stage"]: s["seconds"]["expected"] for s in plan["stages"]}
+
+    seconds, stages = total()
+    assert seconds == pytest.approx(sum(stages.values())), "one provider: its stages share the calls under way"
+    another = ("--solve-teacher", "openai:m", "--solve-teacher-option", "base_url=http://127.0.0.1:99/v1")
+    seconds, stages = total(*another)
+    votes = stages["verified"] + stages["verified again"]
+    assert seconds == pytest.approx(stages["keywords"] + votes), "two providers work side by side"
+    assert total("--concurrency", "64")[0] < seconds
+    assert total("--requests-per-minute", "6")[0] > 10 * 2000, "a limit is a limit"
+    assert "at least" in dsrl(*paid()).out
+
+
+def test_a_plan_of_batches_knows_no_time_and_one_without_price_no_dollars(dsrl: Any) -> None:
+    plan = json.loads(dsrl(*paid("--batch"), "--json").out)
+    assert plan["total"]["seconds"] is None
+    assert plan["total"]["dollars"] is None
+    assert [stage["seconds"] is None for stage in plan["stages"]] == [False, True, True, True, True]
+    text = dsrl(*paid("--batch")).out
+    assert "time     unknown: a batch is answered within a day" in text
+    assert "dollars  unknown: no price for openai:m; give --price" in text
 
 
 def test_a_probe_is_paid_once_and_makes_the_plan_surer(dsrl: Any, small: Any) -> None:
