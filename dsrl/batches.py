@@ -134,7 +134,7 @@ class Batches:
     ) -> int:
         hold = None
         if self._budget is not None and price is not None:
-            hold = await self._budget.hold(worst_case(price, request, batch=True))
+            hold = await self._budget.hold_apart(worst_case(price, request, batch=True))
         item = _Item(request, key, hold, asyncio.get_running_loop().create_future())
         group = id(teacher), request.model
         gathered = self._gathered.setdefault(group, [])

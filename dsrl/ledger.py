@@ -167,6 +167,8 @@ class Ledger:
         for teacher in {id(desk.teacher): desk.teacher for desk in (self._desk, *self._desks.values())}.values():
             if teacher.answers("aclose"):
                 await teacher.hook.aclose()
+        if self._budget is not None:
+            await self._budget.close()
         await self._calls.close()
 
     # --- one call ----------------------------------------------------------------------------------------------------
@@ -298,9 +300,7 @@ class Ledger:
         """Book what a failed call was billed for; one that cost nothing leaves no trace."""
         if usage is not None:
             await self._book(desk, request, key, (), hold, usage, price, seconds)
-        elif hold is not None:
-            await self._calls.release(hold.id)
-            assert self._budget is not None
+        elif hold is not None and self._budget is not None:
             self._budget.settle(hold, 0.0)
 
     async def _book(
@@ -316,7 +316,7 @@ class Ledger:
     ) -> bool:
         cost = max(price.cost(usage), 0.0) if price else None
         call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
-        own = await self._calls.book(call, key, request.first, replies, hold.id if hold else None)
+        own = await self._calls.book(call, key, request.first, replies)
         if hold is not None and self._budget is not None:
             self._budget.settle(hold, cost or 0.0)
         return own

@@ -131,17 +131,41 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
     run(clock, work)
 
 
-def test_the_wait_that_one_is_told_holds_for_all(clock: FakeTime) -> None:
+def test_the_wait_that_is_told_twice_in_a_row_holds_for_all(clock: FakeTime) -> None:
     async def work() -> None:
         gate = Gate(8)
-        given = await gate.enter()
-        gate.slow_down(given, 3.0)
-        gate.leave(given, answered=False)
+        for given in [await gate.enter(), await gate.enter()]:
+            assert (await entered(gate.enter())).done()
+            gate.slow_down(given, 3.0)
+            gate.leave(given, answered=False)
         waiting = await entered(gate.enter())
         await clock.pass_(2.9)
         assert not waiting.done()
         await clock.pass_(0.2)
         assert waiting.done()
+
+    run(clock, work)
+
+
+def test_one_refusal_among_answers_stops_nobody_and_is_soon_made_good(clock: FakeTime) -> None:
+    async def work() -> None:
+        gate = Gate(20)
+        passes = [await gate.enter() for _ in range(20)]
+        clock.now += 1
+        gate.slow_down(passes[0], 3.0)
+        gate.leave(passes[0], answered=False)
+        assert gate.limit == 10
+        waiting = [asyncio.ensure_future(gate.enter()) for _ in range(40)]
+        for given in passes[1:]:
+            gate.leave(given)
+            await asyncio.sleep(0)
+        began = [task.result() for task in waiting if task.done()]
+        assert len(began) >= 10, "nobody waits the three seconds"
+        for given in began:
+            gate.leave(given)
+        assert 18 <= gate.limit < 20
+        for task in waiting:
+            task.cancel()
 
     run(clock, work)
 

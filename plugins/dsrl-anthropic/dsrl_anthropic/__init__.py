@@ -15,7 +15,7 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import Gathered, ProviderError, Remote, Service, count, parsed, part, reply, row_fault
+from dsrl.remote import Gathered, ProviderError, Remote, Service, count, http_client, parsed, part, reply, row_fault
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -170,7 +170,6 @@ class AnthropicTeacher:
 
     def _client(self, key: str) -> Any:
         import anthropic
-        import httpx2
 
         return anthropic.AsyncAnthropic(
             api_key=key,
@@ -178,10 +177,7 @@ class AnthropicTeacher:
             timeout=anthropic.Timeout(self._timeout, connect=20.0),
             max_retries=0,
             default_headers={"anthropic-version": self._version} if self._version else None,
-            # The ledger limits what is under way; the transport must not do so again.
-            http_client=anthropic.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-            ),
+            http_client=http_client(anthropic),
         )
 
     def _level(self, model: str) -> str:

@@ -327,6 +327,20 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
     assert len(using(server, work).replies) == 1
 
 
+def test_as_many_are_under_way_as_are_asked(server: FaultServer) -> None:
+    server.faults.extend([Fault(how="hang")] * 150)
+
+    async def work(teacher: Plugin[Any]) -> None:
+        tasks = [asyncio.create_task(teacher.hook.complete(request=REQUEST)) for _ in range(150)]
+        async with asyncio.timeout(20):
+            while len(server.asked) < 150:
+                await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+
+    using(server, work)
+
+
 def test_a_server_that_hangs_is_given_up(server: FaultServer) -> None:
     server.faults.append(Fault(how="hang"))
     with pytest.raises(TransientError, match=r"did not answer"):
