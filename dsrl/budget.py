@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from dsrl.calls import Calls
 from dsrl.errors import BudgetReached, StoreError
+from dsrl.prices import dollars
 from dsrl.records import Price, Request
 
 #: Tokens that a provider puts around a message, at most.
@@ -175,7 +176,9 @@ class Budget:
         return self._spent + self._held + usd <= self._cap + _ROUNDING
 
     def _reached(self, usd: float) -> BudgetReached:
+        lost = sum(self._earlier.values())
+        cut_off = f", up to {dollars(lost)} on calls that were cut off" if lost else ""
         return BudgetReached(
-            f"the budget of ${self._cap:.2f} is reached: ${self._spent:.4f} is spent, and the next call may cost "
-            f"${usd:.4f}. The same command with a larger --budget goes on"
+            f"the budget of {dollars(self._cap)} is reached: {dollars(self._spent - lost)} is spent{cut_off}, and the next "
+            f"call may cost {dollars(usd)}. The same command with a larger --budget goes on"
         )

@@ -259,13 +259,30 @@ def _seconds(settings: Settings, calls: float, tokens: float, a_call: float) -> 
     return least
 
 
+def first_request(settings: Settings, definition: Definition, domains: int) -> Request:
+    """Give what a run asks first; where that is to write a sample, as short as it can be."""
+    listener = _Listener()
+    instructor = Instructor(cast(Ledger, listener), "", settings.teacher_temperature, settings.teacher_max_tokens)
+    first: Coroutine[Any, Any, Any]
+    if not domains:
+        first = find_keywords(instructor, definition)
+    elif definition.demos:
+        first = summarise_pattern(instructor, definition)
+    else:
+        first = write_initial(instructor, definition, "", None, 1, 0, 0, Random(0))
+    asyncio.run(first)
+    return listener.heard[0]
+
+
 class _Listener:
-    """Stands where the ledger stands and notes how long prompts are."""
+    """Stands where the ledger stands and notes what is asked, and how long prompts are."""
 
     def __init__(self) -> None:
+        self.heard: list[Request] = []
         self.sizes: dict[str, int] = {}
 
     async def complete(self, request: Request) -> Completion:
+        self.heard.append(request)
         self.sizes[request.purpose] = sum(len(m.content.encode("utf-8", "replace")) + 16 for m in request.messages)
         return Completion((Reply('{"input": "i", "output": "o"}'),) * request.n)
 

@@ -19,6 +19,7 @@ from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, Tr
 from dsrl.instructor import Definition, Instructor
 from dsrl.ledger import Ledger, Terms
 from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.prices import dollars
 from dsrl.progress import Progress
 from dsrl.records import Passage, Purpose, TrainStep
 from dsrl.retrieval import index_for, passages_for
@@ -237,19 +238,19 @@ class Road:
                 at_once = len(left) if settings.batch else max(4, 3 * settings.concurrency // GROUP)
                 with self.clock("initial_to_scored"):
                     await each(at_once, (walk.walk(group) for group in left))
+                self.store.set_unpaid(round, walk.unpaid)
                 walk.tell()
                 self._tell_unpaid(round, walk.unpaid)
         for stage in ("initial", "verified", "attempted", "adapted", "scored"):
             self._done(stage)
 
     def _tell_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
-        """Remember for how many rows there was no money, and say so."""
-        self.store.set_unpaid(round, unpaid)
+        """Say for how many rows there was no money."""
         if not unpaid:
             return
         words = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
         left = ", ".join(f"{count} {words[stage]}" for stage, count in unpaid.items())
-        said = f"the budget of ${self.settings.budget:.2f} is reached: {left}"
+        said = f"the budget of {dollars(self.settings.budget)} is reached: {left}"
         more = "the same command with a larger --budget goes on with them"
         if round < self.settings.iterations:
             # What the next round makes would hang on a model that a larger budget trains anew.

@@ -115,7 +115,7 @@ def test_what_does_not_fit_now_waits_for_the_bill_of_others(tmp_path: Path) -> N
         late = asyncio.create_task(budget.hold(0.7))
         await asyncio.sleep(0)
         budget.settle(second, 0.2)
-        with pytest.raises(BudgetReached, match=r"\$1.00 is reached: \$0.4000 is spent.*\$0.7000.*larger --budget"):
+        with pytest.raises(BudgetReached, match=r"\$1.00 is reached: \$0.40 is spent, and .*\$0.70.*larger --budget"):
             await late
 
     using(tmp_path / "calls.db", work)

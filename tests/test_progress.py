@@ -16,7 +16,7 @@ from dsrl.progress import Lines, Live, spent
         (Spending(7, 0.0, True), None, ""),  # costs nothing
         (Spending(7, 0.42, True), None, "7 calls, $0.42"),
         (Spending(7, 0.42, True), 5.0, "7 calls, $0.42 of $5.00"),
-        (Spending(7, 0.0042, True), 0.05, "7 calls, $0.0042 of $0.050"),
+        (Spending(7, 0.0042, True), 0.05, "7 calls, $0.0042 of $0.05"),
         (Spending(7, 0.0, False), None, "7 calls, price unknown"),
         (Spending(7, 0.42, False), 5.0, "7 calls, $0.42 of $5.00, and calls of unknown price"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.prices import dollars
 from dsrl.progress import printable
 
 
@@ -78,15 +79,16 @@ def print_run(outcome: dict[str, Any]) -> None:
         click.echo(f"trained model   {trained:7.1%}")
         words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
         click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
-    cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else f"${outcome['cost_usd']:.2f}"
+    cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else dollars(outcome["cost_usd"])
     click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
     if outcome["uncertain_usd"]:
-        click.echo(f"                and at most ${outcome['uncertain_usd']:.4f} for calls that a kill cut off")
+        click.echo(f"                and at most {dollars(outcome['uncertain_usd'])} for calls that a kill cut off")
     if outcome["budget_usd"] is not None:
-        click.echo(f"budget          ${outcome['budget_usd']:.2f}")
+        click.echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]
     if seconds:
-        click.echo(f"time            {seconds.get('total', 0):.0f} s  ({_stages(seconds)}; stages overlap)")
+        told = f"  ({stages}; stages overlap)" if (stages := _stages(seconds)) else ""
+        click.echo(f"time            {seconds.get('total', 0):.0f} s{told}")
     if outcome["model_path"]:
         click.echo(f"trained model   {outcome['model_path']}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,8 +69,16 @@ def test_the_money_is_shown_while_the_run_is_under_way(
 
 def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> None:
     outcome = dsrl(*small, "--price", "procedural=1,1", "--budget", "0.0001")
-    assert outcome.code == 1
-    assert "the budget of $0.00 is reached" in outcome.err
+    assert outcome.code == 2
+    assert "--budget 0.0001 is not enough for the first call, which may cost up to $0.00" in outcome.err
+    assert not Path("runs").exists(), "it is said before any work"
+    assert not Path(".dsrl").exists()
+    flags = ("--domain", "fever", "--price", "procedural=1,1")
+    assert "not enough for the first call" in dsrl(*small, *flags, "--budget", "0.0001").err
+    assert dsrl(*small, "--price", "procedural=0,0", "--budget", "0", "--stop-after", "initial").code == 0
+    # Its replies are stored now, so that another run may have them for nothing.
+    other = dsrl(*small, "--name", "other", "--price", "procedural=1,1", "--budget", "0", "--stop-after", "initial")
+    assert other.code == 0, other.err
 
 
 def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
@@ -79,6 +88,10 @@ def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
         (("--price", "m=a,1"), "'a' is no number of dollars"),
         (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
         (("--price", "m=-1,1"), "'-1' is no number of dollars"),
+        (("--price", "m=1,1"), "--price is given for 'm', but this run asks procedural; name that"),
+        (("--price", "m=1,1", "--price", " m = 2, 2"), "'m' has another price already"),
+        (("--budget", "five"), "Invalid value for '--budget': 'five' is not a valid float"),
+        (("--budget", ""), "Invalid value for '--budget'"),
     ):
         outcome = dsrl(*small, *flags)
         assert outcome.code == 2
@@ -94,8 +107,6 @@ def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
     for stage in plan["stages"]:
         for name in ("calls", "prompt_tokens", "completion_tokens", "dollars", "seconds"):
             assert stage[name]["low"] <= stage[name]["expected"] <= stage[name]["high"]
-    from pathlib import Path
-
     assert not Path("runs").exists()
     assert not Path(".dsrl").exists()
 
