@@ -45,7 +45,9 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         return
     print_run(outcome)
     if outcome["spending"]:
-        table("spending", ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"], _lines(outcome))
+        columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
+        table("spending", columns, _lines(outcome), lines=False)
+        click.echo()
     for note in outcome["notes"]:
         click.echo(f"note: {note}")
     settings = [
@@ -79,10 +81,10 @@ def print_run(outcome: dict[str, Any]) -> None:
         click.echo(f"trained model   {trained:7.1%}")
         words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
         click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
-    cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else dollars(outcome["cost_usd"])
-    click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
+    click.echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
     if outcome["uncertain_usd"]:
-        click.echo(f"                and at most {dollars(outcome['uncertain_usd'])} for calls that a kill cut off")
+        most = dollars(outcome["uncertain_usd"])
+        click.echo(f"                and {most} at most for calls that are under way or that a kill cut off")
     if outcome["budget_usd"] is not None:
         click.echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]
@@ -93,16 +95,28 @@ def print_run(outcome: dict[str, Any]) -> None:
         click.echo(f"trained model   {outcome['model_path']}")
 
 
+def _cost(outcome: dict[str, Any]) -> str:
+    if outcome["cost_usd"] is not None:
+        return dollars(outcome["cost_usd"])
+    unknown = dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["cost_usd"] is None)
+    known = sum(line["cost_usd"] or 0.0 for line in outcome["spending"])
+    return f"{f'{dollars(known)}, and calls of unknown price' if known else 'price unknown'} ({', '.join(unknown)})"
+
+
+def _teacher(line: dict[str, Any]) -> str:
+    return f"{line['teacher']}:{line['model']}".rstrip(":")
+
+
 def _lines(outcome: dict[str, Any]) -> list[list[str]]:
     return [
         [
             line["purpose"],
-            f"{line['teacher']}:{line['model']}".rstrip(":"),
+            _teacher(line),
             str(line["calls"]),
             str(line["replies"]),
             str(line["prompt_tokens"]),
             str(line["completion_tokens"]),
-            "unknown" if line["cost_usd"] is None else f"${line['cost_usd']:.4f}",
+            "unknown" if line["cost_usd"] is None else dollars(line["cost_usd"]),
         ]
         for line in outcome["spending"]
     ]
