@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -369,7 +369,7 @@ class Road:
             self.progress.note,
         )
         self.progress.watch(ledger.spending, self.terms.budget)
-        return _Opened(instructor_of(settings, ledger))
+        return _Opened(instructor_of(settings, ledger), self.progress.note)
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:
         """Bind the sampler to a model."""
@@ -405,11 +405,15 @@ def close(sampler: Plugin[SamplerSpec]) -> None:
 class _Opened:
     """An instructor whose ledger is closed at the end."""
 
-    def __init__(self, instructor: Instructor) -> None:
-        self._instructor = instructor
+    def __init__(self, instructor: Instructor, note: Callable[[str], None]) -> None:
+        self._instructor, self._note = instructor, note
 
     async def __aenter__(self) -> Instructor:
         return self._instructor
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, fault: type[BaseException] | None, *_: object) -> None:
+        if fault is asyncio.CancelledError:  # Ctrl-C
+            self._note(
+                "stopping: waits up to a minute for calls under way, which are paid for; a second Ctrl-C does not"
+            )
         await self._instructor.ledger.close()
