@@ -47,7 +47,7 @@ CREATE TABLE replies (
     finish_reason TEXT NOT NULL,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
-CREATE TABLE holds (                    -- what calls under way may cost at most (one that stays: a call cut off by a kill)
+CREATE TABLE holds (                    -- what calls under way may cost at most (what stays: answers were lost)
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     usd REAL NOT NULL
@@ -123,7 +123,7 @@ class Spending:
         calls: calls that were billed.
         cost_usd: dollars.
         priced: whether every call had a known price.
-        uncertain_usd: on top of it at most: calls that are under way, or that a kill cut off.
+        uncertain_usd: on top of it at most: calls that are under way, or whose answer was lost (with a budget only).
         lines: the same by purpose, teacher and model.
     """
 

@@ -1,9 +1,9 @@
 """The gate to one provider: how many calls may be under way, and when the next may begin.
 
 The number finds the provider's limit by itself, as TCP does (Jacobson 1988): it grows by one with every success until the
-provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. A "too many" among
-good answers may be bad luck: then the number soon comes back near to where it was (as in CUBIC, RFC 9438), and only the call
-that it was said to waits. Said twice in a row, how long to wait holds for everybody behind the gate.
+provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. A "too many"
+among good answers may be bad luck: then the number soon comes back near to where it was (as in CUBIC, RFC 9438), and only
+the call that it was said to waits. Said twice in a row, how long to wait holds for everybody behind the gate.
 """
 
 from __future__ import annotations

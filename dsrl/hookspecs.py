@@ -160,7 +160,7 @@ class TeacherSpec:
         """Answer a request; ``len(replies) == request.n``. Called on the event loop, many at once: never block it.
 
         Raises:
-            TransientError: worth repeating (time-out, 429, 5xx, broken connection).
+            TransientError: worth repeating (time-out, 429, 5xx, broken connection); it says what was billed, if anything.
             RowRefused: this request is refused; the row is dropped with the reason.
             TeacherError: nothing will work until the user mends it (key, model, address).
 

@@ -227,12 +227,11 @@ class Ledger:
                     desk.gate.leave(given, None, error.rate, answered=False)
                     left = True
                     seconds = time.monotonic() - began
-                    await self._failed(desk, request, key, hold, error.usage, price, seconds)
+                    await self._failed(desk, request, key, hold, error, price, seconds)
                 except asyncio.CancelledError:
                     raise  # the hold stays: whether the call was billed is not known
                 except BaseException as error:
-                    usage = error.usage if isinstance(error, RowRefused) else None
-                    await self._failed(desk, request, key, hold, usage, price, time.monotonic() - began)
+                    await self._failed(desk, request, key, hold, error, price, time.monotonic() - began)
                     raise
                 else:
                     used = completion.usage.prompt_tokens + completion.usage.completion_tokens
@@ -293,15 +292,19 @@ class Ledger:
         request: Request,
         key: str,
         hold: Hold | None,
-        usage: Usage | None,
+        fault: BaseException,
         price: Price | None,
         seconds: float,
     ) -> None:
         """Book what a failed call was billed for; one that cost nothing leaves no trace."""
+        usage = fault.usage if isinstance(fault, (RowRefused, TransientError)) else None
         if usage is not None:
             await self._book(desk, request, key, (), hold, usage, price, seconds)
         elif hold is not None and self._budget is not None:
-            self._budget.settle(hold, 0.0)
+            if isinstance(fault, TransientError) and fault.unknown:
+                self._budget.lose(hold)
+            else:
+                self._budget.settle(hold, 0.0)
 
     async def _book(
         self,
@@ -318,7 +321,10 @@ class Ledger:
         call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
         own = await self._calls.book(call, key, request.first, replies)
         if hold is not None and self._budget is not None:
-            self._budget.settle(hold, cost or 0.0)
+            if usage == Usage():  # it did not say, which is not the same as nothing
+                self._budget.lose(hold)
+            else:
+                self._budget.settle(hold, cost or 0.0)
         return own
 
 

@@ -27,6 +27,8 @@ MOST_BYTES = 64 * 2**20
 #: A longer reply is cut, and counts as cut off by its length limit.
 MOST_CHARACTERS = 1_000_000
 _SAID = 500
+#: A gateway gave up waiting for the provider behind it, which may have done its work (524: Cloudflare's).
+_GATEWAY_TIMEOUTS = (408, 504, 524)
 _CONTEXT = re.compile(
     r"context[ _](?:length|window|size|limit)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
     r"|too many (?:input )?tokens|string_above_max_length|reduce the length of the (?:messages|prompt)",
@@ -142,26 +144,28 @@ class Remote:
         except (ProviderError, TransientError):
             raise
         except TimeoutError:
-            raise TransientError(f"{self._service.name} did not answer within {self._timeout:g} s") from None
+            said = f"{self._service.name} did not answer within {self._timeout:g} s"
+            raise TransientError(said, unknown=True) from None
         except self._sdk.APIStatusError as error:
             headers = error.response.headers
             said = error.body if error.body is not None else error.response.text
             raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
         except self._sdk.APIError as error:
             # Before its time-outs are: the transport counts a server that is not there among them.
-            if not self._answered and _unreachable(error):
+            sent = not _unreachable(error)
+            if not self._answered and not sent:
                 raise TeacherError(
                     f"no server can be reached at {self._address} ({self._why(error)}); is the address right, "
                     "and is it running?"
                 ) from None
             if isinstance(error, self._sdk.APITimeoutError):
-                raise TransientError(f"{self._service.name} did not answer in time, or hung up") from None
-            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
+                raise TransientError(f"{self._service.name} did not answer in time, or hung up", unknown=sent) from None
+            raise self._broken(error, sent) from None
         except Exception as error:
             # The SDK's transports let some faults of theirs through as they are.
             if not _of_transport(error):
                 raise
-            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
+            raise self._broken(error, not _unreachable(error)) from None
 
     async def failure(self, error: ProviderError, model: str) -> Exception:
         """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise."""
@@ -175,8 +179,13 @@ class Remote:
         if status in (404, 405):
             return TeacherError(await self._not_found(error, model))
         if status in (408, 409, 425, 429) or status >= 500:
-            limited = status in (429, 529)
-            return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate, limited=limited)
+            return TransientError(
+                f"{name} answered {status}: {said}",
+                error.retry_after,
+                error.rate,
+                limited=status in (429, 529),
+                unknown=status in _GATEWAY_TIMEOUTS,
+            )
         if model in self._answered:
             # The settings are good, for they have been answered before: it is this request.
             return RowRefused("bad_request", said)
@@ -192,7 +201,7 @@ class Remote:
             async for chunk in response.aiter_bytes():
                 raw += chunk
                 if len(raw) > MOST_BYTES:
-                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB")
+                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB", unknown=True)
         finally:
             await response.aclose()
         read = parsed(bytes(raw))
@@ -204,7 +213,7 @@ class Remote:
                     "server wants it, e.g. in /v1?"
                 )
             start = mask(" ".join(bytes(raw[:80]).decode("utf-8", "replace").split()), self._key)
-            raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}")
+            raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}", unknown=True)
         left = rate(response.headers)
         if read.get("error"):
             # Routers say so under a status of success.
@@ -249,6 +258,9 @@ class Remote:
             return await self.told(listed())
         except Exception:  # noqa: BLE001 - a help for a text; many servers have no such list
             return []
+
+    def _broken(self, error: BaseException, sent: bool) -> TransientError:
+        return TransientError(f"the connection to {self._service.name} broke: {self._why(error)}", unknown=sent)
 
     def _why(self, error: BaseException) -> str:
         chain = [str(e) or type(e).__name__ for e in _chain(error)]

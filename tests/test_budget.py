@@ -139,6 +139,34 @@ def test_calls_that_a_kill_cut_off_count_at_their_worst(tmp_path: Path) -> None:
     using(path, again)
 
 
+LOST = r"\$0.00 is spent, \$0.70 more at most by calls whose answer was lost, and the next call may cost \$0.31"
+
+
+def test_a_call_whose_answer_is_lost_counts_at_its_worst(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def work(calls: Calls) -> None:
+        budget = Budget(1.0, calls)
+        lost, other = await budget.hold(0.7), await budget.hold(0.2)
+        waiting = asyncio.create_task(budget.hold(0.3))
+        await asyncio.sleep(0.02)
+        budget.lose(lost)
+        assert not waiting.done()
+        budget.settle(other, 0.0)
+        budget.settle(await waiting, 0.0)
+        with pytest.raises(BudgetReached, match=LOST):
+            await budget.hold(0.31)
+        await budget.close()
+
+    async def again(calls: Calls) -> None:
+        with pytest.raises(BudgetReached, match=LOST):
+            await Budget(1.0, calls).hold(0.31)
+
+    using(path, work)
+    assert spending_of(path, "run").uncertain_usd == pytest.approx(0.7)
+    using(path, again)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_who_gives_up_waiting_leaves_no_hold(tmp_path: Path, apart: bool) -> None:
     async def work(calls: Calls) -> None:

@@ -84,7 +84,7 @@ def print_run(outcome: dict[str, Any]) -> None:
     click.echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
     if outcome["uncertain_usd"]:
         most = dollars(outcome["uncertain_usd"])
-        click.echo(f"                and {most} at most for calls that are under way or that a kill cut off")
+        click.echo(f"                and {most} at most for calls under way, or whose answer was lost")
     if outcome["budget_usd"] is not None:
         click.echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]

@@ -290,7 +290,8 @@ def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
     if given:
         text = json.dumps(given[0], ensure_ascii=False)
     if not blocks and why not in _FINISH:
-        raise TransientError("an answer without content", rate=left, usage=usage)
+        said = "an answer without content"
+        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
     return Completion((reply(text, _FINISH.get(why, "stop")),), usage, left)
 
 

@@ -300,14 +300,16 @@ def _completion(body: Mapping[str, Any], left: Rate | None) -> Completion:
         message = part(choice, "message", dict)
         finish = _FINISH.get(part(choice, "finish_reason", str), "stop")
         if choice_error := part(choice, "error", dict):
-            raise TransientError(f"a choice failed: {str(choice_error.get('message'))[:200]}", rate=left, usage=usage)
+            said = f"a choice failed: {str(choice_error.get('message'))[:200]}"
+            raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
         refusal = part(message, "refusal", str)
         if refusal:
             refusals.append(refusal)
             finish = "content_filter"
         replies.append(reply(_text(message.get("content")) or refusal, finish))
     if not replies:
-        raise TransientError("an answer without choices", rate=left, usage=usage)
+        said = "an answer without choices"
+        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
     if len(refusals) == len(replies):
         raise RowRefused("refused", refusals[0][:500], usage)
     return Completion(tuple(replies), usage, left)

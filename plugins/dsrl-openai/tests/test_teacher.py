@@ -326,6 +326,27 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
     assert len(using(server, work).replies) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "unknown"),
+    [
+        (Fault(how="cut"), True),
+        (Fault(how="half"), True),
+        (Fault(how="hang"), True),
+        (Fault(body="no JSON"), True),
+        (Fault(body={"choices": []}), True),
+        (Fault(body={"choices": [], "usage": {"prompt_tokens": 7}}), False),
+        (Fault(504, "<html>"), True),
+        (Fault(500, openai_error("oops")), False),
+        (Fault(429, openai_error("slow down")), False),
+    ],
+)
+def test_an_answer_that_is_lost_may_have_been_billed(server: FaultServer, fault: Fault, unknown: bool) -> None:
+    server.faults.append(fault)
+    with pytest.raises(TransientError) as raised:
+        ask(server, timeout=1.0)
+    assert raised.value.unknown is unknown
+
+
 def test_as_many_are_under_way_as_are_asked(server: FaultServer) -> None:
     server.faults.extend([Fault(how="hang")] * 150)
 
