@@ -58,7 +58,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
     if durable:
         # One that cannot be written is told now, not when there is something that must not be lost.
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        try:
+            connection.execute(f"PRAGMA user_version={version}")  # BEGIN alone is content with a file that is read-only
+        finally:
+            connection.execute("ROLLBACK")
 
 
 def _version(connection: sqlite3.Connection) -> int:
