@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from dsrl.calls import Calls
 from dsrl.errors import BudgetReached, StoreError
+from dsrl.prices import dollars
 from dsrl.records import Price, Request
 
 #: Tokens that a provider puts around a message, at most.
@@ -55,7 +56,9 @@ class Budget:
         self._cap, self._calls = cap, calls
         # Holds that are there at the start are of calls that a kill cut off.
         self._earlier: dict[int, float] = dict(calls.read("SELECT id, usd FROM holds WHERE run = ?", calls.run))
-        self._spent = calls.spending().cost_usd + sum(self._earlier.values())
+        #: Of what is spent: what may have been, by calls whose answer was lost.
+        self._lost = sum(self._earlier.values())
+        self._spent = calls.spending().cost_usd + self._lost
         self._held = 0.0
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         # Of what is held: what the purse must have, what it has at least, its entry, and whoever is changing that.
@@ -102,6 +105,7 @@ class Budget:
         usd = self._earlier.pop(hold, None)
         if usd is not None:
             self._spent -= usd
+            self._lost -= usd
             self._free(0.0, cost)
 
     def settle(self, hold: Hold, cost: float) -> None:
@@ -114,6 +118,7 @@ class Budget:
 
     def lose(self, hold: Hold) -> None:
         """Count what was put aside as spent: whether it was billed will never be known. It stays written down."""
+        self._lost += hold.usd
         self._free(hold.usd, hold.usd)
 
     async def close(self) -> None:
@@ -179,7 +184,8 @@ class Budget:
         return self._spent + self._held + usd <= self._cap + _ROUNDING
 
     def _reached(self, usd: float) -> BudgetReached:
+        lost = f", {dollars(self._lost)} more at most by calls whose answer was lost" if self._lost > _ROUNDING else ""
         return BudgetReached(
-            f"the budget of ${self._cap:.2f} is reached: ${self._spent:.4f} is spent, and the next call may cost "
-            f"${usd:.4f}. The same command with a larger --budget goes on"
+            f"the budget of {dollars(self._cap)} is reached: {dollars(self._spent - self._lost)} is spent{lost}, and the "
+            f"next call may cost {dollars(usd)}. The same command with a larger --budget goes on"
         )

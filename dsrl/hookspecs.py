@@ -218,8 +218,16 @@ class TeacherSpec:
         """
 
     @hookspec(firstresult=True)
-    def prepare(self, task: Plugin[TaskSpec]) -> None:
-        """See the task before the first request. For teachers that work by the task's rules. Optional."""
+    def prepare(self, task: Plugin[TaskSpec], model: str) -> None:
+        """See the task, and a model that will be asked for (may be empty), before the first request.
+
+        Called for each model. What is wrong already should be said here, before anybody is paid: no key, no model.
+
+        Raises:
+            DsrlError: what it is.
+
+        Optional.
+        """
 
     @hookspec(firstresult=True)
     def identity(self) -> str:

@@ -206,6 +206,12 @@ class Remote:
             await response.aclose()
         read = parsed(bytes(raw))
         if read is None:
+            if not self._answered and raw.lstrip().startswith(b"<"):
+                page = _title(bytes(raw).decode("utf-8", "replace"))
+                raise TeacherError(
+                    f"there is no such service at {self._address}, which answers with {page}; does the address end as the "
+                    "server wants it, e.g. in /v1?"
+                )
             start = mask(" ".join(bytes(raw[:80]).decode("utf-8", "replace").split()), self._key)
             raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}", unknown=True)
         left = rate(response.headers)
@@ -449,6 +455,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _unreachable(error: BaseException) -> bool:
     # By the names of the innermost: the SDKs' transports map them differently, a server that hangs up among them.
     names = {"ClientConnectorError", "ClientConnectorDNSError", "ConnectionRefusedError", "gaierror"}
+    names |= {"ClientConnectorSSLError", "ClientConnectorCertificateError", "SSLCertVerificationError"}
     return any(type(e).__name__ in names for e in _chain(error))
 
 

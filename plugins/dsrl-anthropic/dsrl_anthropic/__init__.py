@@ -26,6 +26,7 @@ _ADDRESS = "https://api.anthropic.com"
 _PATH = "/v1/messages"
 _PAGE = "platform.claude.com (API keys)"
 _FLAG = "--teacher-option"
+_NO_MODEL = "the teacher 'anthropic' needs a model; name it anthropic:MODEL, as in anthropic:claude-haiku-4-5"
 #: From the strongest to none.
 _STRUCTURED = ("schema", "tool", "off")
 _FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length"}
@@ -84,8 +85,10 @@ class AnthropicTeacher:
         self._warned = False
 
     @hookimpl
-    def prepare(self) -> None:
-        """Look for the key before anything else is done."""
+    def prepare(self, model: str) -> None:
+        """Look for the model's name and the key before anything else is done."""
+        if not model:
+            raise SettingsError(_NO_MODEL)
         _ = self._remote
 
     @hookimpl
@@ -102,7 +105,7 @@ class AnthropicTeacher:
     @hookimpl
     async def complete(self, request: Request) -> Completion:
         if not request.model:
-            raise TeacherError("the teacher 'anthropic' needs a model: --teacher anthropic:MODEL")
+            raise TeacherError(_NO_MODEL)
         return await self._gathered.complete(request, lambda n: self._call(request))
 
     @hookimpl

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FLAG = "--teacher-option"
+_NO_MODEL = "the teacher 'openai' needs a model; name it openai:MODEL, as in openai:gpt-4o"
 _PATH = "/chat/completions"
 #: From the strongest to none.
 _STRUCTURED = ("schema", "json", "off")
@@ -116,8 +117,10 @@ class OpenAITeacher:
         self._gathered = Gathered()
 
     @hookimpl
-    def prepare(self) -> None:
-        """Look for the key before anything else is done."""
+    def prepare(self, model: str) -> None:
+        """Look for the model's name and the key before anything else is done."""
+        if not model:
+            raise SettingsError(_NO_MODEL)
         _ = self._remote
 
     @hookimpl
@@ -137,7 +140,7 @@ class OpenAITeacher:
     @hookimpl
     async def complete(self, request: Request) -> Completion:
         if not request.model:
-            raise TeacherError("the teacher 'openai' needs a model: --teacher openai:MODEL")
+            raise TeacherError(_NO_MODEL)
         return await self._gathered.complete(request, lambda n: self._call(request, n))
 
     @hookimpl

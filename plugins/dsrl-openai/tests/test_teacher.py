@@ -304,7 +304,6 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
         (Fault(429, openai_error("add a payment method at .../account/billing", "rate_limit_exceeded")), "429: add"),
         (Fault(how="cut"), "broke|hung up"),
         (Fault(how="half"), "broke|hung up"),
-        (Fault(body="<html><title>Log in</title>"), "no JSON object"),
         (Fault(body='{"choices": [{"mess'), "no JSON object"),
         (Fault(body="[" * 100_000), "no JSON object"),
         (Fault(body=[1]), "no JSON object"),
@@ -333,7 +332,7 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
         (Fault(how="cut"), True),
         (Fault(how="half"), True),
         (Fault(how="hang"), True),
-        (Fault(body="<html>"), True),
+        (Fault(body="no JSON"), True),
         (Fault(body={"choices": []}), True),
         (Fault(body={"choices": [], "usage": {"prompt_tokens": 7}}), False),
         (Fault(504, "<html>"), True),
@@ -461,7 +460,7 @@ def test_an_unexplained_refusal_after_good_answers_drops_the_row(server: FaultSe
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
     with pytest.raises(TeacherError, match=r"has no model 'gpt4o' .*; there is gpt-4o, gpt-4o-mini"):
         ask(server, replace(REQUEST, model="gpt4o"))
-    with pytest.raises(TeacherError, match="--teacher openai:MODEL"):
+    with pytest.raises(TeacherError, match="openai:MODEL"):
         ask(server, replace(REQUEST, model=""))
 
 
@@ -472,6 +471,23 @@ def test_a_server_that_is_not_there() -> None:
         ask(url)
     with pytest.raises(TeacherError, match="no server can be reached"):
         ask("http://no-such-host.invalid/v1")
+
+
+def test_a_server_that_speaks_something_else_is_told_at_once(server: FaultServer) -> None:
+    with pytest.raises(TeacherError, match=r"no server can be reached at https://.*SSL"):
+        ask(server.url.replace("http", "https"))
+    page = Fault(body="\n<!doctype html><title>Log in</title>")
+    server.faults.append(page)
+    with pytest.raises(TeacherError, match=r"no such service at http://.* a page of HTML \(Log in\); .*/v1"):
+        ask(server)
+
+    async def work(teacher: Plugin[Any]) -> None:
+        await teacher.hook.complete(request=REQUEST)
+        server.faults.append(page)
+        with pytest.raises(TransientError, match="no JSON object"):  # it has answered before, so it may again
+            await teacher.hook.complete(request=REQUEST)
+
+    using(server, work)
 
 
 def test_a_server_that_goes_away_later_may_come_back() -> None:
@@ -509,7 +525,7 @@ def test_a_missing_key_is_said_before_anything_is_done(monkeypatch: pytest.Monke
     monkeypatch.setattr("keyring.get_password", lambda service, name: None)
     teacher = load(PluginRef("teacher", "openai"), "teacher")
     with pytest.raises(TeacherError, match=r"OPENAI_API_KEY is not set.*platform\.openai\.com.*keyring set openai"):
-        teacher.hook.prepare(task=None)
+        teacher.hook.prepare(task=None, model="m")
 
 
 def test_a_wrong_key_is_told_without_the_key(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
