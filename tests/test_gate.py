@@ -117,7 +117,7 @@ def test_it_grows_no_more_where_calls_only_wait_for_each_other(clock: FakeTime) 
 
     async def work() -> None:
         assert START <= await served(1) < START * 8
-        assert START * 10 <= await served(START * 10)
+        assert await served(START * 10) >= START * 10
         assert await served(START * 1000) == START * 50
 
     run(clock, work)
