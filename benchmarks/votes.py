@@ -3,14 +3,16 @@
     python benchmarks/votes.py [RUN.DB ...]
 
 Simulated samples: a teacher that is right with some probability and else picks one of 3 or 10 wrong answers, the nearer ones
-more often; the sample's own answer comes from the same teacher. Recorded ones: the votes of runs (made with all votes or in
-rounds; rounds are replayed only where all votes are there). A Markdown table of 16 votes against rounds.
+more often; the sample's own answer comes from the same teacher. Recorded ones: of each scored sample of a run, 17 of the
+answers that the base model gave to it, in a drawn order. A Markdown table of 16 votes
+against rounds.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+from pathlib import Path
 from random import Random
 
 from dsrl.records import UNREADABLE, Answer
@@ -30,15 +32,15 @@ def simulated(accuracy: float, wrong: int, rng: Random) -> list[Answer]:
 
 
 def recorded(path: str) -> list[list[Answer]]:
-    """Give the answers to every sample of a run that all votes are there for."""
+    """Give 17 of the base model's answers to each sample of a run."""
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    rows = database.execute("SELECT sample, answer FROM votes ORDER BY sample, number").fetchall()
+    rows = database.execute("SELECT sample, answer, times FROM attempts ORDER BY sample, number").fetchall()
     database.close()
     found: dict[str, list[Answer]] = {}
-    for sample, answer in rows:
-        found.setdefault(sample, []).append(UNREADABLE if answer is None else answer)
-    most = max(map(len, found.values()), default=0)
-    return [answers for answers in found.values() if len(answers) == most]
+    for sample, answer, times in rows:
+        found.setdefault(sample, []).extend([UNREADABLE if answer is None else answer] * times)
+    rng = Random(0)
+    return [rng.sample(answers, VOTES + 1) for answers in found.values() if len(answers) > VOTES]
 
 
 def row(name: str, samples: list[list[Answer]]) -> str:
@@ -68,8 +70,9 @@ def main(paths: list[str]) -> None:
             samples = [simulated(accuracy, wrong, rng) for _ in range(SAMPLES)]
             print(row(f"simulated, {accuracy:.0%} right, {wrong} wrong answers", samples))
     for path in paths:
-        if samples := recorded(path):
-            print(row(path, samples))
+        samples = recorded(path)
+        first = sum(answers.count(majority(answers)[0]) for answers in samples) / (len(samples) * (VOTES + 1) or 1)
+        print(row(f"{Path(path).parent.name}, {first:.0%} for the first place", samples))
 
 
 if __name__ == "__main__":

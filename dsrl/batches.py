@@ -318,7 +318,7 @@ class Batches:
     def _unreserve(self, items: Sequence[_Item]) -> None:
         for item in items:
             if item.usd is not None and self._budget is not None:
-                self._budget.settle(Hold(0, item.usd), 0.0)
+                self._budget.unreserve(item.usd)
 
     async def _name(self, batch: int, name: str) -> None:
         sql = "UPDATE batches SET provider_id = ?, status = 'in_progress' WHERE id = ?"

@@ -1,7 +1,8 @@
 """The cap on what a run may spend: money is put aside before each call at its worst case, and the bill taken from it.
 
 What is put aside is written down first, so that a call that a kill cuts off counts at its worst case for good: whether the
-provider billed it cannot be known.
+provider billed it cannot be known. Calls under way share one such entry, the purse, which is written only when more must be
+aside than ever before: while as many calls end as begin, nothing is.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dsrl.calls import Calls
-from dsrl.errors import BudgetReached
+from dsrl.errors import BudgetReached, StoreError
+from dsrl.prices import dollars
 from dsrl.records import Price, Request
 
 #: Tokens that a provider puts around a message, at most.
@@ -24,7 +27,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Money put aside. ``id``: in ``calls.db``; ``usd``: how much."""
+    """Money put aside. ``id``: of its own entry in ``calls.db``, 0 where it is in the purse; ``usd``: how much."""
 
     id: int
     usd: float
@@ -53,57 +56,89 @@ class Budget:
         self._cap, self._calls = cap, calls
         # Holds that are there at the start are of calls that a kill cut off.
         self._earlier: dict[int, float] = dict(calls.read("SELECT id, usd FROM holds WHERE run = ?", calls.run))
-        self._spent = calls.spending().cost_usd + sum(self._earlier.values())
+        #: Of what is spent: what may have been, by calls whose answer was lost.
+        self._lost = sum(self._earlier.values())
+        self._spent = calls.spending().cost_usd + self._lost
         self._held = 0.0
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        # Of what is held: what the purse must have, what it has at least, its entry, and whoever is changing that.
+        self._needed = self._purse = 0.0
+        self._entry: int | None = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def hold(self, usd: float) -> Hold:
-        """Put money aside and write that down; see :meth:`reserve`."""
-        await self.reserve(usd)
-        writing = asyncio.ensure_future(self._calls.hold(usd))
-        try:
-            return Hold(await asyncio.shield(writing), usd)
-        except asyncio.CancelledError:
-            # The call will not be made: what is being written down for it must go again.
-            await self._calls.release(await writing)
-            self.settle(Hold(0, usd), 0.0)
-            raise
-        except Exception:
-            self.settle(Hold(0, usd), 0.0)
-            raise
-
-    async def reserve(self, usd: float) -> None:
-        """Put money aside; where it does not fit, wait for what calls under way will leave of theirs.
-
-        It is for the caller to write down, before anything is asked for it.
+        """Put money aside for a call by this process; where it does not fit, wait for what others will leave of theirs.
 
         Raises:
             BudgetReached: it does not fit, and nothing is to be waited for.
         """
-        if self._waiting or not self._fits(usd):
-            if not self._held and not self._waiting:
-                raise self._reached(usd)
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((usd, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    self.settle(Hold(0, usd), 0.0)
-                raise
-        else:
-            self._held += usd
+        await self._admit(usd)
+        held = Hold(0, usd)
+        self._needed += usd
+        try:
+            if self._needed > self._purse + _ROUNDING and self._filling is not None:
+                await asyncio.shield(self._filling)  # it began before this call
+            if self._needed > self._purse + _ROUNDING:
+                await asyncio.shield(self._fill())
+        except BaseException:  # the call will not be made
+            self.settle(held, 0.0)
+            raise
+        return held
+
+    async def reserve(self, usd: float) -> None:
+        """Like :meth:`hold`, for the caller to write down under an entry of its own: for a request in a batch."""
+        await self._admit(usd)
+
+    def unreserve(self, usd: float) -> None:
+        """Give back what was reserved and not written down."""
+        self._free(usd, 0.0)
 
     def know(self, hold: int, cost: float) -> None:
         """Take the bill of a call that an earlier sitting held money for, and that was not lost after all."""
         usd = self._earlier.pop(hold, None)
         if usd is not None:
             self._spent -= usd
-            self.settle(Hold(0, 0.0), cost)
+            self._lost -= usd
+            self._free(0.0, cost)
 
     def settle(self, hold: Hold, cost: float) -> None:
         """Take the bill from what was put aside; the rest is free for others."""
-        self._held -= hold.usd
+        if not hold.id:
+            self._needed = max(self._needed - hold.usd, 0.0)
+            if self._purse and self._needed <= self._purse / 2:
+                self._fill()
+        self._free(hold.usd, cost)
+
+    def lose(self, hold: Hold) -> None:
+        """Count what was put aside as spent: whether it was billed will never be known. It stays written down."""
+        self._lost += hold.usd
+        self._free(hold.usd, hold.usd)
+
+    async def close(self) -> None:
+        """Empty the purse, but for calls whose bill is not known."""
+        with suppress(StoreError):  # what is written down stays on hold then
+            while self._filling is not None:
+                await self._filling
+            if self._needed < self._purse:
+                await self._fill()
+
+    async def _admit(self, usd: float) -> None:
+        if not self._waiting and self._fits(usd):
+            self._held += usd
+            return
+        if not self._held and not self._waiting:
+            raise self._reached(usd)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((usd, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free(usd, 0.0)
+            raise
+
+    def _free(self, usd: float, cost: float) -> None:
+        self._held -= usd
         self._spent += cost
         if self._held < _ROUNDING:
             self._held = 0.0
@@ -121,11 +156,29 @@ class Budget:
                 self._waiting.popleft()
                 turn.set_exception(self._reached(usd))
 
+    def _fill(self) -> asyncio.Task[None]:
+        """Give the purse what it needs; one writing at a time, so that the last one counts."""
+        if self._filling is None:
+            self._filling = asyncio.create_task(self._write_purse())
+            self._filling.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._filling
+
+    async def _write_purse(self) -> None:
+        try:
+            usd = self._needed if self._needed > _ROUNDING else 0.0
+            # Until it is written, the purse has the smaller of both for sure.
+            self._purse = min(self._purse, usd)
+            self._entry = await self._calls.change_hold(self._entry, usd)
+            self._purse = usd
+        finally:
+            self._filling = None
+
     def _fits(self, usd: float) -> bool:
         return self._spent + self._held + usd <= self._cap + _ROUNDING
 
     def _reached(self, usd: float) -> BudgetReached:
+        lost = f", {dollars(self._lost)} more at most by calls whose answer was lost" if self._lost > _ROUNDING else ""
         return BudgetReached(
-            f"the budget of ${self._cap:.2f} is reached: ${self._spent:.4f} is spent, and the next call may cost "
-            f"${usd:.4f}. The same command with a larger --budget goes on"
+            f"the budget of {dollars(self._cap)} is reached: {dollars(self._spent - self._lost)} is spent{lost}, and the "
+            f"next call may cost {dollars(usd)}. The same command with a larger --budget goes on"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ CREATE TABLE replies (
     finish_reason TEXT NOT NULL,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
-CREATE TABLE holds (                    -- what calls under way may cost at most (one that stays: a call cut off by a kill)
+CREATE TABLE holds (                    -- what calls under way may cost at most (what stays: answers were lost)
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     usd REAL NOT NULL
@@ -124,7 +124,7 @@ class Spending:
         calls: calls that were billed.
         cost_usd: dollars.
         priced: whether every call had a known price.
-        uncertain_usd: on top of it at most: calls that are under way, or that a kill cut off.
+        uncertain_usd: on top of it at most: calls that are under way, or whose answer was lost (with a budget only).
         lines: the same by purpose, teacher and model.
     """
 
@@ -184,13 +184,13 @@ class Calls:
             )
             return {number: Reply(text, reason) for number, text, reason in rows}
 
-    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply], hold: int | None = None) -> bool:
-        """Store a call with its replies ``first, first + 1, ..`` and take back its hold, all or nothing.
+    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply]) -> bool:
+        """Store a call with its replies ``first, first + 1, ..``, all or nothing.
 
         Returns:
             Whether what is stored are these replies: another process may have stored its own to the same before.
         """
-        own = await self.write(lambda database: book(database, self.run, call, key, first, replies, hold))
+        own = await self.write(lambda database: book(database, self.run, call, key, first, replies))
         self.booked(call)
         return own
 
@@ -207,6 +207,16 @@ class Calls:
         made = await self.write(lambda database: database.execute(statement, (self.run, usd)).lastrowid)
         assert made is not None
         return made
+
+    async def change_hold(self, hold: int | None, usd: float) -> int | None:
+        """Make a hold another size; None is one of size 0. Give its id."""
+        if hold is None:
+            return await self.hold(usd) if usd else None
+        if not usd:
+            await self.release(hold)
+            return None
+        await self.write(lambda database: database.execute("UPDATE holds SET usd = ? WHERE id = ?", (usd, hold)))
+        return hold
 
     async def release(self, hold: int) -> None:
         """Take a hold back: the call cost nothing."""
@@ -244,8 +254,17 @@ class Calls:
         try:
             while self._waiting:
                 together, self._waiting = self._waiting, []
+                # Waiting for another process and for the disk is a thread's work. The statements are not: each would wait
+                # for the interpreter's lock, which a busy event loop gives away seldom.
+                changing = transaction(self._writer, self.path)
                 try:
-                    results = await loop.run_in_executor(None, self._transact, [write for write, _ in together])
+                    await loop.run_in_executor(None, changing.__enter__)
+                    try:
+                        results = [write(self._writer) for write, _ in together]
+                    except BaseException as error:
+                        await loop.run_in_executor(None, changing.__exit__, type(error), error, error.__traceback__)
+                        raise
+                    await loop.run_in_executor(None, changing.__exit__, None, None, None)
                 except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
                     for _, done in together:
                         if not done.done():
@@ -258,10 +277,6 @@ class Calls:
         finally:
             self._committing = None
 
-    def _transact(self, writes: Iterable[_Write]) -> list[Any]:
-        with transaction(self._writer, self.path) as database:
-            return [write(database) for write in writes]
-
 
 def book(
     database: sqlite3.Connection,
@@ -270,9 +285,9 @@ def book(
     key: str,
     first: int,
     replies: Sequence[Reply],
-    hold: int | None,
+    hold: int | None = None,
 ) -> bool:
-    """Book a call in a transaction of :meth:`Calls.write`; say whether its replies are what is stored now."""
+    """Book a call in a transaction of :meth:`Calls.write` and take back its hold; say whether its replies are stored."""
     usage = call.usage
     row = database.execute(
         "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

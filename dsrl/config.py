@@ -117,7 +117,7 @@ class Settings:
         0, "teacher", "Ask anew for a sample that cannot be read, so many times.", low=0, high=3
     )
     concurrency: int = _setting(
-        32, "teacher", "Requests under way at once to one provider, at most.", low=1, same_data=True
+        128, "teacher", "Requests under way at once to one provider, at most.", low=1, same_data=True
     )
     requests_per_minute: int = _setting(
         0, "teacher", "Limit of each provider; 0: what it says itself.", low=0, same_data=True

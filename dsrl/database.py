@@ -10,6 +10,9 @@ from pathlib import Path
 
 from dsrl.errors import StoreError
 
+#: Seconds to wait for a lock.
+PATIENCE = 30.0
+
 
 def connect(path: Path, schema: str, version: int, durable: bool) -> sqlite3.Connection:
     """Open the database at ``path``, made with ``schema`` if it is not there.
@@ -25,7 +28,7 @@ def connect(path: Path, schema: str, version: int, durable: bool) -> sqlite3.Con
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, path, schema, version, durable)
         except BaseException:
@@ -48,8 +51,17 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
                 raise  # else another process made the tables while this one waited
     found = _version(connection)
     if found != version:
-        newer = "a newer" if found > version else "an older"
-        raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version})")
+        newer, mend = (
+            ("a newer", "update dsrl") if found > version else ("an older", "use that version, or move it away")
+        )
+        raise StoreError(f"{path} is from {newer} version of dsrl (format {found}, this one reads {version}); {mend}")
+    if durable:
+        # One that cannot be written is told now, not when there is something that must not be lost.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(f"PRAGMA user_version={version}")  # BEGIN alone is content with a file that is read-only
+        finally:
+            connection.execute("ROLLBACK")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -88,12 +100,14 @@ def told(path: Path) -> Iterator[None]:
                 f"{path} is locked by {_holder(path)}; end it or wait for it, then give the same command again"
             ) from error
         if "readonly" in text or "unable to open" in text:
-            raise StoreError(f"{path} cannot be written; check the folder's permissions") from error
+            raise StoreError(f"{path} cannot be written; check its permissions and its folder's") from error
+        if "already exists" in text:
+            raise StoreError(f"{path} is a database of something else ({text}); move it away") from error
         raise StoreError(f"{path}: {text}") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path} is damaged or no database ({error}); move it away and start again; "
-            "`sqlite3 FILE .recover` may save what is in it"
+            f"{path} is damaged or no database ({error}). `sqlite3 {path} .recover` may save what is in it; move it away, "
+            "and the same command starts with an empty one"
         ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error

@@ -75,6 +75,8 @@ class TransientError(Exception):
         rate: what the provider says is left of its limits; None when it did not say.
         usage: what the failed call was billed for; None when it cost nothing.
         limited: whether the provider said that it is asked too much (429, 529): everybody slows down then.
+        unknown: whether the call may have been billed and nobody can say for how much (it was sent, and the answer was lost
+            on its way): a budget counts it at its worst case.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class TransientError(Exception):
         rate: Rate | None = None,
         usage: Usage | None = None,
         limited: bool = False,
+        unknown: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.rate = rate
         self.usage = usage
         self.limited = limited
+        self.unknown = unknown

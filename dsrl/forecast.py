@@ -35,6 +35,13 @@ _TOKENS: dict[Purpose, tuple[int, int]] = {
     "solve": (30, 300),
     "rewrite": (60, 350),
 }
+#: The stages that overlap, and whose job they are.
+_WALKED: dict[str, Purpose] = {
+    "initial": "write",
+    "verified": "solve",
+    "adapted": "rewrite",
+    "verified again": "solve",
+}
 #: Seconds of a call, where nothing is known.
 _SECONDS = (1.0, 5.0, 30.0)
 #: Characters of an input, where there is no demonstration to measure.
@@ -66,7 +73,16 @@ NOTHING = Range(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """One stage. ``basis``: what the numbers rest on; ``dollars`` is None where the price is not known."""
+    """One stage.
+
+    Attributes:
+        stage, teacher: which it is, and whom it asks.
+        calls, prompt_tokens, completion_tokens: of it.
+        dollars: None where the price is not known.
+        seconds: that the teacher needs if it has nothing else to do and always as many calls under way as it may have;
+            None for batches, which take what they take.
+        basis: what the numbers rest on.
+    """
 
     stage: str
     teacher: str
@@ -74,7 +90,7 @@ class StageForecast:
     prompt_tokens: Range
     completion_tokens: Range
     dollars: Range | None
-    seconds: Range
+    seconds: Range | None
     basis: str
 
 
@@ -84,12 +100,14 @@ class Job:
 
     Attributes:
         teacher: as the user names it.
+        provider: jobs of one share the calls that may be under way.
         price: None where it is not known.
         max_n: answers a call; 0: no limit.
         means: of its stored replies; None where there are none.
     """
 
     teacher: str
+    provider: str
     price: Price | None
     max_n: int
     means: Means | None
@@ -144,14 +162,34 @@ def forecast(
     return made
 
 
-def total(stages: list[StageForecast]) -> dict[str, Any]:
-    """Add up; dollars are None where a part is not known. Stages overlap, so their seconds are added as they are."""
-    parts = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens", "seconds"), NOTHING)
+def total(stages: list[StageForecast], jobs: Mapping[Purpose, Job]) -> dict[str, Any]:
+    """Add up; what is None for a part is None for the whole.
+
+    The seconds are the least that the run takes. Keywords and pattern are asked for first. Then stages overlap: those of
+    one provider share the calls that may be under way to it, so they take as long as one after the other, and two
+    providers work side by side.
+    """
+    parts = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens"), NOTHING)
     dollars: Range | None = NOTHING
+    first: Range | None = NOTHING
+    side_by_side: dict[str, Range] = {}
     for stage in stages:
         parts = {name: part + getattr(stage, name) for name, part in parts.items()}
         dollars = dollars + stage.dollars if dollars is not None and stage.dollars is not None else None
-    return {**{name: asdict(part) for name, part in parts.items()}, "dollars": dollars and asdict(dollars)}
+        if first is None or stage.seconds is None:
+            first = None
+        elif stage.stage not in _WALKED:
+            first += stage.seconds
+        else:
+            provider = jobs[_WALKED[stage.stage]].provider
+            side_by_side[provider] = side_by_side.get(provider, NOTHING) + stage.seconds
+    seconds = first
+    if first is not None and side_by_side:
+        each = side_by_side.values()
+        longest = Range(max(r.low for r in each), max(r.expected for r in each), max(r.high for r in each))
+        seconds = first + longest
+    told = {name: asdict(part) for name, part in parts.items()}
+    return {**told, "dollars": dollars and asdict(dollars), "seconds": seconds and asdict(seconds)}
 
 
 def _votes(settings: Settings) -> Range:
@@ -200,22 +238,51 @@ def _stage(
         price = job.price
         share = price.batch if settings.batch else 1.0
         dollars = (prompt.times(price.prompt / 1e6) + completion.times(price.completion / 1e6)).times(share)
-    seconds = Range(
-        *(
-            max(c / settings.concurrency, min(c, 1.0)) * s
-            for c, s in zip(*((r.low, r.expected, r.high) for r in (calls, a_call)), strict=True)
+    seconds = None
+    if not settings.batch or purpose in ("keywords", "pattern"):
+        seconds = Range(
+            *(
+                _seconds(settings, getattr(calls, end), getattr(prompt + completion, end), getattr(a_call, end))
+                for end in ("low", "expected", "high")
+            )
         )
-    )
     return StageForecast(stage, job.teacher, calls, prompt, completion, dollars, seconds, basis)
 
 
+def _seconds(settings: Settings, calls: float, tokens: float, a_call: float) -> float:
+    """Give the time of so many calls: one after the other as far as no more may be under way, or as limits let them."""
+    least = max(calls / settings.concurrency, min(calls, 1.0)) * a_call
+    if settings.requests_per_minute:
+        least = max(least, calls / settings.requests_per_minute * 60)
+    if settings.tokens_per_minute:
+        least = max(least, tokens / settings.tokens_per_minute * 60)
+    return least
+
+
+def first_request(settings: Settings, definition: Definition, domains: int) -> Request:
+    """Give what a run asks first; where that is to write a sample, as short as it can be."""
+    listener = _Listener()
+    instructor = Instructor(cast(Ledger, listener), "", settings.teacher_temperature, settings.teacher_max_tokens)
+    first: Coroutine[Any, Any, Any]
+    if not domains:
+        first = find_keywords(instructor, definition)
+    elif definition.demos:
+        first = summarise_pattern(instructor, definition)
+    else:
+        first = write_initial(instructor, definition, "", None, 1, 0, 0, Random(0))
+    asyncio.run(first)
+    return listener.heard[0]
+
+
 class _Listener:
-    """Stands where the ledger stands and notes how long prompts are."""
+    """Stands where the ledger stands and notes what is asked, and how long prompts are."""
 
     def __init__(self) -> None:
+        self.heard: list[Request] = []
         self.sizes: dict[str, int] = {}
 
     async def complete(self, request: Request) -> Completion:
+        self.heard.append(request)
         self.sizes[request.purpose] = sum(len(m.content.encode("utf-8", "replace")) + 16 for m in request.messages)
         return Completion((Reply('{"input": "i", "output": "o"}'),) * request.n)
 

@@ -1,8 +1,10 @@
 """The gate to one provider: how many calls may be under way, and when the next may begin.
 
 The number finds the provider's limit by itself, as TCP does (Jacobson 1988): it grows by one with every success until the
-provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. What the
-provider says about waiting holds for everybody behind the gate.
+provider first says "too many", then by one a round; it halves when the provider says so, once for a burst. A "too many"
+among good answers may be bad luck: then the number soon comes back near to where it was (as in CUBIC, RFC 9438), and only
+the call that it was said to waits. Said twice in a row, how long to wait holds for everybody behind the gate. A provider
+that only gets slower has its limit, too: the number grows no more then.
 """
 
 from __future__ import annotations
@@ -15,9 +17,15 @@ from dataclasses import dataclass
 from dsrl.records import Rate
 
 #: Calls under way at the start.
-START = 32
+START = 8
+#: Calls that take so many times as long as before have become too many for the provider, even if it does not say so.
+_CROWDED = 3.0
+#: Calls that a mean is taken over: with fewer, chance looks like a limit; with more, it is seen too late.
+_LATELY = 16
 #: Seconds that a provider's account of its limits can stop everybody; it says when all is allowed again, and some is before.
 LONGEST_RESET = 60.0
+#: Share of the number before a single "too many" that it comes back to at once.
+_BACK = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,14 @@ class Gate:
     def __init__(self, ceiling: int, requests_per_minute: int = 0, tokens_per_minute: int = 0) -> None:
         self._ceiling = ceiling
         self._limit = float(min(ceiling, START))
-        self._slow_start = True
+        # Up to here it grows by one with every success; beyond, by one a round.
+        self._quick = float(ceiling)
         self._halved = float("-inf")
+        # Whether a call was answered since the provider last said "too many".
+        self._answering = True
+        # Seconds that a call takes, the mean of the last ones and the least that it was.
+        self._answered = 0
+        self._mean, self._least = 0.0, float("inf")
         self._busy = 0
         self._waiting: deque[tuple[asyncio.Future[Pass], int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -92,8 +106,13 @@ class Gate:
             rate: what the provider says is left of its limits.
             answered: whether the provider did what was asked.
         """
-        if answered and self._busy >= self.limit:  # a limit that is not reached proves nothing
-            self._limit = min(self._limit + (1.0 if self._slow_start else 1.0 / self._limit), self._ceiling)
+        if answered:
+            self._answering = True
+            self._take_time(time.monotonic() - given.began)
+            crowded = self._mean > _CROWDED * self._least
+            if self._busy >= self.limit and not crowded:  # a limit that is not reached proves nothing
+                more = 1.0 if self._limit < self._quick else 1.0 / self._limit
+                self._limit = min(self._limit + more, self._ceiling)
         self._busy -= 1
         if tokens is not None and self._a_token:
             self._next_token += (tokens - given.counted) * self._a_token
@@ -111,11 +130,19 @@ class Gate:
         """
         # Calls that were under way when the limit was halved had been too many with it: one burst.
         if given.began > self._halved:
+            self._quick = _BACK * self._limit if self._answering else 0.0
             self._limit = max(self._limit / 2, 1.0)
-            self._slow_start = False
             self._halved = time.monotonic()
-        if seconds:
+        # One of many that are answered has bad luck; two in a row speak for all.
+        if seconds and not self._answering:
             self._paused = max(self._paused, time.monotonic() + seconds)
+        self._answering = False
+
+    def _take_time(self, seconds: float) -> None:
+        self._answered += 1
+        self._mean += (seconds - self._mean) / min(self._answered, _LATELY)
+        if self._answered >= START:
+            self._least = min(self._least, self._mean)
 
     def _heed(self, rate: Rate) -> None:
         for remaining, reset in (

@@ -162,7 +162,7 @@ class TeacherSpec:
         Called on the event loop, many at once: never block it.
 
         Raises:
-            TransientError: worth repeating (time-out, 429, 5xx, broken connection).
+            TransientError: worth repeating (time-out, 429, 5xx, broken connection); it says what was billed, if anything.
             RowRefused: this request is refused; the row is dropped with the reason.
             TeacherError: nothing will work until the user mends it (key, model, address).
 
@@ -245,8 +245,16 @@ class TeacherSpec:
         """
 
     @hookspec(firstresult=True)
-    def prepare(self, task: Plugin[TaskSpec]) -> None:
-        """See the task before the first request. For teachers that work by the task's rules. Optional."""
+    def prepare(self, task: Plugin[TaskSpec], model: str) -> None:
+        """See the task, and a model that will be asked for (may be empty), before the first request.
+
+        Called for each model. What is wrong already should be said here, before anybody is paid: no key, no model.
+
+        Raises:
+            DsrlError: what it is.
+
+        Optional.
+        """
 
     @hookspec(firstresult=True)
     def identity(self) -> str:

@@ -167,6 +167,8 @@ class Ledger:
         for teacher in {id(desk.teacher): desk.teacher for desk in (self._desk, *self._desks.values())}.values():
             if teacher.answers("aclose"):
                 await teacher.hook.aclose()
+        if self._budget is not None:
+            await self._budget.close()
         await self._calls.close()
 
     # --- one call ----------------------------------------------------------------------------------------------------
@@ -225,12 +227,11 @@ class Ledger:
                     desk.gate.leave(given, None, error.rate, answered=False)
                     left = True
                     seconds = time.monotonic() - began
-                    await self._failed(desk, request, key, hold, error.usage, price, seconds)
+                    await self._failed(desk, request, key, hold, error, price, seconds)
                 except asyncio.CancelledError:
                     raise  # the hold stays: whether the call was billed is not known
                 except BaseException as error:
-                    usage = error.usage if isinstance(error, RowRefused) else None
-                    await self._failed(desk, request, key, hold, usage, price, time.monotonic() - began)
+                    await self._failed(desk, request, key, hold, error, price, time.monotonic() - began)
                     raise
                 else:
                     used = completion.usage.prompt_tokens + completion.usage.completion_tokens
@@ -291,17 +292,19 @@ class Ledger:
         request: Request,
         key: str,
         hold: Hold | None,
-        usage: Usage | None,
+        fault: BaseException,
         price: Price | None,
         seconds: float,
     ) -> None:
         """Book what a failed call was billed for; one that cost nothing leaves no trace."""
+        usage = fault.usage if isinstance(fault, (RowRefused, TransientError)) else None
         if usage is not None:
             await self._book(desk, request, key, (), hold, usage, price, seconds)
-        elif hold is not None:
-            await self._calls.release(hold.id)
-            assert self._budget is not None
-            self._budget.settle(hold, 0.0)
+        elif hold is not None and self._budget is not None:
+            if isinstance(fault, TransientError) and fault.unknown:
+                self._budget.lose(hold)
+            else:
+                self._budget.settle(hold, 0.0)
 
     async def _book(
         self,
@@ -316,9 +319,12 @@ class Ledger:
     ) -> bool:
         cost = max(price.cost(usage), 0.0) if price else None
         call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
-        own = await self._calls.book(call, key, request.first, replies, hold.id if hold else None)
+        own = await self._calls.book(call, key, request.first, replies)
         if hold is not None and self._budget is not None:
-            self._budget.settle(hold, cost or 0.0)
+            if usage == Usage():  # it did not say, which is not the same as nothing
+                self._budget.lose(hold)
+            else:
+                self._budget.settle(hold, cost or 0.0)
         return own
 
 

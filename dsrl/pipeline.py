@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, Tr
 from dsrl.instructor import Definition, Instructor
 from dsrl.ledger import Ledger, Terms
 from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.prices import dollars
 from dsrl.progress import Progress
 from dsrl.records import Passage, Purpose, TrainStep
 from dsrl.retrieval import index_for, passages_for
@@ -237,19 +238,19 @@ class Road:
                 at_once = len(left) if settings.batch else max(4, 3 * settings.concurrency // GROUP)
                 with self.clock("initial_to_scored"):
                     await each(at_once, (walk.walk(group) for group in left))
+                self.store.set_unpaid(round, walk.unpaid)
                 walk.tell()
                 self._tell_unpaid(round, walk.unpaid)
         for stage in ("initial", "verified", "attempted", "adapted", "scored"):
             self._done(stage)
 
     def _tell_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
-        """Remember for how many rows there was no money, and say so."""
-        self.store.set_unpaid(round, unpaid)
+        """Say for how many rows there was no money."""
         if not unpaid:
             return
         words = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
         left = ", ".join(f"{count} {words[stage]}" for stage, count in unpaid.items())
-        said = f"the budget of ${self.settings.budget:.2f} is reached: {left}"
+        said = f"the budget of {dollars(self.settings.budget)} is reached: {left}"
         more = "the same command with a larger --budget goes on with them"
         if round < self.settings.iterations:
             # What the next round makes would hang on a model that a larger budget trains anew.
@@ -367,7 +368,8 @@ class Road:
             self.teachers,
             self.progress.note,
         )
-        return _Opened(instructor_of(settings, ledger))
+        self.progress.watch(ledger.spending, self.terms.budget)
+        return _Opened(instructor_of(settings, ledger), self.progress.note)
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:
         """Bind the sampler to a model."""
@@ -403,11 +405,15 @@ def close(sampler: Plugin[SamplerSpec]) -> None:
 class _Opened:
     """An instructor whose ledger is closed at the end."""
 
-    def __init__(self, instructor: Instructor) -> None:
-        self._instructor = instructor
+    def __init__(self, instructor: Instructor, note: Callable[[str], None]) -> None:
+        self._instructor, self._note = instructor, note
 
     async def __aenter__(self) -> Instructor:
         return self._instructor
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, fault: type[BaseException] | None, *_: object) -> None:
+        if fault is asyncio.CancelledError:  # Ctrl-C
+            self._note(
+                "stopping: waits up to a minute for calls under way, which are paid for; a second Ctrl-C does not"
+            )
         await self._instructor.ledger.close()

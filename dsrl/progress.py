@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from dsrl.calls import Spending
+from dsrl.prices import dollars
 from dsrl.records import TrainStep
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Progress(Protocol):
     def train_step(self, step: TrainStep) -> None:
         """A training step is done."""
 
-    def spent(self, spending: Spending) -> None:
-        """What the teacher calls have cost so far."""
+    def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
+        """Show from now on what the teacher calls have cost, of a budget where there is one; asked whenever it is shown."""
 
 
 class Silent:
@@ -55,7 +56,7 @@ class Silent:
     def train_step(self, step: TrainStep) -> None:
         pass
 
-    def spent(self, spending: Spending) -> None:
+    def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
         pass
 
 
@@ -68,6 +69,7 @@ class Lines(Silent):
         self._counts: dict[str, tuple[int, int | None, float]] = {}
         self._last = time.monotonic()
         self._reward = ""
+        self._money: Callable[[], str] = str
 
     def start(self, stage: str, total: int | None, done: int = 0) -> None:
         self._counts[stage] = (done, total, time.monotonic())
@@ -76,7 +78,9 @@ class Lines(Silent):
         done, total, started = self._counts[stage]
         self._counts[stage] = (done + by, total, started)
         if time.monotonic() - self._last >= self.every:
-            self._say("  ".join(_count(name, *self._counts[name][:2]) for name in self._counts) + self._reward)
+            counts = [_count(name, *self._counts[name][:2]) for name in self._counts]
+            money = [told] if (told := self._money()) else []
+            self._say("  ".join([*counts, *money]) + self._reward)
 
     def finish(self, stage: str, said: str = "") -> None:
         done, total, started = self._counts.pop(stage, (0, None, time.monotonic()))
@@ -89,29 +93,44 @@ class Lines(Silent):
     def train_step(self, step: TrainStep) -> None:
         self._reward = f"  reward {step.metrics.get('reward', float('nan')):.3f}"
 
+    def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
+        self._money = lambda: spent(spending(), budget)
+
     def _say(self, text: str) -> None:
         self._last = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class Live:
-    """Bars with counts, rates and the time left, below them spending and reward; notes scroll above."""
+    """Bars with counts, rates and the time left, below them what the teacher has cost; notes scroll above."""
 
     def __init__(self) -> None:
-        from rich.console import Console
+        from rich.console import Console, Group, RenderableType
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
+        from rich.text import Text
 
-        self._bars = Bars(
+        live = self
+
+        class BarsAndMoney(Bars):
+            def get_renderable(self) -> RenderableType:
+                money = live.money()
+                return Group(super().get_renderable(), Text(f"teacher: {money}")) if money else super().get_renderable()
+
+        self.money: Callable[[], str] = str
+        self._bars = BarsAndMoney(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.fields[stage]}", style="bold"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}", style="dim"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[said]}", style="dim"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            # What is said takes what the counts leave of the line; it may be a model's words, so it is no markup.
+            TextColumn("{task.fields[said]}", style="dim", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             console=Console(stderr=True),
             transient=False,
+            expand=True,
         )
         self._ids: dict[str, TaskID] = {}
         self._started: dict[str, tuple[float, int]] = {}
@@ -132,23 +151,19 @@ class Live:
             self.start(stage, 1, 1)
         task = self._bars.tasks[self._index(stage)]
         total = task.completed or 1
-        self._bars.update(self._ids[stage], total=total, completed=total, said=said)
+        self._bars.update(self._ids[stage], total=total, completed=total, said=printable(said))
 
     def note(self, text: str) -> None:
         from rich.text import Text
 
-        self._bars.console.print(Text.assemble(("note: ", "yellow"), text))
+        self._bars.console.print(Text.assemble(("note: ", "yellow"), printable(text)))
 
     def train_step(self, step: TrainStep) -> None:
-        self._say("trained", f"reward {step.metrics.get('reward', float('nan')):.3f}")
+        if "trained" in self._ids:
+            self._bars.update(self._ids["trained"], said=f"reward {step.metrics.get('reward', float('nan')):.3f}")
 
-    def spent(self, spending: Spending) -> None:
-        money = f"${spending.cost_usd:.2f}" if spending.priced else f"${spending.cost_usd:.2f} + unpriced calls"
-        self._say("initial", f"{spending.calls} calls, {money}")
-
-    def _say(self, stage: str, text: str) -> None:
-        if stage in self._ids:
-            self._bars.update(self._ids[stage], said=text)
+    def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
+        self.money = lambda: spent(spending(), budget)
 
     def _index(self, stage: str) -> int:
         return self._bars.task_ids.index(self._ids[stage])
@@ -169,6 +184,23 @@ def progress_on_stderr() -> Iterator[Progress]:
             yield live
     else:
         yield Lines()
+
+
+def printable(text: str) -> str:
+    """Give text that is safe on a terminal: a model's or a provider's words may hold its control sequences."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def spent(spending: Spending, budget: float | None) -> str:
+    """Say what a run's calls have cost; nothing where they cost nothing."""
+    if spending.priced and not spending.cost_usd:
+        return ""
+    parts = ["1 call" if spending.calls == 1 else f"{spending.calls} calls"]
+    if spending.cost_usd:
+        parts.append(dollars(spending.cost_usd) + (f" of {dollars(budget)}" if budget is not None else ""))
+    if not spending.priced:
+        parts.append("and calls of unknown price" if spending.cost_usd else "price unknown")
+    return ", ".join(parts)
 
 
 def _count(stage: str, done: int, total: int | None) -> str:

@@ -30,6 +30,8 @@ MOST_CHARACTERS = 1_000_000
 SLACK = 600.0
 _PAGES = 100
 _SAID = 500
+#: A gateway gave up waiting for the provider behind it, which may have done its work (524: Cloudflare's).
+_GATEWAY_TIMEOUTS = (408, 504, 524)
 _CONTEXT = re.compile(
     r"context[ _](?:length|window|size|limit)|maximum context|prompt is too long|input (?:is )?too long|max_model_len"
     r"|too many (?:input )?tokens|string_above_max_length|reduce the length of the (?:messages|prompt)",
@@ -148,26 +150,28 @@ class Remote:
         except (ProviderError, TransientError):
             raise
         except TimeoutError:
-            raise TransientError(f"{self._service.name} did not answer within {self._timeout:g} s") from None
+            said = f"{self._service.name} did not answer within {self._timeout:g} s"
+            raise TransientError(said, unknown=True) from None
         except self._sdk.APIStatusError as error:
             headers = error.response.headers
             said = error.body if error.body is not None else error.response.text
             raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
         except self._sdk.APIError as error:
             # Before its time-outs are: the transport counts a server that is not there among them.
-            if not (self._answered or self._reached) and _unreachable(error):
+            sent = not _unreachable(error)
+            if not (self._answered or self._reached) and not sent:
                 raise TeacherError(
                     f"no server can be reached at {self._address} ({self._why(error)}); is the address right, "
                     "and is it running?"
                 ) from None
             if isinstance(error, self._sdk.APITimeoutError):
-                raise TransientError(f"{self._service.name} did not answer in time, or hung up") from None
-            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
+                raise TransientError(f"{self._service.name} did not answer in time, or hung up", unknown=sent) from None
+            raise self._broken(error, sent) from None
         except Exception as error:
             # The SDK's transports let some faults of theirs through as they are.
             if not _of_transport(error):
                 raise
-            raise TransientError(f"the connection to {self._service.name} broke: {self._why(error)}") from None
+            raise self._broken(error, not _unreachable(error)) from None
 
     async def failure(self, error: ProviderError, model: str, answered: bool | None = None) -> Exception:
         """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise.
@@ -185,8 +189,13 @@ class Remote:
         if status in (404, 405):
             return TeacherError(await self._not_found(error, model))
         if status in (408, 409, 425, 429) or status >= 500:
-            limited = status in (429, 529)
-            return TransientError(f"{name} answered {status}: {said}", error.retry_after, error.rate, limited=limited)
+            return TransientError(
+                f"{name} answered {status}: {said}",
+                error.retry_after,
+                error.rate,
+                limited=status in (429, 529),
+                unknown=status in _GATEWAY_TIMEOUTS,
+            )
         if model in self._answered if answered is None else answered:
             # The settings are good, for they have been answered before: it is this request.
             return RowRefused("bad_request", said)
@@ -387,13 +396,19 @@ class Remote:
             async for chunk in response.aiter_bytes():
                 raw += chunk
                 if len(raw) > MOST_BYTES:
-                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB")
+                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB", unknown=True)
         finally:
             await response.aclose()
         read = parsed(bytes(raw))
         if read is None:
+            if not self._answered and raw.lstrip().startswith(b"<"):
+                page = _title(bytes(raw).decode("utf-8", "replace"))
+                raise TeacherError(
+                    f"there is no such service at {self._address}, which answers with {page}; does the address end as the "
+                    "server wants it, e.g. in /v1?"
+                )
             start = mask(" ".join(bytes(raw[:80]).decode("utf-8", "replace").split()), self._key)
-            raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}")
+            raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}", unknown=True)
         left = rate(response.headers)
         if read.get("error"):
             # Routers say so under a status of success.
@@ -439,9 +454,23 @@ class Remote:
         except Exception:  # noqa: BLE001 - a help for a text; many servers have no such list
             return []
 
+    def _broken(self, error: BaseException, sent: bool) -> TransientError:
+        return TransientError(f"the connection to {self._service.name} broke: {self._why(error)}", unknown=sent)
+
     def _why(self, error: BaseException) -> str:
         chain = [str(e) or type(e).__name__ for e in _chain(error)]
         return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
+
+
+def http_client(sdk: Any) -> Any:
+    """Make the SDK's aiohttp transport, which takes less CPU time than its own (benchmarks/transport.py).
+
+    It opens as many connections as are asked for: the ledger limits what is under way.
+    """
+    import httpx2  # by the SDKs anyway
+
+    # 0 is aiohttp's word for no limit; None would leave it at its own hundred.
+    return sdk.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=0, max_keepalive_connections=0))
 
 
 def everything(model: str) -> Request:
@@ -596,6 +625,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _unreachable(error: BaseException) -> bool:
     # By the names of the innermost: the SDKs' transports map them differently, a server that hangs up among them.
     names = {"ClientConnectorError", "ClientConnectorDNSError", "ConnectionRefusedError", "gaierror"}
+    names |= {"ClientConnectorSSLError", "ClientConnectorCertificateError", "SSLCertVerificationError"}
     return any(type(e).__name__ in names for e in _chain(error))
 
 

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 import dsrl
+from dsrl.budget import worst_case
 from dsrl.calls import Spending, means_of, spending_of
 from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
 from dsrl.corpus import Corpus
 from dsrl.datasets import read_demos
 from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
-from dsrl.forecast import Job, forecast, total
+from dsrl.forecast import Job, first_request, forecast, total
 from dsrl.hookspecs import TaskSpec, TeacherSpec
 from dsrl.instructor import Definition
 from dsrl.ledger import Terms, price_of, unpriced
 from dsrl.models import resolve_model
 from dsrl.pipeline import Road
 from dsrl.plugins import Plugin, PluginRef, load
-from dsrl.prices import read_prices
+from dsrl.prices import dollars, read_prices
 from dsrl.progress import Progress
 from dsrl.records import Purpose
 from dsrl.stages import STAGES
@@ -81,6 +82,7 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     look_at_teachers(settings, teachers, terms, task)
     definition = _definition(settings, task)
     _look_at(settings)
+    _look_at_budget(settings, place, teachers, terms, definition, task)
     store = Store(place.runs / settings.name)
     try:
         _keep_settings(store, settings, plugins)
@@ -138,16 +140,24 @@ def teachers_of(settings: Settings) -> dict[Purpose, Plugin[TeacherSpec]]:
 def look_at_teachers(
     settings: Settings, teachers: Mapping[Purpose, Plugin[TeacherSpec]], terms: Terms, task: Plugin[TaskSpec]
 ) -> None:
-    """Find what is wrong with the teachers before one is asked: no key, no price with a budget.
+    """Find what is wrong with the teachers before one is asked: no key, no model, no price with a budget.
 
     Raises:
         DsrlError: what it is.
     """
-    for teacher in {id(teacher): teacher for teacher in teachers.values()}.values():
+    models = {purpose: settings.teacher_of(purpose)[1] for purpose in teachers}
+    for teacher, model in {(id(t), models[purpose]): (t, models[purpose]) for purpose, t in teachers.items()}.values():
         if teacher.answers("prepare"):
-            teacher.hook.prepare(task=task)
+            teacher.hook.prepare(task=task, model=model)
+    asked = [models[purpose] or teacher.name for purpose, teacher in teachers.items()]
+    for priced in terms.prices:
+        if priced not in asked:
+            raise SettingsError(
+                f"--price is given for {priced!r}, but this run asks {', '.join(dict.fromkeys(asked))}; name that, or leave "
+                "it out"
+            )
     for purpose, teacher in teachers.items():
-        model = settings.teacher_of(purpose)[1]
+        model = models[purpose]
         if terms.budget is not None and price_of(teacher, model, terms.prices) is None:
             raise TeacherError(unpriced(teacher, model))
         if terms.batch and not teacher.answers("submit_batch"):
@@ -165,17 +175,23 @@ def plan(settings: Settings, place: Workplace) -> dict[str, Any]:
     look_at_teachers(settings, teachers, terms, task)
     jobs: dict[Purpose, Job] = {}
     for purpose, teacher in teachers.items():
-        name, model, _ = settings.teacher_of(purpose)
+        name, model, options = settings.teacher_of(purpose)
         means = means_of(place.cache / "calls.db", purpose, name, model)
         most = teacher.hook.max_n(model=model) if teacher.answers("max_n") else 0
-        jobs[purpose] = Job(f"{name}:{model}".rstrip(":"), price_of(teacher, model, terms.prices), most or 0, means)
+        jobs[purpose] = Job(
+            f"{name}:{model}".rstrip(":"),
+            f"{name} {dict(options)}",
+            price_of(teacher, model, terms.prices),
+            most or 0,
+            means,
+        )
     domains = len(settings.domain or tuple(task.hook.domains()))
     stages = forecast(settings, _definition(settings, task), jobs, domains)
     budget = None if math.isinf(settings.budget) else settings.budget
     return {
         "run": settings.name,
         "stages": [asdict(stage) for stage in stages],
-        "total": total(stages),
+        "total": total(stages, jobs),
         "budget_usd": budget,
     }
 
@@ -219,8 +235,34 @@ def _look_at(settings: Settings) -> None:
         raise DataError(f"--output-model {output} is a file; name a folder")
 
 
+def _look_at_budget(
+    settings: Settings,
+    place: Workplace,
+    teachers: Mapping[Purpose, Plugin[TeacherSpec]],
+    terms: Terms,
+    definition: Definition,
+    task: Plugin[TaskSpec],
+) -> None:
+    """Refuse a budget that the first call does not fit into, before an index is built; replies that are stored are free."""
+    if terms.budget is None:
+        return
+    first = first_request(settings, definition, len(settings.domain or tuple(task.hook.domains())))
+    name, model, _ = settings.teacher_of(first.purpose)
+    price = price_of(teachers[first.purpose], model, terms.prices)
+    if price is None or means_of(place.cache / "calls.db", first.purpose, name, model):
+        return
+    worst = worst_case(price, first, terms.batch and first.purpose == "write")
+    if worst > terms.budget:
+        teacher = f"{name}:{model}".rstrip(":")
+        raise SettingsError(
+            f"--budget {terms.budget:g} is not enough for the first call, which may cost up to {dollars(worst)} ({teacher}, "
+            f"replies of up to {settings.teacher_max_tokens} tokens); give more. `dsrl plan` says what the run may cost"
+        )
+
+
 def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> None:
-    if store.settings_file.is_file():
+    # A run that failed before anything was made (a wrong model, say) may go on with other settings.
+    if store.settings_file.is_file() and store.keywords(1):
         changed = differences(kept_settings(store), settings)
         if changed:
             raise SettingsError(

@@ -260,8 +260,6 @@ class SlotWalk:
 
     def _told(self, stage: str, n: int) -> None:
         self.road.progress.advance(stage, n)
-        if stage in ("initial", "verified", "adapted"):
-            self.road.progress.spent(self.instructor.ledger.spending())
 
 
 def _seed(*parts: object) -> int:

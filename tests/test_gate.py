@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -100,9 +101,32 @@ def test_a_limit_that_is_not_reached_does_not_grow(clock: FakeTime) -> None:
     run(clock, work)
 
 
+def test_it_grows_no_more_where_calls_only_wait_for_each_other(clock: FakeTime) -> None:
+    async def served(at_a_time: int) -> int:
+        """Ask a server that works on so many at a time, each for a second, as many as may be."""
+        gate, free = Gate(START * 50), [clock.now] * at_a_time
+        under_way: list[tuple[float, int, Pass]] = []
+        for number in range(START * 150):
+            while gate._busy < gate.limit:
+                ends = max(heapq.heappop(free), clock.now) + 1.0
+                heapq.heappush(free, ends)
+                heapq.heappush(under_way, (ends, number + len(under_way), await gate.enter()))
+            clock.now, _, given = heapq.heappop(under_way)
+            gate.leave(given)
+        return gate.limit
+
+    async def work() -> None:
+        assert START <= await served(1) < START * 8
+        assert await served(START * 10) >= START * 10
+        assert await served(START * 1000) == START * 50
+
+    run(clock, work)
+
+
 def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTime) -> None:
     async def work() -> None:
         gate = Gate(16)
+        gate._limit = 16.0
         passes = [await gate.enter() for _ in range(16)]
         clock.now += 1
         for given in passes:
@@ -131,17 +155,42 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
     run(clock, work)
 
 
-def test_the_wait_that_one_is_told_holds_for_all(clock: FakeTime) -> None:
+def test_the_wait_that_is_told_twice_in_a_row_holds_for_all(clock: FakeTime) -> None:
     async def work() -> None:
         gate = Gate(8)
-        given = await gate.enter()
-        gate.slow_down(given, 3.0)
-        gate.leave(given, answered=False)
+        for given in [await gate.enter(), await gate.enter()]:
+            assert (await entered(gate.enter())).done()
+            gate.slow_down(given, 3.0)
+            gate.leave(given, answered=False)
         waiting = await entered(gate.enter())
         await clock.pass_(2.9)
         assert not waiting.done()
         await clock.pass_(0.2)
         assert waiting.done()
+
+    run(clock, work)
+
+
+def test_one_refusal_among_answers_stops_nobody_and_is_soon_made_good(clock: FakeTime) -> None:
+    async def work() -> None:
+        gate = Gate(20)
+        gate._limit = 20.0
+        passes = [await gate.enter() for _ in range(20)]
+        clock.now += 1
+        gate.slow_down(passes[0], 3.0)
+        gate.leave(passes[0], answered=False)
+        assert gate.limit == 10
+        waiting = [asyncio.ensure_future(gate.enter()) for _ in range(40)]
+        for given in passes[1:]:
+            gate.leave(given)
+            await asyncio.sleep(0)
+        began = [task.result() for task in waiting if task.done()]
+        assert len(began) >= 10, "nobody waits the three seconds"
+        for given in began:
+            gate.leave(given)
+        assert 18 <= gate.limit < 20
+        for task in waiting:
+            task.cancel()
 
     run(clock, work)
 

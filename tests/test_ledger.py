@@ -612,7 +612,9 @@ def opened(plugin: Plugin[Any], path: Path) -> None:
 def test_a_damaged_file_is_told(teach: Any, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     path.write_bytes(b"this is no database" * 1000)
-    with pytest.raises(StoreError, match=r"calls\.db is damaged or no database .*; move it away"):
+    with pytest.raises(
+        StoreError, match=r"calls\.db is damaged or no database .*`sqlite3 .* \.recover` .*; move it away"
+    ):
         opened(teach()[1], path)
 
 
@@ -631,7 +633,7 @@ def test_a_file_of_a_newer_version_is_told(teach: Any, tmp_path: Path) -> None:
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version=99")
     database.close()
-    with pytest.raises(StoreError, match="from a newer version of dsrl"):
+    with pytest.raises(StoreError, match=r"from a newer version of dsrl .*; update dsrl"):
         opened(teach()[1], path)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dsrl.prices import lookup
+from dsrl.prices import dollars, lookup
 from dsrl.records import Price, Usage
 
 pytest.importorskip("genai_prices")
@@ -55,3 +55,19 @@ def test_the_worst_case_is_never_below_the_cost() -> None:
             for batch in (False, True):
                 cost = price.cost(Usage(1000, 50, cached, written), batch)
                 assert price.worst(1000, 50, batch) >= cost - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [
+        (0.0, "$0.00"),
+        (0.00042, "$0.00042"),
+        (0.05, "$0.05"),
+        (0.0999, "$0.10"),
+        (0.1, "$0.10"),
+        (4.999, "$5.00"),
+        (1234.5, "$1234.50"),
+    ],
+)
+def test_a_small_amount_is_not_nothing(usd: float, said: str) -> None:
+    assert dollars(usd) == said

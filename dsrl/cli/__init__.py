@@ -75,7 +75,9 @@ def main(args: list[str] | None = None) -> Any:
     try:
         return cli.main(args=args, prog_name="dsrl", standalone_mode=True)
     except DsrlError as error:
-        click.echo(f"Error: {error}", err=True)
+        from dsrl.progress import printable
+
+        click.echo(f"Error: {printable(str(error))}", err=True)
         if os.environ.get("DSRL_TRACEBACK"):
             raise
         sys.exit(error.exit_code)

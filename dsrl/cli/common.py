@@ -31,13 +31,15 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print for a person; cells are text, never markup."""
+def table(title: str, columns: list[str], rows: list[list[str]], lines: bool = True) -> None:
+    """Print for a person; cells are text, never markup. Without ``lines`` between them more columns have room."""
+    from rich.box import HEAVY_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=title or None, title_justify="left", title_style="bold")
+    shape: dict[str, Any] = {"box": HEAVY_HEAD} if lines else {"box": None, "padding": (0, 2, 0, 0)}
+    shown = Table(title=title or None, title_justify="left", title_style="bold", **shape)
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:

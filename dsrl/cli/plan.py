@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from dsrl.cli.common import json_option, place_options, print_json, table
 from dsrl.cli.run import RunCommand, given, settings_options
+from dsrl.prices import dollars
 
 
 @click.command("plan", cls=RunCommand)
@@ -29,6 +31,10 @@ def command(
     Takes the flags of `dsrl run`. Replies of the same teacher that are stored already make it surer; so does --probe, whose
     samples are the first of the run itself.
 
+    With --json every number is an object of low, expected and high. dollars are null where a price is not known, seconds
+    for batches. A stage's seconds are what its teacher needs for it alone; those of the total are the least that the run
+    takes, since stages overlap and the base model's work is not in them.
+
     \b
         dsrl plan --task mednli --teacher openai:gpt-4o
         dsrl plan --task mednli --teacher openai:gpt-4o --probe 4 --budget 0.50
@@ -46,46 +52,65 @@ def command(
     if as_json:
         print_json(outcome)
         return
+    columns = ["stage", "calls", "tokens in", "tokens out", "dollars", "seconds", "from"]
     rows = [
         [
             stage["stage"],
-            _range(stage["calls"]),
-            _range(stage["prompt_tokens"]),
-            _range(stage["completion_tokens"]),
-            _dollars(stage["dollars"]),
-            _range(stage["seconds"]),
-            stage["basis"],
+            *(_range(stage[name], _short) for name in ("calls", "prompt_tokens", "completion_tokens")),
+            _range(stage["dollars"], _usd),
+            _range(stage["seconds"], _short),
+            stage["basis"].replace(" replies", "\nreplies"),
         ]
         for stage in outcome["stages"]
     ]
-    guessed = any(stage["basis"] == "guess" for stage in outcome["stages"])
-    columns = ["stage", "calls", "tokens in", "tokens out", "dollars", "seconds", "by"]
-    table(f"run {outcome['run']}: expected (lowest to highest)", columns, rows)
-    if guessed:
+    table(f"run {outcome['run']}: what is expected, below it the lowest and the highest", columns, rows, lines=False)
+    click.echo()
+    if any(stage["basis"] == "guess" for stage in outcome["stages"]):
         click.echo("How long replies are is a guess where it says so; --probe 4 asks for some.")
-    whole = outcome["total"]
-    click.echo(
-        f"teacher in all  {_range(whole['calls'])} calls, {_dollars(whole['dollars'])}, {_range(whole['seconds'])} s"
-    )
-    if outcome["budget_usd"] is not None and whole["dollars"] and whole["dollars"]["high"] > outcome["budget_usd"]:
-        enough = "may not be" if whole["dollars"]["expected"] <= outcome["budget_usd"] else "is hardly"
-        click.echo(f"the budget of ${outcome['budget_usd']:.2f} {enough} enough")
+    whole, budget = outcome["total"], outcome["budget_usd"]
+    click.echo(f"calls    {_line(whole['calls'], _short)}")
+    unknown = sorted({stage["teacher"] for stage in outcome["stages"] if stage["dollars"] is None})
+    if unknown:
+        click.echo(f"dollars  unknown: no price for {', '.join(unknown)}; give --price MODEL=PROMPT,COMPLETION")
+    else:
+        click.echo(f"dollars  ${_line(whole['dollars'], _usd)}")
+    if whole["seconds"] is None:
+        click.echo("time     unknown: a batch is answered within a day, and some follow each other")
+    else:
+        click.echo(
+            f"time     at least {_line(whole['seconds'], _time)}: what the teacher needs, "
+            f"{settings.concurrency} calls at a time.\n         Stages overlap; the base model's work is not in it."
+        )
+    if budget is not None and whole["dollars"] and whole["dollars"]["high"] > budget:
+        enough = "may not be" if whole["dollars"]["expected"] <= budget else "is hardly"
+        click.echo(f"budget   {dollars(budget)}, which {enough} enough")
 
 
-def _range(value: dict[str, float]) -> str:
-    low, expected, high = (_short(value[name]) for name in ("low", "expected", "high"))
-    return expected if low == high else f"{expected} ({low}-{high})"
+def _range(value: dict[str, float] | None, said: Callable[[float], str]) -> str:
+    """Give what is expected, and in a second line the range, where there is one."""
+    if value is None:
+        return "unknown"
+    low, expected, high = (said(value[name]) for name in ("low", "expected", "high"))
+    return expected if low == high else f"{expected}\n{low}-{high}"
+
+
+def _line(value: dict[str, float], said: Callable[[float], str]) -> str:
+    expected, *ends = _range(value, said).split("\n")
+    return expected + "".join(f" ({end})" for end in ends)
 
 
 def _short(number: float) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if number >= 10 * size:
-            return f"{number / size:.0f}{unit}"
-    return f"{number:.0f}"
+    if number >= 1e6:
+        return f"{number / 1e6:.{0 if number >= 9.95e6 else 1}f}M"
+    return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
 
 
-def _dollars(value: dict[str, float] | None) -> str:
-    if value is None:
-        return "price unknown; give --price"
-    low, expected, high = (f"{value[name]:.2f}" for name in ("low", "expected", "high"))
-    return f"${expected}" if low == high else f"${expected} ({low}-{high})"
+def _usd(number: float) -> str:
+    return "<0.01" if 0 < number < 0.005 else f"{number:.{0 if number >= 100 else 2}f}"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -107,6 +108,9 @@ def command(
             finished = road.walk()
             outcome = result(road.store, place)
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(
+            logging.CRITICAL
+        )  # connections that a second Ctrl-C left open are no news
         click.echo(
             f"\nInterrupted. Everything done is kept in {runs_dir / settings.name}; the same command goes on.", err=True
         )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.prices import dollars
 
 
 @click.command("runs")
@@ -43,7 +44,7 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
 
 def _row(run: dict[str, Any]) -> list[str]:
     started = datetime.fromtimestamp(run["created"]).strftime("%Y-%m-%d %H:%M")
-    cost = "?" if run["cost_usd"] is None else f"${run['cost_usd']:.2f}"
+    cost = "?" if run["cost_usd"] is None else dollars(run["cost_usd"])
     accuracies = ["" if run[m] is None else f"{run[m]:.1%}" for m in ("base_accuracy", "trained_accuracy")]
     return [
         run["run"],

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.prices import dollars
+from dsrl.progress import printable
 
 
 @click.command("show")
@@ -43,7 +45,9 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         return
     print_run(outcome)
     if outcome["spending"]:
-        table("spending", ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"], _lines(outcome))
+        columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
+        table("spending", columns, _lines(outcome), lines=False)
+        click.echo()
     for note in outcome["notes"]:
         click.echo(f"note: {note}")
     settings = [
@@ -77,29 +81,42 @@ def print_run(outcome: dict[str, Any]) -> None:
         click.echo(f"trained model   {trained:7.1%}")
         words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
         click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
-    cost = "unknown (no price for the model)" if outcome["cost_usd"] is None else f"${outcome['cost_usd']:.2f}"
-    click.echo(f"teacher         {outcome['teacher_calls']} calls, {cost}")
+    click.echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
     if outcome["uncertain_usd"]:
-        click.echo(f"                and at most ${outcome['uncertain_usd']:.4f} for calls that a kill cut off")
+        most = dollars(outcome["uncertain_usd"])
+        click.echo(f"                and {most} at most for calls under way, or whose answer was lost")
     if outcome["budget_usd"] is not None:
-        click.echo(f"budget          ${outcome['budget_usd']:.2f}")
+        click.echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]
     if seconds:
-        click.echo(f"time            {seconds.get('total', 0):.0f} s  ({_stages(seconds)}; stages overlap)")
+        told = f"  ({stages}; stages overlap)" if (stages := _stages(seconds)) else ""
+        click.echo(f"time            {seconds.get('total', 0):.0f} s{told}")
     if outcome["model_path"]:
         click.echo(f"trained model   {outcome['model_path']}")
+
+
+def _cost(outcome: dict[str, Any]) -> str:
+    if outcome["cost_usd"] is not None:
+        return dollars(outcome["cost_usd"])
+    unknown = dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["cost_usd"] is None)
+    known = sum(line["cost_usd"] or 0.0 for line in outcome["spending"])
+    return f"{f'{dollars(known)}, and calls of unknown price' if known else 'price unknown'} ({', '.join(unknown)})"
+
+
+def _teacher(line: dict[str, Any]) -> str:
+    return f"{line['teacher']}:{line['model']}".rstrip(":")
 
 
 def _lines(outcome: dict[str, Any]) -> list[list[str]]:
     return [
         [
             line["purpose"],
-            f"{line['teacher']}:{line['model']}".rstrip(":"),
+            _teacher(line),
             str(line["calls"]),
             str(line["replies"]),
             str(line["prompt_tokens"]),
             str(line["completion_tokens"]),
-            "unknown" if line["cost_usd"] is None else f"${line['cost_usd']:.4f}",
+            "unknown" if line["cost_usd"] is None else dollars(line["cost_usd"]),
         ]
         for line in outcome["spending"]
     ]
@@ -112,16 +129,11 @@ def print_lineage(found: dict[str, Any]) -> None:
             value = "; ".join(_short(item) for item in value)
         elif isinstance(value, dict):
             value = _short(value)
-        click.echo(click.style(f"{key}: ", bold=True) + _printable(str(value)))
+        click.echo(click.style(f"{key}: ", bold=True) + printable(str(value)))
 
 
 def _short(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _printable(text: str) -> str:
-    # A model's text may hold control sequences of the terminal.
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _stages(seconds: dict[str, float]) -> str:

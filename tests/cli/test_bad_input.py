@@ -240,4 +240,5 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(started):
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "Traceback" not in err
+    assert "waits up to a minute for calls under way" in err
     assert "the same command goes on" in err

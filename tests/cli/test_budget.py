@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 TEACHER = """
 from dataclasses import replace
@@ -51,10 +55,30 @@ def test_the_run_goes_on_with_what_is_paid_for_and_later_with_more(dsrl: Any, sm
     assert "rewrite" in text
 
 
+def test_the_money_is_shown_while_the_run_is_under_way(
+    dsrl: Any, small: Any, install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = install("teacher", "paying", TEACHER, distribution="payer")
+    install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
+    monkeypatch.setattr("dsrl.progress.Lines.every", 0.0)
+    outcome = dsrl(*small, "--teacher", "bill", "--budget", "5", "--stop-after", "verified")
+    assert re.search(r"^initial 24/24 .* calls, \$0\.\d+ of \$5\.00$", outcome.err, re.MULTILINE), outcome.err
+    outcome = dsrl(*small, "--name", "free", "--stop-after", "verified")
+    assert "$" not in outcome.err, "the teacher costs nothing"
+
+
 def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> None:
     outcome = dsrl(*small, "--price", "procedural=1,1", "--budget", "0.0001")
-    assert outcome.code == 1
-    assert "the budget of $0.00 is reached" in outcome.err
+    assert outcome.code == 2
+    assert "--budget 0.0001 is not enough for the first call, which may cost up to $0.00" in outcome.err
+    assert not Path("runs").exists(), "it is said before any work"
+    assert not Path(".dsrl").exists()
+    flags = ("--domain", "fever", "--price", "procedural=1,1")
+    assert "not enough for the first call" in dsrl(*small, *flags, "--budget", "0.0001").err
+    assert dsrl(*small, "--price", "procedural=0,0", "--budget", "0", "--stop-after", "initial").code == 0
+    # Its replies are stored now, so that another run may have them for nothing.
+    other = dsrl(*small, "--name", "other", "--price", "procedural=1,1", "--budget", "0", "--stop-after", "initial")
+    assert other.code == 0, other.err
 
 
 def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
@@ -64,6 +88,10 @@ def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
         (("--price", "m=a,1"), "'a' is no number of dollars"),
         (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
         (("--price", "m=-1,1"), "'-1' is no number of dollars"),
+        (("--price", "m=1,1"), "--price is given for 'm', but this run asks procedural; name that"),
+        (("--price", "m=1,1", "--price", " m = 2, 2"), "'m' has another price already"),
+        (("--budget", "five"), "Invalid value for '--budget': 'five' is not a valid float"),
+        (("--budget", ""), "Invalid value for '--budget'"),
     ):
         outcome = dsrl(*small, *flags)
         assert outcome.code == 2
@@ -79,11 +107,53 @@ def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
     for stage in plan["stages"]:
         for name in ("calls", "prompt_tokens", "completion_tokens", "dollars", "seconds"):
             assert stage[name]["low"] <= stage[name]["expected"] <= stage[name]["high"]
-    from pathlib import Path
-
     assert not Path("runs").exists()
     assert not Path(".dsrl").exists()
-    assert "in all" in dsrl("plan", *small[1:]).out
+
+
+def paid(*flags: str) -> tuple[str, ...]:
+    """A plan for a teacher that is never asked, so that no server need be there."""
+    teacher = "plan --task mednli --teacher openai:m --teacher-option base_url=http://127.0.0.1:9/v1".split()
+    return (*teacher, *flags)
+
+
+def test_a_plan_is_readable_on_a_narrow_terminal(dsrl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    flags = paid("--price", "m=2.5,10", "--samples", "100000")
+    plan, text = json.loads(dsrl(*flags, "--json").out), dsrl(*flags).out
+    assert all(len(line) <= 80 for line in text.splitlines()), text
+    (row,) = (line for line in text.splitlines() if line.startswith("initial "))
+    below = text.splitlines()[text.splitlines().index(row) + 1]
+    assert row.split() == ["initial", "100k", "114M", "30M", "585", "16k", "guess"]
+    assert below.split()[-2:] == ["288-2505", "3125-94k"], "no figure is broken over lines"
+    low, expected, high = (f"{plan['total']['dollars'][end]:.0f}" for end in ("low", "expected", "high"))
+    assert f"dollars  ${expected} ({low}-{high})" in text
+
+
+def test_a_plan_says_what_its_time_is(dsrl: Any) -> None:
+    def total(*flags: str) -> tuple[float, dict[str, float]]:
+        plan = json.loads(dsrl(*paid(*flags), "--json").out)
+        return plan["total"]["seconds"]["expected"], {s["stage"]: s["seconds"]["expected"] for s in plan["stages"]}
+
+    seconds, stages = total()
+    assert seconds == pytest.approx(sum(stages.values())), "one provider: its stages share the calls under way"
+    another = ("--solve-teacher", "openai:m", "--solve-teacher-option", "base_url=http://127.0.0.1:99/v1")
+    seconds, stages = total(*another)
+    votes = stages["verified"] + stages["verified again"]
+    assert seconds == pytest.approx(stages["keywords"] + votes), "two providers work side by side"
+    assert total("--concurrency", "64")[0] < seconds
+    assert total("--requests-per-minute", "6")[0] > 10 * 2000, "a limit is a limit"
+    assert "at least" in dsrl(*paid()).out
+
+
+def test_a_plan_of_batches_knows_no_time_and_one_without_price_no_dollars(dsrl: Any) -> None:
+    plan = json.loads(dsrl(*paid("--batch"), "--json").out)
+    assert plan["total"]["seconds"] is None
+    assert plan["total"]["dollars"] is None
+    assert [stage["seconds"] is None for stage in plan["stages"]] == [False, True, True, True, True]
+    text = dsrl(*paid("--batch")).out
+    assert "time     unknown: a batch is answered within a day" in text
+    assert "dollars  unknown: no price for openai:m; give --price" in text
 
 
 def test_a_probe_is_paid_once_and_makes_the_plan_surer(dsrl: Any, small: Any) -> None:

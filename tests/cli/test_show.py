@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 
 def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
@@ -13,6 +14,51 @@ def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     text = dsrl("show", "small").out
     for word in ("initial", "verified", "harder / easier", "selected", "teacher", "votes"):
         assert word in text
+
+
+TEACHER = """
+from dataclasses import replace
+from dsrl import hookimpl
+from dsrl.records import Price, Usage
+from dsrl_procedural import ProceduralTeacher
+
+
+class Paid(ProceduralTeacher):
+    @hookimpl
+    async def complete(self, request):
+        return replace(await super().complete(request), usage=Usage(1000, 1000 * request.n))
+
+    @hookimpl
+    def price(self, model):
+        return Price(1.0, 1.0) if model == "listed" else None
+"""
+
+
+def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, install):
+    module = install("teacher", "paying", TEACHER, distribution="payer")
+    install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
+    command = (*small, "--teacher", "bill:listed", "--solve-teacher", "bill:odd", "--stop-after", "verified")
+    printed = dsrl(*command).out
+    lines = json.loads(dsrl("show", "small", "--json").out)["spending"]
+    assert [(line["purpose"], line["model"]) for line in lines] == [
+        ("keywords", "listed"),
+        ("write", "listed"),
+        ("solve", "odd"),
+    ]
+    calls = sum(line["calls"] for line in lines)
+    said = f"teacher         {calls} calls, $0.05, and calls of unknown price (bill:odd)"  # 25 calls, 2000 tokens each
+    assert said in printed
+    with sqlite3.connect(".dsrl/calls.db") as database:
+        (run,) = database.execute("SELECT DISTINCT run FROM calls").fetchone()
+        database.execute("INSERT INTO holds (run, usd) VALUES (?, 0.0123)", (run,))
+    shown = dsrl("show", "small").out
+    assert said in shown
+    assert "and $0.012 at most for calls under way, or whose answer was lost" in shown
+    table = {row.split()[0]: row.split()[1:] for row in shown[shown.index("\nspending") :].splitlines()[3:6] if row}
+    assert table["write"] == ["bill:listed", "24", "24", "24000", "24000", "$0.048"]
+    assert table["solve"][-1] == "unknown"
+    priced = dsrl(*command, "--name", "priced", "--price", "odd=1,1", "--seed", "9").out
+    assert "unknown" not in priced
 
 
 def test_lineage_of_a_rewritten_sample_that_was_trained_on(dsrl, small):
@@ -52,8 +98,6 @@ def test_runs_lists_what_is_there(dsrl, small):
 def test_hostile_text_is_shown_as_text(dsrl, small):
     """A model's words never reach the terminal as control sequences or markup."""
     dsrl(*small, "--stop-after", "initial")
-    import sqlite3
-
     with sqlite3.connect("runs/small/run.db") as database:
         database.execute("UPDATE samples SET input = ? WHERE id = '1-00000'", ("\x1b[2J[red]boo[/red]",))
     out = dsrl("show", "small", "--sample", "1-00000").out

@@ -19,7 +19,19 @@ from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
 from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import SLACK, ProviderError, Remote, Service, count, everything, parsed, part, reply, row_fault
+from dsrl.remote import (
+    SLACK,
+    ProviderError,
+    Remote,
+    Service,
+    count,
+    everything,
+    http_client,
+    parsed,
+    part,
+    reply,
+    row_fault,
+)
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -32,6 +44,7 @@ _BATCHES = f"{_PATH}/batches"
 _COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 _PAGE = "platform.claude.com (API keys)"
 _FLAG = "--teacher-option"
+_NO_MODEL = "the teacher 'anthropic' needs a model; name it anthropic:MODEL, as in anthropic:claude-haiku-4-5"
 #: From the strongest to none.
 _STRUCTURED = ("schema", "tool", "off")
 _FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length"}
@@ -91,8 +104,10 @@ class AnthropicTeacher:
         self._warned = False
 
     @hookimpl
-    def prepare(self) -> None:
-        """Look for the key before anything else is done."""
+    def prepare(self, model: str) -> None:
+        """Look for the model's name and the key before anything else is done."""
+        if not model:
+            raise SettingsError(_NO_MODEL)
         _ = self._remote
 
     @hookimpl
@@ -109,7 +124,7 @@ class AnthropicTeacher:
     @hookimpl
     async def complete(self, request: Request) -> Completion:
         if not request.model:
-            raise TeacherError("the teacher 'anthropic' needs a model: --teacher anthropic:MODEL")
+            raise TeacherError(_NO_MODEL)
         while True:
             body = self._body(request)
             try:
@@ -213,7 +228,6 @@ class AnthropicTeacher:
 
     def _client(self, key: str) -> Any:
         import anthropic
-        import httpx2
 
         return anthropic.AsyncAnthropic(
             api_key=key,
@@ -221,10 +235,7 @@ class AnthropicTeacher:
             timeout=anthropic.Timeout(self._timeout, connect=20.0),
             max_retries=0,
             default_headers={"anthropic-version": self._version} if self._version else None,
-            # The ledger limits what is under way; the transport must not do so again.
-            http_client=anthropic.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-            ),
+            http_client=http_client(anthropic),
         )
 
     def _level(self, model: str) -> str:
@@ -299,7 +310,8 @@ def _completion(body: Mapping[str, Any], left: Rate | None = None) -> Completion
     if given:
         text = json.dumps(given[0], ensure_ascii=False)
     if not blocks and why not in _FINISH:
-        raise TransientError("an answer without content", rate=left, usage=usage)
+        said = "an answer without content"
+        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
     return Completion((reply(text, _FINISH.get(why, "stop")),), usage, left)
 
 

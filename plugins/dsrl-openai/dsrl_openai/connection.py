@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dsrl.errors import SettingsError
 from dsrl.keys import find_key
-from dsrl.remote import Remote, Service
+from dsrl.remote import Remote, Service, http_client
 
 OPENAI = "https://api.openai.com/v1"
 _PAGE = "platform.openai.com (API keys)"
@@ -58,8 +58,7 @@ class Server:
         shared: dict[str, Any] = {"api_key": key, "timeout": openai.Timeout(timeout, connect=20.0), "max_retries": 0}
 
         def connect() -> Any:
-            # Less CPU time than the SDK's own (benchmarks/transport.py). The ledger limits what is under way.
-            http = openai.DefaultAioHttpClient(limits=_unlimited())
+            http = http_client(openai)
             if self.api_version:
                 return openai.AsyncAzureOpenAI(
                     azure_endpoint=self.address, api_version=self.api_version, http_client=http, **shared
@@ -115,10 +114,3 @@ def _check_address(address: str, name: str) -> None:
         raise SettingsError(
             f"{name} is no address of a server; it looks like http://127.0.0.1:8000/v1, without a password"
         )
-
-
-def _unlimited() -> Any:
-    # Imported by the SDK anyway.
-    import httpx2
-
-    return httpx2.Limits(max_connections=None, max_keepalive_connections=None)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FLAG = "--teacher-option"
+_NO_MODEL = "the teacher 'openai' needs a model; name it openai:MODEL, as in openai:gpt-4o"
 _PATH = "/chat/completions"
 _BATCHES = "/batches"
 #: In a batch's metadata.
@@ -120,8 +121,10 @@ class OpenAITeacher:
         self._ways: dict[str, _Ways] = {}
 
     @hookimpl
-    def prepare(self) -> None:
-        """Look for the key before anything else is done."""
+    def prepare(self, model: str) -> None:
+        """Look for the model's name and the key before anything else is done."""
+        if not model:
+            raise SettingsError(_NO_MODEL)
         _ = self._remote
 
     @hookimpl
@@ -141,7 +144,7 @@ class OpenAITeacher:
     @hookimpl
     async def complete(self, request: Request) -> Completion:
         if not request.model:
-            raise TeacherError("the teacher 'openai' needs a model: --teacher openai:MODEL")
+            raise TeacherError(_NO_MODEL)
         while True:
             body = self._body(request)
             try:
@@ -281,14 +284,16 @@ def _completion(body: Mapping[str, Any], left: Rate | None = None, n: int | None
         message = part(choice, "message", dict)
         finish = _FINISH.get(part(choice, "finish_reason", str), "stop")
         if choice_error := part(choice, "error", dict):
-            raise TransientError(f"a choice failed: {str(choice_error.get('message'))[:200]}", rate=left, usage=usage)
+            said = f"a choice failed: {str(choice_error.get('message'))[:200]}"
+            raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
         refusal = part(message, "refusal", str)
         if refusal:
             refusals.append(refusal)
             finish = "content_filter"
         replies.append(reply(_text(message.get("content")) or refusal, finish))
     if not replies:
-        raise TransientError("an answer without choices", rate=left, usage=usage)
+        said = "an answer without choices"
+        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
     if len(refusals) == len(replies):
         raise RowRefused("refused", refusals[0][:500], usage)
     return Completion(tuple(replies[:n]), usage, left)

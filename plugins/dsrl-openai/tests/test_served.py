@@ -1,7 +1,8 @@
-"""The teacher and the sampler against a real server: `transformers serve` with dsrl's tiny model, on the loopback.
+"""The teacher and the sampler against real servers with dsrl's tiny model, on the loopback.
 
-Needs ``pip install "transformers[serving]"`` and dsrl-transformers. It ignores ``n`` and ``response_format`` and writes
-nonsense, but it is another's reading of OpenAI's API than ours.
+`transformers serve` needs ``pip install "transformers[serving]"`` and dsrl-transformers; it ignores ``n`` and
+``response_format``. vLLM is too large for every day and needs an environment of its own: ``make test-vllm``. What the model
+writes is nonsense, but the servers are others' reading of OpenAI's API than ours.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import TransientError
+from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.plugins import PluginRef, load
 from dsrl.records import Completion, Message, Request
 
@@ -44,30 +46,43 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=["transformers", "vllm"])
+def server(request: pytest.FixtureRequest) -> str:
+    if request.param == "vllm" and "DSRL_VLLM_PYTHON" not in os.environ:
+        pytest.skip("DSRL_VLLM_PYTHON names no interpreter with vLLM: make test-vllm")
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def url(model: Path) -> Iterator[str]:
+def url(server: str, model: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = model.parent / "server.log"
+    if server == "vllm":
+        command = [os.environ["DSRL_VLLM_PYTHON"], "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+        command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    log = model.parent / f"{server}.log"
     with log.open("w") as out:
-        server = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], env=environment, stdout=out, stderr=out
+        )
         try:
-            deadline = time.monotonic() + 180
+            deadline = time.monotonic() + 300
             while True:
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
                     break
                 except OSError:
-                    assert server.poll() is None, log.read_text()
+                    assert process.poll() is None, log.read_text()
                     assert time.monotonic() < deadline, log.read_text()
                     time.sleep(0.3)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
-            server.terminate()
-            server.wait(30)
+            process.terminate()
+            process.wait(60)
 
 
 def complete(url: str, *requests: Request, **options: Any) -> list[Completion]:
@@ -99,10 +114,32 @@ def test_the_teacher_gets_answers(url: str, request_: Request) -> None:
     assert len({reply.text for got in many for reply in got.replies}) > 1, "it samples"
 
 
-def test_a_model_that_it_does_not_have(url: str, request_: Request) -> None:
-    # It answers 500.
-    with pytest.raises(TransientError):
-        complete(url, replace(request_, model="nobody/nothing"))
+def test_a_schema_is_kept_where_the_server_has_it(server: str, url: str, request_: Request) -> None:
+    if server == "transformers":
+        pytest.skip("transformers serve ignores response_format")
+    label = {"enum": ["entailment", "neutral"]}
+    schema = {"type": "object", "properties": {"l": label}, "required": ["l"], "additionalProperties": False}
+    (got,) = complete(url, replace(request_, schema=schema, n=4, max_tokens=40))
+    assert len(got.replies) == 4
+    for reply in got.replies:  # the model may fill its length with spaces, which JSON allows
+        assert re.fullmatch(r'\s*\{\s*("l"\s*(:\s*("(entailment|neutral)"\s*(\}\s*)?)?)?)?', reply.text), reply.text
+
+
+def test_a_model_that_it_does_not_have(server: str, url: str, model: Path, request_: Request) -> None:
+    if server == "transformers":  # it answers 500
+        with pytest.raises(TransientError):
+            complete(url, replace(request_, model="nobody/nothing"))
+    else:
+        with pytest.raises(TeacherError, match=f"no model .*there is {model}"):
+            complete(url, replace(request_, model=f"{model}-2"))
+
+
+def test_a_prompt_that_is_too_long_drops_the_row(server: str, url: str, request_: Request) -> None:
+    if server == "transformers":
+        pytest.skip("transformers serve takes any length")
+    with pytest.raises(RowRefused) as refused:
+        complete(url, replace(request_, messages=(Message("user", "one two three " * 1000),)))
+    assert refused.value.reason == "context_too_long"
 
 
 def test_the_sampler_gets_completions(url: str, model: Path) -> None:
@@ -122,8 +159,10 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
     sampler.hook.close()
 
 
-def test_a_run_by_a_served_base_model(url: str, tmp_path: Path) -> None:
+def test_a_run_by_a_served_base_model(server: str, url: str, tmp_path: Path) -> None:
     """The whole road; the server loads the trained model too, by the folder that it is asked for."""
+    if server == "vllm":
+        pytest.skip("vLLM serves the one model that it was started with")
     arguments = (
         "run --task mednli --name served --samples 16 --select 8 --attempts 4 --votes 2 --epochs 1 --batch-size 4 "
         "--group-size 4 --test-size 20 --max-completion-tokens 16 --sampler openai --json"

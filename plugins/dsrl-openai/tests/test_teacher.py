@@ -293,7 +293,6 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
         (Fault(429, openai_error("add a payment method at .../account/billing", "rate_limit_exceeded")), "429: add"),
         (Fault(how="cut"), "broke|hung up"),
         (Fault(how="half"), "broke|hung up"),
-        (Fault(body="<html><title>Log in</title>"), "no JSON object"),
         (Fault(body='{"choices": [{"mess'), "no JSON object"),
         (Fault(body="[" * 100_000), "no JSON object"),
         (Fault(body=[1]), "no JSON object"),
@@ -314,6 +313,41 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
         return await teacher.hook.complete(request=REQUEST)
 
     assert len(using(server, work).replies) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "unknown"),
+    [
+        (Fault(how="cut"), True),
+        (Fault(how="half"), True),
+        (Fault(how="hang"), True),
+        (Fault(body="no JSON"), True),
+        (Fault(body={"choices": []}), True),
+        (Fault(body={"choices": [], "usage": {"prompt_tokens": 7}}), False),
+        (Fault(504, "<html>"), True),
+        (Fault(500, openai_error("oops")), False),
+        (Fault(429, openai_error("slow down")), False),
+    ],
+)
+def test_an_answer_that_is_lost_may_have_been_billed(server: FaultServer, fault: Fault, unknown: bool) -> None:
+    server.faults.append(fault)
+    with pytest.raises(TransientError) as raised:
+        ask(server, timeout=1.0)
+    assert raised.value.unknown is unknown
+
+
+def test_as_many_are_under_way_as_are_asked(server: FaultServer) -> None:
+    server.faults.extend([Fault(how="hang")] * 150)
+
+    async def work(teacher: Plugin[Any]) -> None:
+        tasks = [asyncio.create_task(teacher.hook.complete(request=REQUEST)) for _ in range(150)]
+        async with asyncio.timeout(20):
+            while len(server.asked) < 150:
+                await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+
+    using(server, work)
 
 
 def test_a_server_that_hangs_is_given_up(server: FaultServer) -> None:
@@ -415,7 +449,7 @@ def test_an_unexplained_refusal_after_good_answers_drops_the_row(server: FaultSe
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
     with pytest.raises(TeacherError, match=r"has no model 'gpt4o' .*; there is gpt-4o, gpt-4o-mini"):
         ask(server, replace(REQUEST, model="gpt4o"))
-    with pytest.raises(TeacherError, match="--teacher openai:MODEL"):
+    with pytest.raises(TeacherError, match="openai:MODEL"):
         ask(server, replace(REQUEST, model=""))
 
 
@@ -426,6 +460,23 @@ def test_a_server_that_is_not_there() -> None:
         ask(url)
     with pytest.raises(TeacherError, match="no server can be reached"):
         ask("http://no-such-host.invalid/v1")
+
+
+def test_a_server_that_speaks_something_else_is_told_at_once(server: FaultServer) -> None:
+    with pytest.raises(TeacherError, match=r"no server can be reached at https://.*SSL"):
+        ask(server.url.replace("http", "https"))
+    page = Fault(body="\n<!doctype html><title>Log in</title>")
+    server.faults.append(page)
+    with pytest.raises(TeacherError, match=r"no such service at http://.* a page of HTML \(Log in\); .*/v1"):
+        ask(server)
+
+    async def work(teacher: Plugin[Any]) -> None:
+        await teacher.hook.complete(request=REQUEST)
+        server.faults.append(page)
+        with pytest.raises(TransientError, match="no JSON object"):  # it has answered before, so it may again
+            await teacher.hook.complete(request=REQUEST)
+
+    using(server, work)
 
 
 def test_a_server_that_goes_away_later_may_come_back() -> None:
@@ -463,7 +514,7 @@ def test_a_missing_key_is_said_before_anything_is_done(monkeypatch: pytest.Monke
     monkeypatch.setattr("keyring.get_password", lambda service, name: None)
     teacher = load(PluginRef("teacher", "openai"), "teacher")
     with pytest.raises(TeacherError, match=r"OPENAI_API_KEY is not set.*platform\.openai\.com.*keyring set openai"):
-        teacher.hook.prepare(task=None)
+        teacher.hook.prepare(task=None, model="m")
 
 
 def test_a_wrong_key_is_told_without_the_key(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def task(request: pytest.FixtureRequest) -> Plugin[Any]:
 
 def teacher_of(task: Plugin[Any], **options: Any) -> Plugin[Any]:
     plugin: Plugin[Any] = load(PluginRef("teacher", "procedural", options), "teacher")
-    plugin.hook.prepare(task=task)
+    plugin.hook.prepare(task=task, model="")
     return plugin
 
 
