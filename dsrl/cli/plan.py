@@ -79,7 +79,7 @@ def command(
     else:
         click.echo(
             f"time     at least {_line(whole['seconds'], _time)}: what the teacher needs, "
-            f"{settings.concurrency} calls at a time.\n         Stages overlap; the base model's work is not in it."
+            f"{settings.concurrency} calls at once.\n         Stages overlap; the base model's work is not in it."
         )
     if budget is not None and whole["dollars"] and whole["dollars"]["high"] > budget:
         enough = "may not be" if whole["dollars"]["expected"] <= budget else "is hardly"

@@ -119,7 +119,7 @@ def paid(*flags: str) -> tuple[str, ...]:
 
 def test_a_plan_is_readable_on_a_narrow_terminal(dsrl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    flags = paid("--price", "m=2.5,10", "--samples", "100000")
+    flags = paid("--price", "m=2.5,10", "--samples", "100000", "--concurrency", "32")
     plan, text = json.loads(dsrl(*flags, "--json").out), dsrl(*flags).out
     assert all(len(line) <= 80 for line in text.splitlines()), text
     (row,) = (line for line in text.splitlines() if line.startswith("initial "))
@@ -141,7 +141,7 @@ def test_a_plan_says_what_its_time_is(dsrl: Any) -> None:
     seconds, stages = total(*another)
     votes = stages["verified"] + stages["verified again"]
     assert seconds == pytest.approx(stages["keywords"] + votes), "two providers work side by side"
-    assert total("--concurrency", "64")[0] < seconds
+    assert total("--concurrency", "1024")[0] < seconds
     assert total("--requests-per-minute", "6")[0] > 10 * 2000, "a limit is a limit"
     assert "at least" in dsrl(*paid()).out
 
