@@ -105,7 +105,7 @@ class Budget:
         """Take the bill from what was put aside; the rest is free for others."""
         if not hold.id:
             self._needed = max(self._needed - hold.usd, 0.0)
-            if self._purse and self._needed <= self._purse / 2:
+            if self._purse and self._needed <= self._purse / 4:
                 self._fill()
         self._free(hold.usd, cost)
 
