@@ -44,7 +44,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        common = ["--samples", args.samples, "--stop-after", "scored", "--teacher-option", f"wait={args.wait}"]
+        common = ["--samples", args.samples, "--stop-after", "scored"]
+        common += ["--teacher-option", f"wait={args.wait}", "--concurrency", "32"]
         scored = ["--attempts", args.attempts]
         together = run(folder, *common, *scored)
         sampler = run(folder, *common, *scored)  # every reply is in the store now
