@@ -137,8 +137,11 @@ def test_a_batch_that_is_out_is_found_again_and_not_submitted_twice(teach: Any, 
     fake.ends = False
 
     async def stopped(ledger: Ledger) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(all_of(*numbered(3))(ledger), 0.2)
+        waiting = asyncio.create_task(all_of(*numbered(3))(ledger))
+        async with asyncio.timeout(20):
+            while not (known := known_batches(path)) or not known[0].done:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
 
     using(plugin, path, stopped)
     (known,) = known_batches(path)
