@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dsrl.batches import known_batches
 from dsrl.ledger import Ledger, Terms
 from dsrl.plugins import PluginRef, load
 from dsrl.records import Message, Request
@@ -48,8 +49,11 @@ def test_a_batch_is_listed_and_cancelled(dsrl: Any, install: Any, monkeypatch: p
             load(PluginRef("teacher", "batcher"), "teacher"), Path(".dsrl/calls.db"), "r", Terms(batch=True)
         )
         request = Request("write", "m", (Message("user", "x"),), 0.0, 9)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(ledger.complete(request), 0.2)
+        task = asyncio.create_task(ledger.complete(request))
+        async with asyncio.timeout(20):
+            while not (known := known_batches(Path(".dsrl/calls.db"))) or not known[0].done:
+                await asyncio.sleep(0.01)
+        task.cancel()
         await ledger.close()
 
     asyncio.run(submitted())
