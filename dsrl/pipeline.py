@@ -402,6 +402,10 @@ def close(sampler: Plugin[SamplerSpec]) -> None:
         sampler.hook.close()
 
 
+#: Seconds that the end of a run takes without a word.
+_QUIET = 2.0
+
+
 class _Opened:
     """An instructor whose ledger is closed at the end."""
 
@@ -411,9 +415,13 @@ class _Opened:
     async def __aenter__(self) -> Instructor:
         return self._instructor
 
-    async def __aexit__(self, fault: type[BaseException] | None, *_: object) -> None:
-        if fault is asyncio.CancelledError:  # Ctrl-C
-            self._note(
-                "stopping: waits up to a minute for calls under way, which are paid for; a second Ctrl-C does not"
-            )
-        await self._instructor.ledger.close()
+    async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
+        stopped = kind is asyncio.CancelledError  # Ctrl-C
+        why = "" if stopped else f" ({fault})"
+        said = f"stopping{why}: waits up to a minute for calls under way, which are paid for; Ctrl-C ends that"
+        late = asyncio.get_running_loop().call_later(0.0 if stopped else _QUIET, self._note, said) if fault else None
+        try:
+            await self._instructor.ledger.close()
+        finally:
+            if late is not None:
+                late.cancel()
