@@ -102,10 +102,10 @@ def request_(model: Path) -> Request:
     return Request("solve", str(model), messages, 1.0, 12)
 
 
-def test_the_teacher_gets_answers(url: str, request_: Request) -> None:
+def test_the_teacher_gets_answers(server: str, url: str, request_: Request) -> None:
     schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     many = complete(url, replace(request_, n=3), *[replace(request_, schema=schema)] * 8)
-    assert [len(got.replies) for got in many] == [3, *[1] * 8]
+    assert [len(got.replies) for got in many] == [3 if server == "vllm" else 1, *[1] * 8]
     for got in many:
         assert got.usage.prompt_tokens > 0
         assert got.usage.completion_tokens > 0
