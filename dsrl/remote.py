@@ -103,18 +103,21 @@ class Remote:
     Args:
         service: for texts.
         sdk: the SDK's module; its exceptions carry the same names with OpenAI and Anthropic.
-        connect: makes the SDK's asynchronous client. Called on the event loop, when it is first needed.
+        connect: makes the SDK's asynchronous client on a transport. Called on the event loop, when it is first needed.
         key: hidden wherever the provider echoes it.
         address: the base URL, for texts.
         timeout: seconds for one call from its start to the last byte.
     """
 
     def __init__(
-        self, service: Service, sdk: Any, connect: Callable[[], Any], key: str, address: str, timeout: float
+        self, service: Service, sdk: Any, connect: Callable[[Any], Any], key: str, address: str, timeout: float
     ) -> None:
         self._service, self._sdk, self._connect = service, sdk, connect
         self._key, self._address, self._timeout = key, address, timeout
         self._client: Any = None
+        self._http: Any = None
+        # By path and model: a request of the SDK that was answered.
+        self._forms: dict[tuple[str, str], Any] = {}
         self._answered: set[str] = set()
         self._reached = False
 
@@ -122,19 +125,23 @@ class Remote:
     def client(self) -> Any:
         """The SDK's client."""
         if self._client is None:
-            self._client = self._connect()
+            self._http = _transport(self._sdk)
+            self._client = self._connect(self._http)
         return self._client
 
     async def aclose(self) -> None:
         """Let go of the connections."""
         if self._client is not None:
             client, self._client = self._client, None
+            self._forms.clear()
             await client.close()
 
     async def post(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
         """Send a request and read its JSON.
 
         By the SDK's general ``post``, for its typed methods take as long again, and their types are promised, not checked.
+        When that was answered, the same request goes out with other contents, on the SDK's transport: to make each anew
+        takes the SDK half of a call's CPU time (benchmarks/transport.py).
 
         Raises:
             ProviderError: a status that is no success.
@@ -387,27 +394,17 @@ class Remote:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     async def _posted(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
-        # Imported by the SDKs anyway. The body is read here, not there, since only so it can be too long.
-        import httpx2
-
-        response = await self.client.post(path, cast_to=httpx2.Response, body=body, stream=True, stream_cls=None)
-        raw = bytearray()
-        try:
-            async for chunk in response.aiter_bytes():
-                raw += chunk
-                if len(raw) > MOST_BYTES:
-                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB", unknown=True)
-        finally:
-            await response.aclose()
-        read = parsed(bytes(raw))
+        response = await self._sent(path, body, model)
+        raw = await self._whole(response)
+        read = parsed(raw)
         if read is None:
             if not self._answered and raw.lstrip().startswith(b"<"):
-                page = _title(bytes(raw).decode("utf-8", "replace"))
+                page = _title(raw.decode("utf-8", "replace"))
                 raise TeacherError(
                     f"there is no such service at {self._address}, which answers with {page}; does the address end as the "
                     "server wants it, e.g. in /v1?"
                 )
-            start = mask(" ".join(bytes(raw[:80]).decode("utf-8", "replace").split()), self._key)
+            start = mask(" ".join(raw[:80].decode("utf-8", "replace").split()), self._key)
             raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}", unknown=True)
         left = rate(response.headers)
         if read.get("error"):
@@ -417,7 +414,43 @@ class Remote:
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
             raise ProviderError(status, read, retry_after(response.headers), left, self._key)
         self._answered.add(model)
+        if (path, model) not in self._forms:
+            del response.request.headers["Content-Length"]
+            self._forms[path, model] = response.request
         return Answer(read, left)
+
+    async def _sent(self, path: str, body: Mapping[str, Any], model: str) -> Any:
+        # Imported by the SDKs anyway. The body is read by us, not there, since only so it can be too long.
+        import httpx2
+
+        client = self.client
+        form = self._forms.get((path, model))
+        if form is None:
+            return await client.post(path, cast_to=httpx2.Response, body=body, stream=True, stream_cls=None)
+        request = httpx2.Request(
+            "POST",
+            form.url,
+            headers=form.headers,
+            cookies=self._http.cookies,
+            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+            extensions=form.extensions,
+        )
+        response = await self._http.send(request, stream=True)
+        if response.is_success:
+            return response
+        said, headers = await self._whole(response), response.headers
+        raise ProviderError(response.status_code, said, retry_after(headers), rate(headers), self._key)
+
+    async def _whole(self, response: Any) -> bytes:
+        raw = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                raw += chunk
+                if len(raw) > MOST_BYTES:
+                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB", unknown=True)
+        finally:
+            await response.aclose()
+        return bytes(raw)
 
     def _bad_key(self, error: ProviderError) -> str:
         service = self._service
@@ -462,7 +495,7 @@ class Remote:
         return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
 
 
-def http_client(sdk: Any) -> Any:
+def _transport(sdk: Any) -> Any:
     """Make the SDK's aiohttp transport, which takes less CPU time than its own (benchmarks/transport.py).
 
     It opens as many connections as are asked for: the ledger limits what is under way.

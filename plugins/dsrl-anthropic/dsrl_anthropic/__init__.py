@@ -26,7 +26,6 @@ from dsrl.remote import (
     Service,
     count,
     everything,
-    http_client,
     parsed,
     part,
     reply,
@@ -219,14 +218,14 @@ class AnthropicTeacher:
             self._made = Remote(
                 Service(name, self._variable, page),
                 anthropic,
-                lambda: self._client(key),
+                lambda http: self._client(key, http),
                 key,
                 self._address,
                 self._timeout,
             )
         return self._made
 
-    def _client(self, key: str) -> Any:
+    def _client(self, key: str, http: Any) -> Any:
         import anthropic
 
         return anthropic.AsyncAnthropic(
@@ -235,7 +234,7 @@ class AnthropicTeacher:
             timeout=anthropic.Timeout(self._timeout, connect=20.0),
             max_retries=0,
             default_headers={"anthropic-version": self._version} if self._version else None,
-            http_client=http_client(anthropic),
+            http_client=http,
         )
 
     def _level(self, model: str) -> str:

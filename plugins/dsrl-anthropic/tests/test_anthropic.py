@@ -50,6 +50,24 @@ def texts(completion: Completion) -> list[str]:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
+def test_every_request_is_as_the_sdk_makes_it(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests after the first are not made by the SDK anew; the server must not see it."""
+    monkeypatch.setenv("MY_KEY", KEY)
+
+    async def work(teacher: Plugin[Any]) -> None:
+        for text in ("one", "zwei: ü 漢"):
+            await teacher.hook.complete(request=replace(REQUEST, messages=(Message("user", text),)))
+
+    using(server, work, api_key_env="MY_KEY", api_version="2023-06-01")
+    assert [body["messages"][0]["content"] for body in server.bodies] == ["one", "zwei: ü 漢"]
+    first, second = (dict(headers) for _, headers, _ in server.asked)
+    assert first.pop("Content-Length") != second.pop("Content-Length")
+    assert first == second
+    assert second["x-api-key"] == KEY
+    assert not any("idempotency" in name.lower() for name in second)
+    assert second["anthropic-version"] == "2023-06-01"
+
+
 def test_the_shared_part_is_marked_for_the_cache(server: FaultServer) -> None:
     got = ask(server)
     assert texts(got) == ["reply 0"]

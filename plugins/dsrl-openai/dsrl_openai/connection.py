@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dsrl.errors import SettingsError
 from dsrl.keys import find_key
-from dsrl.remote import Remote, Service, http_client
+from dsrl.remote import Remote, Service
 
 OPENAI = "https://api.openai.com/v1"
 _PAGE = "platform.openai.com (API keys)"
@@ -57,8 +57,7 @@ class Server:
         key = find_key([self.variable], keeper, page) if self.variable else "none"
         shared: dict[str, Any] = {"api_key": key, "timeout": openai.Timeout(timeout, connect=20.0), "max_retries": 0}
 
-        def connect() -> Any:
-            http = http_client(openai)
+        def connect(http: Any) -> Any:
             if self.api_version:
                 return openai.AsyncAzureOpenAI(
                     azure_endpoint=self.address, api_version=self.api_version, http_client=http, **shared

@@ -304,15 +304,42 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
         (Fault(body=completion(["a"]), headers={"Content-Encoding": "gzip"}), "broke"),
     ],
 )
-def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str, answered: bool) -> None:
+    server.faults.extend([Fault()] * answered)
     server.faults.append(fault)
 
     async def work(teacher: Plugin[Any]) -> Completion:
+        if answered:
+            await teacher.hook.complete(request=REQUEST)
         with pytest.raises(TransientError, match=said):
             await teacher.hook.complete(request=REQUEST)
         return await teacher.hook.complete(request=REQUEST)
 
     assert len(using(server, work).replies) == 1
+
+
+def test_every_request_is_as_the_sdk_makes_it(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests after the first are not made by the SDK anew; the server must not see it."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.headers["Set-Cookie"] = "lane=7; Path=/"
+    texts_sent = ["one", "zwei: ü 漢 \U0001f600", "three"]
+
+    async def work(teacher: Plugin[Any]) -> None:
+        for text in texts_sent:
+            await teacher.hook.complete(request=replace(REQUEST, messages=(Message("user", text),)))
+
+    using(server, work, api_key_env="MY_KEY")
+    assert [body["messages"][0]["content"] for body in server.bodies] == texts_sent
+    first, second, third = (dict(headers) for _, headers, _ in server.asked)
+    assert second.pop("Cookie") == "lane=7"
+    assert third.pop("Cookie") == "lane=7"
+    assert first["Authorization"] == f"Bearer {KEY}"
+    assert not any("idempotency" in name.lower() for name in first)
+    lengths = {headers.pop("Content-Length") for headers in (first, second, third)}
+    assert len(lengths) == 3
+    assert first == second == third
+    assert len({path for path, _, _ in server.asked}) == 1
 
 
 @pytest.mark.parametrize(
@@ -329,11 +356,21 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
         (Fault(429, openai_error("slow down")), False),
     ],
 )
-def test_an_answer_that_is_lost_may_have_been_billed(server: FaultServer, fault: Fault, unknown: bool) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_answer_that_is_lost_may_have_been_billed(
+    server: FaultServer, fault: Fault, unknown: bool, answered: bool
+) -> None:
+    server.faults.extend([Fault()] * answered)
     server.faults.append(fault)
-    with pytest.raises(TransientError) as raised:
-        ask(server, timeout=1.0)
-    assert raised.value.unknown is unknown
+
+    async def work(teacher: Plugin[Any]) -> None:
+        if answered:
+            await teacher.hook.complete(request=REQUEST)
+        with pytest.raises(TransientError) as raised:
+            await teacher.hook.complete(request=REQUEST)
+        assert raised.value.unknown is unknown
+
+    using(server, work, timeout=1.0)
 
 
 def test_as_many_are_under_way_as_are_asked(server: FaultServer) -> None:
@@ -403,12 +440,20 @@ def test_a_date_to_wait_for(server: FaultServer) -> None:
         (Fault(body=completion([""], refusal="I cannot help with that.")), "refused"),
     ],
 )
-def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str, answered: bool) -> None:
+    server.faults.extend([Fault()] * answered)
     server.faults.append(fault)
-    with pytest.raises(RowRefused) as caught:
-        ask(server)
-    assert caught.value.reason == reason
-    assert len(server.asked) == 1
+
+    async def work(teacher: Plugin[Any]) -> None:
+        if answered:
+            await teacher.hook.complete(request=REQUEST)
+        with pytest.raises(RowRefused) as caught:
+            await teacher.hook.complete(request=REQUEST)
+        assert caught.value.reason == reason
+
+    using(server, work)
+    assert len(server.asked) == 1 + answered
 
 
 def test_a_refusal_says_what_it_cost(server: FaultServer) -> None:
