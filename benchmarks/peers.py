@@ -97,7 +97,9 @@ def dsrl(job: dict[str, Any]) -> Generate:
         async def run() -> None:
             terms = Terms(job["in_flight"], budget=1e6, prices={"m": Price(1.0, 2.0)})
             book = Ledger(ledger.teacher(job["url"]), Path(f"{name}.db"), "run", terms)
-            await asyncio.gather(*(book.complete(ledger.question(text)) for text in rows))
+            left: Iterator[str] = iter(rows)
+            at_once = 3 * job["in_flight"]  # as from the road
+            await ledger.timed(len(rows), at_once, lambda _: book.complete(ledger.question(next(left))), "")
             await book.close()
 
         asyncio.run(run())

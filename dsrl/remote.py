@@ -415,8 +415,9 @@ class Remote:
             raise ProviderError(status, read, retry_after(response.headers), left, self._key)
         self._answered.add(model)
         if (path, model) not in self._forms:
-            del response.request.headers["Content-Length"]
             self._forms[path, model] = response.request
+            for own in ("Content-Length", "Cookie"):
+                response.request.headers.pop(own, None)
         return Answer(read, left)
 
     async def _sent(self, path: str, body: Mapping[str, Any], model: str) -> Any:
