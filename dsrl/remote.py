@@ -149,6 +149,31 @@ class Remote:
         """
         return await self.told(self._posted(path, body, model))
 
+    async def answer(
+        self,
+        path: str,
+        body: Callable[[], Mapping[str, Any]],
+        model: str,
+        learn: Callable[[ProviderError, Mapping[str, Any]], bool],
+    ) -> Answer:
+        """Send a request, anew as long as its refusals teach how the model wants to be asked.
+
+        Args:
+            path, model: as :meth:`post`.
+            body: makes what is sent, as it is known by then.
+            learn: given a refusal and what was refused, whether to ask again.
+
+        Raises:
+            TransientError, TeacherError, RowRefused: as :meth:`failure` says.
+        """
+        while True:
+            sent = body()
+            try:
+                return await self.post(path, sent, model)
+            except ProviderError as error:
+                if not learn(error, sent):
+                    raise await self.failure(error, model) from None
+
     async def told(self, call: Awaitable[T]) -> T:
         """Await a call of the SDK; its exceptions become those of :meth:`post`."""
         try:

@@ -124,15 +124,10 @@ class AnthropicTeacher:
     async def complete(self, request: Request) -> Completion:
         if not request.model:
             raise TeacherError(_NO_MODEL)
-        while True:
-            body = self._body(request)
-            try:
-                answer = await self._remote.post(_PATH, body, request.model)
-            except ProviderError as error:
-                if self._weakened(error, body, request.model):
-                    continue
-                raise await self._remote.failure(error, request.model) from None
-            return _completion(answer.body, answer.rate)
+        model = request.model
+        learn = partial(self._weakened, model=model)
+        answer = await self._remote.answer(_PATH, lambda: self._body(request), model, learn)
+        return _completion(answer.body, answer.rate)
 
     @hookimpl
     async def submit_batch(self, requests: Sequence[Request], token: str) -> str:

@@ -145,18 +145,13 @@ class OpenAITeacher:
     async def complete(self, request: Request) -> Completion:
         if not request.model:
             raise TeacherError(_NO_MODEL)
-        while True:
-            body = self._body(request)
-            try:
-                answer = await self._remote.post(_PATH, body, request.model)
-            except ProviderError as error:
-                if self._adapt(error, body, request.model):
-                    continue
-                raise await self._remote.failure(error, request.model) from None
-            completion = _completion(answer.body, answer.rate, request.n)
-            if len(completion.replies) < body.get("n", 1):
-                self._way(request.model).max_n = 1
-            return completion
+        model = request.model
+        learn = partial(self._adapt, model=model)
+        answer = await self._remote.answer(_PATH, lambda: self._body(request), model, learn)
+        completion = _completion(answer.body, answer.rate, request.n)
+        if len(completion.replies) < min(request.n, self._way(model).max_n):
+            self._way(model).max_n = 1
+        return completion
 
     @hookimpl
     async def submit_batch(self, requests: Sequence[Request], token: str) -> str:
