@@ -54,7 +54,7 @@ class Budget:
 
     def __init__(self, cap: float, calls: Calls) -> None:
         self._cap, self._calls = cap, calls
-        # Holds that are there at the start are of calls that a kill cut off.
+        # Holds that are there at the start are of calls whose answer was lost, and of batches that are out.
         self._earlier: dict[int, float] = dict(calls.read("SELECT id, usd FROM holds WHERE run = ?", calls.run))
         #: Of what is spent: what may have been, by calls whose answer was lost.
         self._lost = sum(self._earlier.values())
@@ -72,7 +72,7 @@ class Budget:
         Raises:
             BudgetReached: it does not fit, and nothing is to be waited for.
         """
-        await self._admit(usd)
+        await self.reserve(usd)
         held = Hold(0, usd)
         self._needed += usd
         try:
@@ -86,8 +86,24 @@ class Budget:
         return held
 
     async def reserve(self, usd: float) -> None:
-        """Like :meth:`hold`, for the caller to write down under an entry of its own: for a request in a batch."""
-        await self._admit(usd)
+        """Put money aside for the caller to write down: for a request in a batch, whose entry outlives this process.
+
+        Raises:
+            BudgetReached: as :meth:`hold`.
+        """
+        if not self._waiting and self._fits(usd):
+            self._held += usd
+            return
+        if not self._held and not self._waiting:
+            raise self._reached(usd)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((usd, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free(usd, 0.0)
+            raise
 
     def unreserve(self, usd: float) -> None:
         """Give back what was reserved and not written down."""
@@ -121,21 +137,6 @@ class Budget:
                 await self._filling
             if self._needed < self._purse:
                 await self._fill()
-
-    async def _admit(self, usd: float) -> None:
-        if not self._waiting and self._fits(usd):
-            self._held += usd
-            return
-        if not self._held and not self._waiting:
-            raise self._reached(usd)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((usd, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free(usd, 0.0)
-            raise
 
     def _free(self, usd: float, cost: float) -> None:
         self._held -= usd

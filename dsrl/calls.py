@@ -201,26 +201,21 @@ class Calls:
             spent.calls + 1, spent.cost_usd + (call.cost or 0.0), spent.priced and call.cost is not None
         )
 
-    async def hold(self, usd: float) -> int:
-        """Write down what a call may cost at most, before it is made; give the hold's id."""
-        statement = "INSERT INTO holds (run, usd) VALUES (?, ?)"
-        made = await self.write(lambda database: database.execute(statement, (self.run, usd)).lastrowid)
-        assert made is not None
-        return made
-
     async def change_hold(self, hold: int | None, usd: float) -> int | None:
-        """Make a hold another size; None is one of size 0. Give its id."""
-        if hold is None:
-            return await self.hold(usd) if usd else None
-        if not usd:
-            await self.release(hold)
+        """Write down what calls may cost at most, before they are made; None is a hold of 0. Give its id."""
+        if hold is None and not usd:
             return None
-        await self.write(lambda database: database.execute("UPDATE holds SET usd = ? WHERE id = ?", (usd, hold)))
-        return hold
 
-    async def release(self, hold: int) -> None:
-        """Take a hold back: the call cost nothing."""
-        await self.write(lambda database: database.execute("DELETE FROM holds WHERE id = ?", (hold,)))
+        def change(database: sqlite3.Connection) -> int | None:
+            if hold is None:
+                return database.execute("INSERT INTO holds (run, usd) VALUES (?, ?)", (self.run, usd)).lastrowid
+            if not usd:
+                database.execute("DELETE FROM holds WHERE id = ?", (hold,))
+                return None
+            database.execute("UPDATE holds SET usd = ? WHERE id = ?", (usd, hold))
+            return hold
+
+        return await self.write(change)
 
     def spending(self) -> Spending:
         """What the run has spent so far, without lines; costs no query."""

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 import pytest
+from fault_server import FaultServer
 
 from dsrl.cli import main
 
@@ -18,6 +22,22 @@ class Outcome:
 
 
 Dsrl = Callable[..., Outcome]
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A provider whose model writes samples of mednli and answers them."""
+    numbers = count()
+
+    def text(body: Any) -> str | None:
+        if "JSON object" in json.dumps(body):
+            premise = f"Premise: The patient of bed {next(numbers)} has a fever. Hypothesis: The patient is ill."
+            return json.dumps({"input": premise, "output": "<think> Fever. </think> <answer> entailment </answer>"})
+        return "<think> Fever. </think> <answer> entailment </answer>"
+
+    with FaultServer() as running:
+        running.text = text
+        yield running
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,6 @@ def refused(outcome: Any, *words: str, code: int = 1) -> None:
     assert said, outcome.err
     for word in words:
         assert word in sentence, (word, sentence)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    numbers = count()
-
-    def text(body: Any) -> str:
-        if "JSON object" in json.dumps(body):
-            premise = f"Premise: The patient of bed {next(numbers)} has a fever. Hypothesis: The patient is ill."
-            return json.dumps({"input": premise, "output": "<think> Fever. </think> <answer> entailment </answer>"})
-        return "<think> Fever. </think> <answer> entailment </answer>"
-
-    with FaultServer() as running:
-        running.text = text
-        yield running
 
 
 @pytest.fixture(autouse=True)

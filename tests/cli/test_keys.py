@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +20,6 @@ RUN = (
     "run --task mednli --name keys --samples 8 --select 4 --attempts 2 --votes 2 --epochs 1 --batch-size 4 --group-size 2 "
     "--test-size 4 --max-completion-tokens 8"
 ).split()
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    numbers = count()
-
-    def text(body: Any) -> str | None:
-        if "JSON object" in json.dumps(body):
-            premise = f"Premise: The patient of bed {next(numbers)} has a fever. Hypothesis: The patient is ill."
-            return json.dumps({"input": premise, "output": "<think> Fever. </think> <answer> entailment </answer>"})
-        return "<think> Fever. </think> <answer> entailment </answer>"
-
-    with FaultServer() as running:
-        running.text = text
-        yield running
 
 
 def process(folder: Path, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
