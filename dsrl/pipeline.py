@@ -31,7 +31,7 @@ from dsrl.stages.keywords import find_keywords
 from dsrl.stages.passages import deal
 from dsrl.stages.pattern import summarise_pattern
 from dsrl.stages.selected import select
-from dsrl.stages.trained import make_job, write_parquet
+from dsrl.stages.trained import make_job, refuse_no_model, write_parquet
 from dsrl.store import Store
 
 #: Test items a call of the sampler.
@@ -320,6 +320,7 @@ class Road:
 
             with self.clock("trained"):
                 self.trainer.hook.train(job=job, task=self.task, on_step=on_step)
+            refuse_no_model(self.trainer, output)
             self.store.mark(f"trained-{round}")
             self.progress.finish("trained", str(output))
         if round == self.settings.iterations:
