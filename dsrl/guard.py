@@ -22,6 +22,7 @@ from dsrl.answers import AnswerFormat
 from dsrl.database import storable
 from dsrl.errors import DsrlError, PluginError, RowRefused, TransientError
 from dsrl.hookspecs import hookimpl
+from dsrl.keys import mask
 from dsrl.records import BatchState, Completion, Example, Passage, Price, Solved, Unreadable
 
 #: What a hook must return, where a wrong type would do harm far away from its maker.
@@ -79,7 +80,7 @@ def shown_fault(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the plugin's own __str__
         text = ""
-    return f"{type(error).__name__}: {text[:2000]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {mask(text[:2000])}" if text else type(error).__name__
 
 
 def innermost(error: BaseException, files: Iterable[str]) -> tuple[str, int] | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsrl.errors import DsrlError, PluginError
-from dsrl.keys import mask
+from dsrl.keys import known_keys, mask
 
 LOG_FILE = "log.txt"
 #: Logger of the notes that a run tells its user.
@@ -34,11 +34,13 @@ def format_record(record: logging.LogRecord) -> str:
 
 
 def bounded(text: str) -> str:
-    """Cut a text that is too long in its middle and mask keys."""
+    """Cut a text that is too long in its middle, mask keys, remove what a terminal would take for commands."""
+    from dsrl.progress import printable
+
     if len(text) > _LONGEST_RECORD:
         half = _LONGEST_RECORD // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    return mask(text)
+    return printable(mask(text, *known_keys()))
 
 
 class _Lines(logging.Formatter):
@@ -53,12 +55,17 @@ class _File(logging.handlers.RotatingFileHandler):
         super().__init__(
             folder / LOG_FILE, maxBytes=_LARGEST, backupCount=1, encoding="utf-8", delay=True, errors="backslashreplace"
         )
-        self.folder = folder
+        self._folder = folder
+        self._early: list[logging.LogRecord] = []
         self.setFormatter(_Lines())
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.folder.is_dir():
-            super().emit(record)
+        if not self._folder.is_dir():
+            self._early = [*self._early[-99:], record]
+            return
+        early, self._early = self._early, []
+        for one in (*early, record):
+            super().emit(one)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging gives it
         return
@@ -85,7 +92,7 @@ def run_log(folder: Path) -> Iterator[None]:
         fault = (type(error), error, error.__traceback__)
         handler.handle(logging.LogRecord(_log.name, logging.ERROR, __file__, 0, words, (), fault))
         if folder.is_dir() and (isinstance(error, PluginError) or not isinstance(error, DsrlError)):
-            error.add_note(f"The traceback is in {folder / LOG_FILE}.")
+            error.add_note(f"the traceback is in {folder / LOG_FILE}")
         raise
     finally:
         root.removeHandler(handler)

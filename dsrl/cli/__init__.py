@@ -110,7 +110,7 @@ def _tell(error: Exception, sentence: str) -> None:
         from dsrl.runlog import bounded
 
         click.echo(bounded("".join(format_exception(error))), err=True)
-    click.echo(f"Error: {printable(' '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)
+    click.echo(f"Error: {printable('; '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)
 
 
 def _disk(error: OSError) -> str | None:
@@ -119,5 +119,5 @@ def _disk(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room on the disk ({place}); free some and give the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write {place}"
+        return f"no permission for {place}; check its owner and mode"
     return None

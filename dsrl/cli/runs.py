@@ -50,7 +50,7 @@ def _databases(runs_dir: Path) -> list[Path]:
     """Give the databases of a folder's runs; a folder that cannot be read is not one without runs."""
     try:
         return [path for folder in runs_dir.iterdir() if (path := folder / "run.db").is_file()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

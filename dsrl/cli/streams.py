@@ -26,14 +26,15 @@ class _Stream(io.TextIOWrapper):
         fd: descriptor to write to.
         like: stream whose encoding is taken; None where the stream was closed.
         tolerant: go on after any fault, also a full disk; otherwise only when the reader has gone.
+        others: descriptors that lead to the same place.
     """
 
-    def __init__(self, fd: int, like: TextIO | None, tolerant: bool) -> None:
+    def __init__(self, fd: int, like: TextIO | None, tolerant: bool, others: tuple[int, ...] = ()) -> None:
         encoding = getattr(like, "encoding", None) or "utf-8"
         errors = "backslashreplace" if tolerant else getattr(like, "errors", None)
         raw = io.FileIO(fd, "w", closefd=False)
         super().__init__(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=True)
-        self._fd, self._tolerant = fd, tolerant
+        self._fds, self._tolerant = (fd, *others), tolerant
 
     def write(self, text: str) -> int:
         with self._dropped_when_broken():
@@ -49,27 +50,26 @@ class _Stream(io.TextIOWrapper):
         try:
             yield
         except OSError as error:
-            if not self._tolerant and not isinstance(error, BrokenPipeError):
-                raise
-            # What is still in the buffer goes there, too.
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._fd)
+            for fd in self._fds:
+                os.dup2(nowhere, fd)
             os.close(nowhere)
             with suppress(OSError):
-                super().flush()
+                super().flush()  # what is still in the buffer goes there, too: the fault is raised once
+            if not self._tolerant and not isinstance(error, BrokenPipeError):
+                raise
 
 
 def prepare() -> None:
     """Make the streams of this process safe, once, when the program starts; does nothing where they were replaced."""
     if not all(stream is own for stream, own in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__))):
         return  # a test or a program around this one has put its own there
-    if isinstance(sys.stdout, _Stream):
-        return
     _open_closed()
     out = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout = sys.__stdout__ = _Stream(out, sys.stdout, tolerant=False)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _Stream(2, sys.stderr, tolerant=True)  # type: ignore[misc]
+    sys.stdout = _Stream(out, sys.stdout, tolerant=False)
+    sys.stderr = sys.__stderr__ = _Stream(2, sys.stderr, tolerant=True, others=(1,))  # type: ignore[misc]
+    sys.__stdout__ = sys.stderr  # type: ignore[misc]
 
 
 def _open_closed() -> None:
