@@ -17,10 +17,11 @@ COMMAND = f"{sys.executable} -m dsrl"
 SMALL = "run --task mednli --samples 4 --stop-after verified --name small"
 
 LOUD = """
-import os, subprocess, sys
+import logging, os, subprocess, sys
 from dsrl import hookimpl
 
 print("LOUD import")
+logging.getLogger("loud").warning("LOUD %s", "warning")
 
 @hookimpl
 def process_prediction(output):
@@ -63,6 +64,8 @@ def test_what_a_plugin_prints_goes_to_stderr(shell: Shell, tmp_path: Path) -> No
     assert json.loads(done.stdout)["samples"]["verified"] == 4
     for word in ("import", "print", "original", "descriptor", "child"):
         assert f"LOUD {word}" in done.stderr
+    assert "warning: LOUD warning" in done.stderr
+    assert "WARNING loud: LOUD warning" in (tmp_path / "runs/small/log.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["--version", "--help", "run --help", "tasks", "tasks --help", "tasks show --help"])
