@@ -36,6 +36,13 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
+# Those that take less than a minute each; docs/benchmarks.md has all, with their commands.
+bench: $(READY)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/hypothesis_only.py --train 500 --test 600
+	$(BIN)/python benchmarks/votes.py
+	$(BIN)/python benchmarks/ledger.py --rounds 1
+
 $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) contrib_tasks/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"

@@ -119,11 +119,11 @@ class TaskSpec:
 
     @hookspec(firstresult=True)
     def eval(self, prediction: str, label: str) -> bool:
-        """Say whether a canonical answer is right. Default: equality without case."""
+        """Say whether a canonical answer is right: True or False, nothing else. Default: equality without case."""
 
     @hookspec(firstresult=True)
     def reward(self, output: str, label: str) -> float:
-        """Give the reward of an output in training. Default: 1 right, 0.1 readable but wrong, 0 unreadable.
+        """Give the reward of an output in training, a finite number. Default: 1 right, 0.1 readable but wrong, 0 unreadable.
 
         Args:
             output: what the model in training wrote.
@@ -334,7 +334,8 @@ class TrainerSpec:
         """Train ``job.model`` on ``job.items`` with the task's ``reward`` and save it to ``job.output_dir``.
 
         Blocks until it is done. Called again with the same job after a kill: go on from ``job.work_dir``. A step may be
-        told twice then, with the same values. A worker process binds the task again by ``task.ref``.
+        told twice then, with the same values. A worker process binds the task again by ``task.ref``. What is in
+        ``job.output_dir`` afterwards must be a model in Hugging Face form with its tokenizer; else the run does not go on.
 
         Args:
             job: what to train on and how.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from dsrl.errors import SettingsError, TeacherError
 
+_known: set[str] = set()
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 # How the keys of well-known providers begin. For what nobody should have to name: a key in the wrong place.
 _KEY_LIKE = re.compile(
@@ -45,6 +46,7 @@ def find_key(variables: Sequence[str], service: str, page: str = "") -> str:
             continue
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise TeacherError(f"{place} holds characters that no key has (a space, a line break?); set it again")
+        _known.add(key)
         return key
     first = variables[0]
     get = f" A key is to be had at {page}." if page else ""
@@ -53,6 +55,11 @@ def find_key(variables: Sequence[str], service: str, page: str = "") -> str:
         f"Set it with `export {first}=...`, or keep the key in the system keyring: "
         f"`pip install keyring`, then `keyring set {service} {first}`"
     )
+
+
+def known_keys() -> Collection[str]:
+    """Give the keys that this process has found, to mask them; not those so short that they may be any word."""
+    return [key for key in _known if len(key) >= 8]
 
 
 def mask(text: str, *keys: str) -> str:

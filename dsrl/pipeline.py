@@ -18,6 +18,7 @@ from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.instructor import Definition, Instructor
 from dsrl.ledger import Ledger, Terms
+from dsrl.metrics import Metrics
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.prices import dollars
 from dsrl.progress import Progress
@@ -30,8 +31,8 @@ from dsrl.stages.keywords import find_keywords
 from dsrl.stages.passages import deal
 from dsrl.stages.pattern import summarise_pattern
 from dsrl.stages.selected import select
-from dsrl.stages.trained import make_job, write_parquet
-from dsrl.store import Metrics, Store
+from dsrl.stages.trained import make_job, refuse_no_model, write_parquet
+from dsrl.store import Store
 
 #: Test items a call of the sampler.
 EVALUATED_TOGETHER = 256
@@ -287,7 +288,7 @@ class Road:
         if self.store.marked(f"training-{round}"):
             for folder in (self.trained_model(round), self.store.folder / "rounds" / str(round) / "training"):
                 shutil.rmtree(folder, ignore_errors=True)
-            Metrics(self.store.folder / "metrics.jsonl").forget(round)
+            Metrics(self.store.folder / "metrics.jsonl", self._note).forget(round)
         self.store.forget_training(round)
 
     def _train(self, round: int) -> None:
@@ -304,7 +305,7 @@ class Road:
             job = make_job(self.settings, self.definition, self.starting_model(round), chosen, output, work)
             rows = [(item.prompt, item.input, item.label) for item in job.items]
             write_parquet(folder / "data" / "train.parquet", self.task.name, "train", rows)
-            metrics = Metrics(folder / "metrics.jsonl")
+            metrics = Metrics(folder / "metrics.jsonl", self._note)
             shown = False
 
             def on_step(step: TrainStep) -> None:
@@ -319,6 +320,7 @@ class Road:
 
             with self.clock("trained"):
                 self.trainer.hook.train(job=job, task=self.task, on_step=on_step)
+            refuse_no_model(self.trainer, output)
             self.store.mark(f"trained-{round}")
             self.progress.finish("trained", str(output))
         if round == self.settings.iterations:

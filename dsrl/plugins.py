@@ -12,19 +12,17 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-import traceback
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 import pluggy
 
-from dsrl.answers import AnswerFormat
-from dsrl.errors import DsrlError, PluginError, RowRefused, SettingsError, TransientError
+from dsrl.errors import DsrlError, PluginError, SettingsError
+from dsrl.guard import FAULTS, Guard, Source, innermost, shown_fault
 from dsrl.hookspecs import (
     GROUPS,
     MANDATORY,
@@ -33,48 +31,9 @@ from dsrl.hookspecs import (
     TaskSpec,
     TeacherSpec,
     TrainerSpec,
-    hookimpl,
 )
-from dsrl.records import BatchState, Completion, Example, Passage, Price, Solved, Unreadable
 
 S_co = TypeVar("S_co", covariant=True)
-
-#: What a hook must return, where a wrong type would do harm far away from its maker.
-_RETURNS: dict[str, tuple[type, ...]] = {
-    "description": (str,),
-    "input_instruction": (str,),
-    "output_instruction": (str,),
-    "answer_format": (AnswerFormat,),
-    "process_label": (str, Unreadable),
-    "process_prediction": (str, Unreadable),
-    "reward": (Real,),
-    "procedural_sample": (Example,),
-    "procedural_solve": (Solved,),
-    "complete": (Completion,),
-    "price": (Price,),
-    "max_n": (int,),
-    "submit_batch": (str,),
-    "find_batch": (str,),
-    "poll_batch": (BatchState,),
-    "index": (int,),
-}
-#: Hooks that give several, and what each must be.
-_LISTS: dict[str, type] = {"demos": Example, "domains": str, "load_dataset": Example, "search": Passage}
-#: Hooks that may not end without an answer, and what to say to a plugin that gives none.
-_ANSWERED = {
-    "process_prediction": "return dsrl.UNREADABLE where there is no answer",
-    "process_label": "return dsrl.UNREADABLE where there is no answer",
-    "description": "return the task's description",
-    "output_instruction": "return the output instruction",
-    "eval": "return True or False",
-    "reward": "return a number",
-    "complete": "return a Completion",
-    "submit_batch": "return the provider's id of the batch",
-    "poll_batch": "return a BatchState",
-    "search": "return a list, empty if nothing is found",
-    "index": "return the number of passages",
-    "sample": "return the texts",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +161,7 @@ def _entry(kind: str, name: str) -> EntryPoint:
 def _imported(entry: EntryPoint, found: Found) -> Any:
     try:
         return entry.load()
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         missing = _missing_module(error, found)
         raise PluginError(
             f"{_title(found)} cannot be imported: {type(error).__name__}: {error} (entry point {found.target!r})"
@@ -240,10 +199,11 @@ def _instance(target: Any, found: Found, options: Mapping[str, Any]) -> Any:
         raise SettingsError(f"{_title(found)} needs the option {', '.join(missing)}")
     try:
         return target(**options)
-    except (DsrlError, KeyboardInterrupt):
+    except DsrlError:
         raise
-    except Exception as error:
-        raise PluginError(f"{_title(found)} cannot be started: {type(error).__name__}: {error}") from error
+    except FAULTS as error:
+        where = Source(_title(found), _own_files(found, target)).place(error)
+        raise PluginError(f"{_title(found)} cannot be started: {shown_fault(error)}{where}") from error
 
 
 def _required(parameter: inspect.Parameter) -> bool:
@@ -267,7 +227,8 @@ def _bind(ref: PluginRef, found: Found, target: Any, as_class: bool = False) -> 
     _refuse_missing(manager, ref.kind, found)
     if not as_class:
         # Outermost, so that a fault inside a plugin is told with the plugin's name, wherever it is called from.
-        manager.register(_Guard(manager, _title(found), ref.overrides), "guard")
+        source = Source(_title(found), _own_files(found, target), ref.overrides)
+        manager.register(Guard(manager, source), "guard")
     return Plugin(ref, found.distribution, found.version, manager.hook, manager)
 
 
@@ -277,6 +238,8 @@ class _Manager(pluggy.PluginManager):
     first = False
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if isinstance(inspect.getattr_static(plugin, name, None), property):
+            return None  # pluggy would run its code
         options = super().parse_hookimpl_opts(plugin, name)
         return {**options, "tryfirst": True, "trylast": False} if options and self.first else options
 
@@ -365,97 +328,21 @@ def _module(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look there
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         del sys.modules[name]
-        line = _line(error, file)
-        raise PluginError(f"override file {path}{line} cannot be run: {type(error).__name__}: {error}") from error
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        found = innermost(error, [str(file)])
+        line = line or (f":{found[1]}" if found else "")
+        raise PluginError(f"override file {path}{line} cannot be run: {shown_fault(error)}") from error
     return module
 
 
-def _line(error: BaseException, file: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
-    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    return f":{own[-1]}" if own else ""
-
-
-class _Guard:
-    """Wraps every hook of one plugin: an exception or a wrong type is told with the plugin's name."""
-
-    def __init__(self, manager: pluggy.PluginManager, title: str, overrides: tuple[str, ...]) -> None:
-        for hook in vars(manager.hook):
-            if not hook.startswith("_"):
-                setattr(self, hook, _guarded(hook, title, overrides))
-
-
-def _culprit(error: Exception, title: str, overrides: tuple[str, ...]) -> str:
-    """Name the override file that the fault comes from, else the plugin."""
-    files = {str(Path(path).absolute()): path for path in overrides}
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-    return f"override file {files[frames[-1].filename]}:{frames[-1].lineno}" if frames else title
-
-
-def _guarded(hook: str, title: str, overrides: tuple[str, ...]) -> Callable[..., Any]:
-    expected = _RETURNS.get(hook)
-
-    def fault(error: Exception) -> PluginError:
-        who = _culprit(error, title, overrides)
-        return PluginError(f"{who}: its hook {hook} failed with {type(error).__name__}: {error}")
-
-    def each(items: Any, kind: type) -> Any:
-        if isinstance(items, str) or not isinstance(items, Iterable):
-            raise PluginError(
-                f"{title}: its hook {hook} returned {type(items).__name__}, not a list of {kind.__name__}"
-            )
-        if isinstance(items, (list, tuple)):
-            for item in items:
-                one(item, kind)
-            return items
-        return lazily(items, kind)
-
-    def one(item: Any, kind: type) -> Any:
-        if not isinstance(item, kind):
-            raise PluginError(
-                f"{title}: its hook {hook} returned a list of {type(item).__name__}, not of {kind.__name__}"
-            )
-        return item
-
-    def lazily(items: Iterable[Any], kind: type) -> Iterator[Any]:
-        try:
-            for item in items:
-                yield one(item, kind)
-        except DsrlError:
-            raise
-        except Exception as error:
-            raise fault(error) from error
-
-    def checked(result: Any) -> Any:
-        if result is None and hook in _ANSWERED:
-            raise PluginError(f"{title}: its hook {hook} returned None; {_ANSWERED[hook]}")
-        if expected and result is not None and not isinstance(result, expected):
-            names = " or ".join("a number" if t is Real else t.__name__ for t in expected)
-            raise PluginError(f"{title}: its hook {hook} returned {type(result).__name__}, not {names}")
-        return each(result, _LISTS[hook]) if hook in _LISTS and result is not None else result
-
-    async def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return checked(await coroutine)
-        except (DsrlError, TransientError, RowRefused):
-            raise
-        except Exception as error:
-            raise fault(error) from error
-
-    @hookimpl(wrapper=True, specname=hook)
-    def guard() -> Generator[None, Any, Any]:
-        try:
-            result = yield
-        except (DsrlError, TransientError, RowRefused):
-            raise
-        except Exception as error:
-            raise fault(error) from error
-        return awaited(result) if inspect.iscoroutine(result) else checked(result)
-
-    return guard
+def _own_files(found: Found, target: Any) -> tuple[str, ...]:
+    """Give the files and folders that hold a plugin's code: of its package, and of the functions that are its hooks."""
+    package = sys.modules.get(found.target.partition(":")[0].partition(".")[0])
+    folders = getattr(package, "__path__", None) or [getattr(package, "__file__", None)]
+    hooks = {function.__code__.co_filename for _, function in _hooks(target).values() if hasattr(function, "__code__")}
+    return tuple(dict.fromkeys(str(file) for file in (*folders, *hooks) if file))
 
 
 def parse_options(pairs: tuple[str, ...], flag: str) -> dict[str, Any]:

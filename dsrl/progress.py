@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from dsrl.calls import Spending
 from dsrl.prices import dollars
 from dsrl.records import TrainStep
+from dsrl.runlog import NOTES
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -38,8 +40,11 @@ class Progress(Protocol):
         """Show from now on what the teacher calls have cost, of a budget where there is one; asked whenever it is shown."""
 
 
+_notes = logging.getLogger(NOTES)
+
+
 class Silent:
-    """Shows nothing; for use as a library."""
+    """Shows nothing; notes are logged."""
 
     def start(self, stage: str, total: int | None, done: int = 0) -> None:
         pass
@@ -51,7 +56,7 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
-        pass
+        _notes.info("%s", text)
 
     def train_step(self, step: TrainStep) -> None:
         pass
@@ -88,6 +93,7 @@ class Lines(Silent):
         self._say(f"{_count(stage, done, total)}{': ' + said if said else ''} ({seconds})")
 
     def note(self, text: str) -> None:
+        _notes.info("%s", text)
         self._say(f"note: {text}")
 
     def train_step(self, step: TrainStep) -> None:
@@ -156,6 +162,7 @@ class Live:
     def note(self, text: str) -> None:
         from rich.text import Text
 
+        _notes.info("%s", text)
         self._bars.console.print(Text.assemble(("note: ", "yellow"), printable(text)))
 
     def train_step(self, step: TrainStep) -> None:
@@ -176,9 +183,11 @@ class Live:
 
 
 @contextmanager
-def progress_on_stderr() -> Iterator[Progress]:
-    """Give the display that fits stderr."""
-    if sys.stderr.isatty():
+def progress_on_stderr(quiet: bool = False) -> Iterator[Progress]:
+    """Give the display that fits stderr; none where the user wants it quiet."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
         live = Live()
         with live.shown():
             yield live

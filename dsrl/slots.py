@@ -272,8 +272,10 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as faults:
-        raise _first(faults) from None
-    return [task.result() for task in tasks]
+        fault = _first(faults)
+    else:
+        return [task.result() for task in tasks]
+    raise fault  # outside, so that it keeps its own cause for the traceback
 
 
 async def each(at_a_time: int, awaitables: Iterable[Awaitable[None]]) -> None:

@@ -417,39 +417,6 @@ class Store:
             return self._database.execute(sql, values).fetchone()
 
 
-class Metrics:
-    """``metrics.jsonl``: one line a training step, each step once, whatever was killed.
-
-    Args:
-        path: made with the first step.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with told(path):
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            whole, _, broken = text.rpartition("\n")
-            if broken:  # a kill in the middle of a line
-                path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        records = [json.loads(line) for line in whole.splitlines()]
-        self._told = {(record["round"], record["step"]) for record in records}
-
-    def forget(self, round: int) -> None:
-        """Take the lines of a round away."""
-        with told(self._path):
-            if self._path.is_file():
-                lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-                self._path.write_text("".join(li for li in lines if json.loads(li)["round"] != round), encoding="utf-8")
-        self._told = {(r, step) for r, step in self._told if r != round}
-
-    def add(self, round: int, step: int, values: Mapping[str, float]) -> None:
-        """Add a step unless it is there."""
-        if (round, step) not in self._told:
-            self._told.add((round, step))
-            with told(self._path), self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"round": round, "step": step, **values}) + "\n")
-
-
 def _sample(row: Sequence[Any]) -> Sample:
     id, round, slot, kind, input, output, label, dropped, parent, passage = row
     return Sample(id, round, slot, cast(Kind, kind), input, output, label, dropped, parent, passage)

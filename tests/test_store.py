@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from dsrl.database import connect, transaction
 from dsrl.errors import StoreError
 from dsrl.records import UNREADABLE, Passage, Sample, Score
-from dsrl.store import Attempt, Evaluated, Metrics, Store
+from dsrl.store import Attempt, Evaluated, Store
 
 INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
 DROPPED = Sample("1-00001", 1, 1, "initial", "", "", dropped="not_json", passage="p2")
@@ -201,33 +200,6 @@ def test_settings_are_written_whole_or_not_at_all(store: Store) -> None:
         store.write_settings({"task": {"name": object()}})
     assert store.read_versions() == {"dsrl": "0.1"}
     assert not list(store.folder.glob("*.part"))
-
-
-def test_metrics_are_told_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    first = Metrics(path)
-    assert not path.exists()
-    first.add(1, 1, {"reward": 0.1})
-    first.add(1, 1, {"reward": 0.2})
-    first.add(1, 2, {"reward": 0.3})
-    lines = path.read_text(encoding="utf-8")
-    assert [json.loads(line) for line in lines.splitlines()] == [
-        {"round": 1, "step": 1, "reward": 0.1},
-        {"round": 1, "step": 2, "reward": 0.3},
-    ]
-    path.write_text(lines + '{"round": 2, "st', encoding="utf-8")  # killed in the middle of a line
-    second = Metrics(path)
-    second.add(1, 2, {"reward": 0.3})
-    second.add(2, 1, {"reward": 0.4})
-    again = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [(record["round"], record["step"]) for record in again] == [(1, 1), (1, 2), (2, 1)]
-
-
-def test_metrics_killed_in_the_first_line_start_anew(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"round"', encoding="utf-8")
-    Metrics(path).add(1, 1, {})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"round": 1, "step": 1}
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from dsrl import __version__
+from dsrl.cli.common import Shown, shown, shown_options
+from dsrl.cli.streams import prepare
 
 #: command -> (module, short help)
 COMMANDS = {
@@ -30,6 +32,10 @@ INTERRUPTED = 130
 
 class Commands(click.Group):
     """A group whose commands are imported when they are needed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += shown_options()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -72,21 +78,39 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line; a mistake that the user can mend is a sentence and an exit code, not a traceback."""
     from dsrl.errors import DsrlError
 
+    prepare()
+    vars(shown).update(vars(Shown()))
     try:
-        return cli.main(args=args, prog_name="dsrl", standalone_mode=True)
+        code = cli.main(args=args, prog_name="dsrl", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        click.echo("Interrupted before the command was done. What was done is kept; give it again.", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except DsrlError as error:
-        from dsrl.progress import printable
-
-        click.echo(f"Error: {printable(str(error))}", err=True)
-        if os.environ.get("DSRL_TRACEBACK"):
-            raise
+        _tell(error, str(error))
         sys.exit(error.exit_code)
     except OSError as error:
         sentence = _disk(error)
         if sentence is None:
             raise
-        click.echo(f"Error: {sentence}", err=True)
+        _tell(error, sentence)
         sys.exit(DsrlError.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception, sentence: str) -> None:
+    """Tell an error that the user can mend; with ``--debug``, or ``DSRL_TRACEBACK`` set, its traceback before it."""
+    from dsrl.progress import printable
+
+    if shown.debug or os.environ.get("DSRL_TRACEBACK"):
+        from traceback import format_exception
+
+        from dsrl.runlog import bounded
+
+        click.echo(bounded("".join(format_exception(error))), err=True)
+    click.echo(f"Error: {printable('; '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)
 
 
 def _disk(error: OSError) -> str | None:
@@ -95,5 +119,5 @@ def _disk(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room on the disk ({place}); free some and give the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write {place}"
+        return f"no permission for {place}; check its owner and mode"
     return None

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.cli.common import Command, json_option, note, place_options, print_json, table
 
 
-@click.command("batches")
+@click.command("batches", cls=Command)
 @click.option("--cancel", "cancelled", metavar="ID", help="Ask the provider to stop this batch.")
 @place_options
 @json_option
@@ -31,7 +31,7 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
             names = ", ".join(batch.provider_id for batch in batches if batch.status == "in_progress")
             raise SettingsError(f"there is no batch {cancelled!r}; out are: {names or 'none'}")
         cancel(batch)
-        click.echo(f"batch {cancelled} is being cancelled; its run keeps what was answered by then", err=True)
+        note(f"batch {cancelled} is being cancelled; its run keeps what was answered by then")
     shown = []
     for batch in batches:
         if batch.status == "in_progress":
@@ -41,7 +41,7 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
                 done = state.done if state.status == "in_progress" else answered
                 batch = replace(batch, done=done, status=state.status)
             except DsrlError as error:
-                click.echo(f"note: batch {batch.provider_id}: {error}", err=True)
+                note(f"note: batch {batch.provider_id}: {error}")
         shown.append(batch)
     if as_json:
         print_json([asdict(batch) for batch in shown])

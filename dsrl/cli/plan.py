@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.cli.common import echo, json_option, place_options, print_json, shown, table
 from dsrl.cli.run import RunCommand, given, settings_options
 from dsrl.prices import dollars
 
@@ -45,8 +45,13 @@ def command(
     settings = settle(config, given(values))
     if probe is not None:
         from dsrl.progress import progress_on_stderr
+        from dsrl.runlog import run_log
 
-        with progress_on_stderr() as progress, opened(settings, place, progress, "verified") as road:
+        with (
+            run_log(runs_dir / settings.name),
+            progress_on_stderr(shown.quiet) as progress,
+            opened(settings, place, progress, "verified") as road,
+        ):
             road.probe(probe)
     outcome = plan(settings, place)
     if as_json:
@@ -64,26 +69,26 @@ def command(
         for stage in outcome["stages"]
     ]
     table(f"run {outcome['run']}: what is expected, below it the lowest and the highest", columns, rows, lines=False)
-    click.echo()
+    echo()
     if any(stage["basis"] == "guess" for stage in outcome["stages"]):
-        click.echo("How long replies are is a guess where it says so; --probe 4 asks for some.")
+        echo("How long replies are is a guess where it says so; --probe 4 asks for some.")
     whole, budget = outcome["total"], outcome["budget_usd"]
-    click.echo(f"calls    {_line(whole['calls'], _short)}")
+    echo(f"calls    {_line(whole['calls'], _short)}")
     unknown = sorted({stage["teacher"] for stage in outcome["stages"] if stage["dollars"] is None})
     if unknown:
-        click.echo(f"dollars  unknown: no price for {', '.join(unknown)}; give --price MODEL=PROMPT,COMPLETION")
+        echo(f"dollars  unknown: no price for {', '.join(unknown)}; give --price MODEL=PROMPT,COMPLETION")
     else:
-        click.echo(f"dollars  ${_line(whole['dollars'], _usd)}")
+        echo(f"dollars  ${_line(whole['dollars'], _usd)}")
     if whole["seconds"] is None:
-        click.echo("time     unknown: a batch is answered within a day, and some follow each other")
+        echo("time     unknown: a batch is answered within a day, and some follow each other")
     else:
-        click.echo(
+        echo(
             f"time     at least {_line(whole['seconds'], _time)}: what the teacher needs, "
             f"{settings.concurrency} calls at once.\n         Stages overlap; the base model's work is not in it."
         )
     if budget is not None and whole["dollars"] and whole["dollars"]["high"] > budget:
         enough = "may not be" if whole["dollars"]["expected"] <= budget else "is hardly"
-        click.echo(f"budget   {dollars(budget)}, which {enough} enough")
+        echo(f"budget   {dollars(budget)}, which {enough} enough")
 
 
 def _range(value: dict[str, float] | None, said: Callable[[float], str]) -> str:

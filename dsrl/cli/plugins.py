@@ -6,10 +6,10 @@ import sys
 
 import click
 
-from dsrl.cli.common import json_option, print_json, table
+from dsrl.cli.common import Command, echo, json_option, print_json, table
 
 
-@click.command("plugins")
+@click.command("plugins", cls=Command)
 @click.option(
     "--check", "checks", is_flag=True, help="Import each and test it against its contract; fails if one fails."
 )
@@ -43,6 +43,6 @@ def command(checks: bool, as_json: bool) -> None:
         ]
         table("", columns, rows)
         for fault in filter(None, faults.values()):
-            click.echo(fault)
+            echo(fault)
     if any(faults.values()):
         sys.exit(1)

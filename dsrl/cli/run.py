@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from dsrl.cli import INTERRUPTED
-from dsrl.cli.common import json_option, place_options, print_json
+from dsrl.cli.common import Command, json_option, note, place_options, print_json, shown
 from dsrl.config import Settings, flag_of
 from dsrl.stages import STAGES
 
 
-class RunCommand(click.Command):
+class RunCommand(Command):
     """Shows its many options by the section of the settings file that they stand in."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -99,12 +99,17 @@ def command(
         dsrl run --config runs/trial/run.toml --name again
     """
     from dsrl.progress import progress_on_stderr
+    from dsrl.runlog import run_log
     from dsrl.runs import Workplace, opened, result, settle
 
     place = Workplace(runs_dir, cache_dir)
     settings = settle(config, given(values))
     try:
-        with progress_on_stderr() as progress, opened(settings, place, progress, stop_after) as road:
+        with (
+            run_log(runs_dir / settings.name),
+            progress_on_stderr(shown.quiet) as progress,
+            opened(settings, place, progress, stop_after) as road,
+        ):
             finished = road.walk()
             outcome = result(road.store, place)
     except KeyboardInterrupt:
@@ -122,4 +127,4 @@ def command(
 
     print_run(outcome)
     if not finished:
-        click.echo(f"Stopped after {stop_after!r}; the same command without --stop-after goes on.", err=True)
+        note(f"Stopped after {stop_after!r}; the same command without --stop-after goes on.")

@@ -8,21 +8,22 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.cli.common import Command, json_option, note, place_options, print_json, table
 from dsrl.prices import dollars
 
 
-@click.command("runs")
+@click.command("runs", cls=Command)
 @place_options
 @json_option
 def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
-    from dsrl.errors import DsrlError
+    from dsrl.errors import DsrlError, StoreError
     from dsrl.runs import Workplace, result
     from dsrl.store import Store
 
     found: list[dict[str, Any]] = []
-    for database in runs_dir.glob("*/run.db"):
+    unreadable = 0
+    for database in _databases(runs_dir):
         try:
             store = Store(database.parent, work=False)
             try:
@@ -30,16 +31,27 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
             finally:
                 store.close()
         except DsrlError as error:
-            click.echo(f"note: {database.parent.name}: {error}", err=True)
+            unreadable += 1
+            note(f"note: {database.parent.name}: {error}")
+    if unreadable and not found:
+        raise StoreError(f"none of the {unreadable} run(s) in {runs_dir} can be read")
     found.sort(key=lambda run: -run["created"])
     if as_json:
         print_json(found)
         return
     if not found:
-        click.echo(f"There are no runs in {runs_dir}; `dsrl run --task mednli` makes one.", err=True)
+        note(f"There are no runs in {runs_dir}; `dsrl run --task mednli` makes one.")
         return
     columns = ["run", "task", "started", "samples", "base", "trained", "calls", "cost"]
     table("", columns, [_row(run) for run in found])
+
+
+def _databases(runs_dir: Path) -> list[Path]:
+    """Give the databases of a folder's runs; a folder that cannot be read is not one without runs."""
+    try:
+        return [path for folder in runs_dir.iterdir() if (path := folder / "run.db").is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _row(run: dict[str, Any]) -> list[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import json_option, place_options, print_json, table
+from dsrl.cli.common import Command, echo, json_option, place_options, print_json, table
 from dsrl.prices import dollars
 from dsrl.progress import printable
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("run")
 @click.option("--sample", help="Show the lineage of one sample, by its id.")
 @place_options
@@ -47,9 +47,9 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     if outcome["spending"]:
         columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
         table("spending", columns, _lines(outcome), lines=False)
-        click.echo()
+        echo()
     for note in outcome["notes"]:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     settings = [
         [section, key, str(value)] for section, keys in outcome["settings"].items() for key, value in keys.items()
     ]
@@ -76,23 +76,23 @@ def print_run(outcome: dict[str, Any]) -> None:
     table(f"run {outcome['run']} (task {outcome['task']})", ["samples", "", ""], rows)
     base, trained, gain = outcome["base_accuracy"], outcome["trained_accuracy"], outcome["gain_ci95"]
     if base is not None:
-        click.echo(f"base model      {base:7.1%}  on {outcome['n_test']} test items")
+        echo(f"base model      {base:7.1%}  on {outcome['n_test']} test items")
     if trained is not None and gain is not None:
-        click.echo(f"trained model   {trained:7.1%}")
+        echo(f"trained model   {trained:7.1%}")
         words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
-        click.echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
-    click.echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
+        echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
+    echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
     if outcome["uncertain_usd"]:
         most = dollars(outcome["uncertain_usd"])
-        click.echo(f"                and {most} at most for calls under way, or whose answer was lost")
+        echo(f"                and {most} at most for calls under way, or whose answer was lost")
     if outcome["budget_usd"] is not None:
-        click.echo(f"budget          {dollars(outcome['budget_usd'])}")
+        echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]
     if seconds:
         told = f"  ({stages}; stages overlap)" if (stages := _stages(seconds)) else ""
-        click.echo(f"time            {seconds.get('total', 0):.0f} s{told}")
+        echo(f"time            {seconds.get('total', 0):.0f} s{told}")
     if outcome["model_path"]:
-        click.echo(f"trained model   {outcome['model_path']}")
+        echo(f"trained model   {outcome['model_path']}")
 
 
 def _cost(outcome: dict[str, Any]) -> str:
@@ -129,7 +129,7 @@ def print_lineage(found: dict[str, Any]) -> None:
             value = "; ".join(_short(item) for item in value)
         elif isinstance(value, dict):
             value = _short(value)
-        click.echo(click.style(f"{key}: ", bold=True) + printable(str(value)))
+        echo(click.style(f"{key}: ", bold=True) + printable(str(value)))
 
 
 def _short(value: Any) -> str:

@@ -6,16 +6,21 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import json_option, print_json, table
+from dsrl.cli.common import Group, echo, json_option, note, print_json, table, working
 
 
-@click.group("tasks", invoke_without_command=True)
+@click.group("tasks", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """List the installed tasks; nothing of them is imported."""
     if context.invoked_subcommand is not None:
         return
+    with working():
+        _list_tasks(as_json)
+
+
+def _list_tasks(as_json: bool) -> None:
     from dsrl.plugins import available
 
     found = available("task")
@@ -24,7 +29,7 @@ def command(context: click.Context, as_json: bool) -> None:
     elif found:
         table("", ["task", "distribution", "version"], [[f.name, f.distribution, f.version] for f in found])
     else:
-        click.echo("No task is installed. A task is a pip package; docs/tasks.md says how to write one.", err=True)
+        note("No task is installed. A task is a pip package; docs/tasks.md says how to write one.")
 
 
 @command.command("show")
@@ -55,4 +60,4 @@ def show(name: str, as_json: bool) -> None:
         return
     for key, value in shown.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        click.echo(click.style(f"{key.replace('_', ' ')}: ", bold=True) + text)
+        echo(click.style(f"{key.replace('_', ' ')}: ", bold=True) + text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsrl.database import storable
 from dsrl.errors import PluginError
 from dsrl.hookspecs import SamplerSpec, TaskSpec
 from dsrl.instructor import Definition
@@ -16,7 +15,7 @@ from dsrl.store import Attempt
 async def sampled(
     sampler: Plugin[SamplerSpec], prompts: Sequence[str], n: int, temperature: float, max_tokens: int, seed: int
 ) -> list[list[str]]:
-    """Let the base model complete prompts; the texts can be stored, and there are ``n`` for each prompt.
+    """Let the base model complete prompts; there are ``n`` for each prompt.
 
     Raises:
         PluginError: the sampler gave something else.
@@ -24,7 +23,7 @@ async def sampled(
     texts = await sampler.hook.sample(
         prompts=prompts, n=n, temperature=temperature, top_p=1.0, max_tokens=max_tokens, seed=seed
     )
-    found = [[storable(text) for text in completions] for completions in texts]
+    found = [list(completions) for completions in texts]
     if len(found) != len(prompts) or any(len(completions) != n for completions in found):
         raise PluginError(
             f"sampler {sampler.name!r} of {sampler.distribution} did not give {n} texts for each of {len(prompts)} prompts"
@@ -52,4 +51,4 @@ async def attempt(
 def grade(task: Plugin[TaskSpec], output: str, label: str) -> tuple[Answer, bool]:
     """Read the answer in an output and say whether it is right; an unreadable one is not."""
     answer = task.hook.process_prediction(output=output)
-    return answer, answer is not UNREADABLE and bool(task.hook.eval(prediction=answer, label=label))
+    return answer, answer is not UNREADABLE and task.hook.eval(prediction=answer, label=label)

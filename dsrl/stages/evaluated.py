@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dsrl.database import storable
 from dsrl.errors import DataError
 from dsrl.hookspecs import SamplerSpec, TaskSpec
 from dsrl.instructor import Definition
@@ -38,7 +37,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
                 f"test item {number} of {path or task.name}: no answer can be read in the gold output "
                 f"{example.output[-80:]!r}"
             )
-        items.append((storable(example.input), storable(str(label))))
+        items.append((example.input, str(label)))
     if not items:
         raise DataError(f"the test set {path or 'of task ' + task.name} is empty")
     return items

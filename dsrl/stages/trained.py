@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dsrl.config import Settings
+from dsrl.errors import PluginError
+from dsrl.hookspecs import TrainerSpec
 from dsrl.instructor import Definition
+from dsrl.plugins import Plugin
 from dsrl.records import Sample, TrainItem, TrainJob
+
+#: Bytes of a JSON file, or of the header of a weights file, that are read at most.
+_LONGEST_JSON = 100_000_000
+#: One of these is in every folder that a tokenizer can be loaded from.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
 
 
 def make_job(
@@ -34,6 +44,82 @@ def make_job(
         dtype=settings.dtype,
         lora_rank=settings.lora_rank,
     )
+
+
+def refuse_no_model(trainer: Plugin[TrainerSpec], folder: Path) -> None:
+    """Refuse what a trainer has left behind if it is no model.
+
+    Raises:
+        PluginError: names the trainer and says what is wrong with the folder.
+    """
+    try:
+        fault = _fault_of_model(folder)
+    except OSError as error:
+        fault = f"{error.filename or folder} cannot be read: {error.strerror}"
+    if fault:
+        raise PluginError(
+            f"trainer {trainer.name!r} of {trainer.distribution} {trainer.version} ended and left no model that can be "
+            f"loaded in {folder}: {fault}. Mend or choose another trainer; the same command trains again"
+        )
+
+
+def _fault_of_model(folder: Path) -> str | None:
+    """Say why a folder holds no model in Hugging Face form, as far as that can be seen without loading it."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not isinstance(_read_json(folder / "config.json"), dict):
+        return "config.json is missing, or no JSON object"
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
+        return "it holds no tokenizer (tokenizer.json)"
+    shards = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+    for path in shards:
+        if not _has_tensors(path):
+            return f"{path.name} is no whole file of weights"
+    if not shards and not any(path.stat().st_size for path in folder.glob("*.bin")):
+        return "it holds no weights (*.safetensors)"
+    for index in folder.glob("*.index.json"):
+        parts = _read_json(index)
+        places = parts.get("weight_map") if isinstance(parts, dict) else None
+        if not isinstance(places, dict):
+            return f"{index.name} is no index of weights"
+        missing = sorted({str(name) for name in places.values() if not (folder / str(name)).is_file()})
+        if missing:
+            return f"{missing[0]} is missing, which {index.name} names"
+    return None
+
+
+def _has_tensors(path: Path) -> bool:
+    """Say whether a safetensors file is whole: its header names at least one tensor, and all of them are in the file.
+
+    Format: https://huggingface.co/docs/safetensors: 8 bytes of length, a JSON header, the data.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _LONGEST_JSON):
+            return False
+        header = _json_of(file.read(length))
+    if not isinstance(header, dict):
+        return False
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    try:
+        ends = [int(entry["data_offsets"][1]) for entry in tensors]
+    except (KeyError, TypeError, ValueError, IndexError):
+        return False
+    return bool(ends) and max(ends) == size - 8 - length
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file() or path.stat().st_size > _LONGEST_JSON:
+        return None
+    return _json_of(path.read_bytes())
+
+
+def _json_of(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[str, str, str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -174,3 +175,37 @@ def test_gsm8k_walks_the_road_too(dsrl, small):
     outcome = dsrl("run", "--task", "gsm8k", *small[3:], "--json")
     assert outcome.code == 0, outcome.err
     counts_add_up(json.loads(outcome.out)["samples"])
+
+
+TRAINER = """
+from pathlib import Path
+from dsrl import hookimpl
+from dsrl_transformers.grpo import GRPOTrainer
+
+
+class Idle(GRPOTrainer):
+    @hookimpl
+    def train(self, job, task, on_step):
+        if Path("mended").exists():
+            return super().train(job, task, on_step)
+        if Path("saves").exists():
+            job.output_dir.mkdir(parents=True, exist_ok=True)
+            (job.output_dir / "config.json").write_text("{}")
+            (job.output_dir / "model.safetensors").write_text("weights")
+"""
+
+
+def test_a_trainer_that_saves_no_model_has_not_trained(dsrl, small, install):
+    module = install("trainer", "unused", TRAINER, distribution="idle-trainer")
+    install("trainer", "idle", "", distribution="idler", value=f"{module}:Idle")
+    command = (*small, "--trainer", "idle", "--select", "8", "--attempts", "2", "--test-size", "4")
+    for _ in range(2):
+        outcome = dsrl(*command)
+        assert outcome.code == 1
+        assert "trainer 'idle' of idler 1.0 ended and left no model" in outcome.err
+        assert json.loads(dsrl("show", "small", "--json").out)["trained_accuracy"] is None
+        Path("saves").touch()
+    shutil.rmtree("runs/small/model")
+    Path("mended").touch()
+    assert dsrl(*command).code == 0
+    assert json.loads(dsrl("show", "small", "--json").out)["trained_accuracy"] is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 
 
@@ -103,3 +104,18 @@ def test_hostile_text_is_shown_as_text(dsrl, small):
     out = dsrl("show", "small", "--sample", "1-00000").out
     assert "\x1b[2J" not in out
     assert "[red]boo[/red]" in out
+
+
+def test_runs_that_cannot_be_read_are_not_no_runs(dsrl, small, tmp_path):
+    dsrl(*small, "--stop-after", "keywords")
+    dsrl(*small, "--name", "whole", "--stop-after", "keywords")
+    for file in tmp_path.glob("runs/small/run.db*"):
+        file.write_bytes(b"this is not a database, is it? " * 200)
+    outcome = dsrl("runs", "--json")
+    assert outcome.code == 0
+    assert [run["run"] for run in json.loads(outcome.out)] == ["whole"]
+    assert "note: small: " in outcome.err
+    shutil.rmtree("runs/whole")
+    outcome = dsrl("runs", "--json")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "Error: none of the 1 run(s) in runs can be read" in outcome.err
