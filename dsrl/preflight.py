@@ -169,9 +169,9 @@ def check_writable(folder: Path, flag: str) -> None:
         StoreError: names the folder and the flag.
     """
     place = _existing(folder)
+    if not place.is_dir():
+        raise StoreError(f"{folder} cannot be a folder, for {place} is a file; name another one with {flag}")
     try:
-        if not place.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file")
         with tempfile.TemporaryFile(dir=place, prefix=".dsrl-check-"):
             pass
     except OSError as error:

@@ -102,10 +102,13 @@ class Checkpoints:
         return self._finished.exists() and self._finished.read_text() == self._job
 
     def finish(self) -> None:
-        """Note that the job is done; its checkpoint is needed no more."""
+        """Note that all steps are done; what is in the output folder from now on is this job's model."""
         partial = self._finished.with_suffix(".partial")
         partial.write_text(self._job)
         os.replace(partial, self._finished)
+
+    def remove(self) -> None:
+        """Let go of the checkpoint when the model is saved."""
         self._path.unlink(missing_ok=True)
 
 

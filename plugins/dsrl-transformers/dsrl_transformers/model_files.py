@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dsrl.errors import DataError, DsrlError
+from dsrl.errors import DataError
 from dsrl.preflight import check_room
 
 T = TypeVar("T")
@@ -24,7 +24,9 @@ HUB_SECONDS = 60.0
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _MOST_INDEX = 64 * 2**20
 _MOST_CONFIG = 16 * 2**20
-_WANTED = "wanted: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id"
+_WANTED = (
+    "wanted: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id; no code is run"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,13 @@ def check_model(name: str) -> ModelFacts:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Tell what the library raises over a model's files as a :class:`DataError`."""
+def readable(name: str, part: str = "model") -> Iterator[None]:
+    """Tell what the library raises over a model's files as a :class:`DataError`.
+
+    Args:
+        name: a folder or a hub id.
+        part: what is read of it, for the text.
+    """
     from safetensors import SafetensorError
 
     try:
@@ -80,18 +87,17 @@ def readable(name: str) -> Iterator[None]:
         AttributeError,
         RecursionError,
     ) as error:
-        raise unreadable(name, error) from error
+        raise _unreadable(name, part, error) from error
     except Exception as error:
         # Damaged safetensors and tokenizer files raise bare Exception or a type of their own.
         if type(error) is Exception or isinstance(error, SafetensorError) or _of_library(error):
-            raise unreadable(name, error) from error
+            raise _unreadable(name, part, error) from error
         raise
 
 
-def unreadable(name: str, error: Exception) -> DataError:
-    """Say that a model cannot be read."""
+def _unreadable(name: str, part: str, error: Exception) -> DataError:
     first_line = str(error).strip().split("\n")[0][:500]
-    return DataError(f"{name} holds no model that can be read: {type(error).__name__}: {first_line} ({_WANTED}).")
+    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line} ({_WANTED}).")
 
 
 def _of_library(error: Exception) -> bool:
@@ -107,10 +113,11 @@ def _look(name: str, weights: int | None) -> ModelFacts:
             raise ValueError(
                 f"its architecture {config.model_type!r} is no causal language model that the library transformers knows"
             )
-        AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         text = config.get_text_config(decoder=True)
         context = getattr(text, "max_position_embeddings", None)
         itemsize = getattr(config.dtype, "itemsize", 4)
+    with readable(name, "tokenizer"):
+        AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     return ModelFacts(context if isinstance(context, int) else None, weights, itemsize)
 
 
@@ -192,13 +199,7 @@ def _within(seconds: float, call: Callable[[], T], who: str) -> T:
 def _hub_weights(name: str) -> int | None:
     """Check that a hub id has weights, in the cache or on the hub; give their bytes where they are known."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     cached = {file: path for file in _WEIGHTS if isinstance(path := try_to_load_from_cache(name, file), str)}
     for file, path in cached.items():
@@ -230,11 +231,7 @@ def _hub_weights(name: str) -> int | None:
             f"the hub ({constants.ENDPOINT}) has no model {name}, or it is private; check the name, log in with "
             "`hf auth login`, or give the folder of a model with --base-model"
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled) as error:
-        raise _no_answer(name, constants.ENDPOINT, error) from error
-    except DsrlError:
-        raise
-    except Exception as error:
+    except Exception as error:  # of the library, its transports, or a server that is no hub
         if isinstance(error, OSError) or _of_library(error):
             raise _no_answer(name, constants.ENDPOINT, error) from error
         raise
