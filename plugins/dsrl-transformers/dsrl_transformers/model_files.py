@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,16 +53,23 @@ def check_model(name: str) -> ModelFacts:
     Raises:
         DataError: there is no such model, or a file is missing or cannot be read; the hub did not answer in time.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        return _within(HUB_SECONDS, lambda: _look(name, _hub_weights(name)), f"the hub, asked for the model {name},")
+    if Path(name).is_dir():
+        return _check_folder(Path(name))
+    cached = _cached_folder(name)
+    if cached is not None:
+        with suppress(DataError):  # the cache may lack a file that the hub has
+            return _check_folder(cached)
+    return _within(HUB_SECONDS, lambda: _look(name, _hub_weights(name)), f"the hub, asked for the model {name},")
+
+
+def _check_folder(folder: Path) -> ModelFacts:
     config = folder / "config.json"
     try:
         if config.stat().st_size > _MOST_CONFIG:
             raise DataError(f"{config} is larger than any configuration of a model; give another folder")
     except OSError as error:
         raise DataError(f"{config} cannot be read: {error.strerror} ({_WANTED})") from error
-    return _look(name, _folder_weights(folder))
+    return _look(str(folder), _folder_weights(folder))
 
 
 @contextmanager
@@ -196,20 +203,24 @@ def _within(seconds: float, call: Callable[[], T], who: str) -> T:
     return done[0]
 
 
+def _cached_folder(name: str) -> Path | None:
+    """Give the folder of the hub's cache that holds a model's weights."""
+    from huggingface_hub import try_to_load_from_cache
+
+    with readable(name):  # a name that the hub does not allow
+        found = (try_to_load_from_cache(name, file) for file in _WEIGHTS)
+        return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
 def _hub_weights(name: str) -> int | None:
-    """Check that a hub id has weights, in the cache or on the hub; give their bytes where they are known."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    """Check that the hub has a model's weights; give their bytes where it says them."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
-    cached = {file: path for file in _WEIGHTS if isinstance(path := try_to_load_from_cache(name, file), str)}
-    for file, path in cached.items():
-        folder = Path(path).parent
-        if not file.endswith(".index.json") or all(part.is_file() for part in _indexed(Path(path))):
-            return _folder_weights(folder)
     if constants.HF_HUB_OFFLINE:
         raise DataError(
-            f"the model {name} is not in the cache of the hub ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE forbids to ask "
-            "for it; unset that, or give the folder of a model with --base-model"
+            f"the model {name} is not in the cache of the hub ({constants.HF_HUB_CACHE}), or not whole, and HF_HUB_OFFLINE "
+            "forbids to ask for it; unset that, or give the folder of a model with --base-model"
         )
     try:
         for file in _WEIGHTS:
