@@ -156,7 +156,9 @@ class Settings:
     )
 
     trainer: str = _setting("grpo", "train", "Trainer plugin.", key="name")
-    output_model: str = _setting("", "train", "Folder for the trained model; default: in the run's folder.")
+    output_model: str = _setting(
+        "", "train", "Folder for the trained model; default: in the run's folder.", same_data=True
+    )
     learning_rate: float = _setting(1e-6, "train", "Peak learning rate.", low=0.0, high=1.0)
     epochs: int = _setting(5, "train", "Passes over the selected samples.", low=1)
     batch_size: int = _setting(64, "train", "Prompts a step.", low=1)

@@ -322,6 +322,19 @@ class SamplerSpec:
         """
 
     @hookspec(firstresult=True)
+    def check(self) -> None:
+        """Find what is wrong before a teacher is paid: the model, the device, the dtype, the server.
+
+        Called once, before the first ``sample``, in a run that will come to the base model. It loads no weights, and it
+        comes back within about a minute.
+
+        Raises:
+            DsrlError: what is wrong, where, and what would work.
+
+        Optional.
+        """
+
+    @hookspec(firstresult=True)
     def close(self) -> None:
         """Let go of the model and its memory. Optional."""
 
@@ -343,6 +356,22 @@ class TrainerSpec:
             on_step: to be called after each step.
 
         Mandatory.
+        """
+
+    @hookspec(firstresult=True)
+    def check(self, job: TrainJob) -> None:
+        """Find what is wrong before a teacher is paid: the model, the device, the dtype, the folder for the trained model.
+
+        Called before the first ``train``, in a run that will come to the training. It loads no weights, leaves nothing on
+        the disk, and comes back within about a minute.
+
+        Args:
+            job: of the last round, without its items, which are not made yet; its model is the base model.
+
+        Raises:
+            DsrlError: what is wrong, where, and what would work.
+
+        Optional.
         """
 
 

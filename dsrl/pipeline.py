@@ -14,12 +14,12 @@ from typing import get_args
 
 from dsrl.config import Settings
 from dsrl.corpus import Corpus, embedded_library
-from dsrl.errors import BudgetReached, DataError, StoreError
+from dsrl.errors import BudgetReached, DataError
 from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.instructor import Definition, Instructor
 from dsrl.ledger import Ledger, Terms
 from dsrl.metrics import Metrics
-from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.plugins import Plugin, PluginRef, load, takes_option
 from dsrl.prices import dollars
 from dsrl.progress import Progress
 from dsrl.records import Passage, Purpose, TrainStep
@@ -31,7 +31,16 @@ from dsrl.stages.keywords import find_keywords
 from dsrl.stages.passages import deal
 from dsrl.stages.pattern import summarise_pattern
 from dsrl.stages.selected import select
-from dsrl.stages.trained import make_job, refuse_no_model, write_parquet
+from dsrl.stages.trained import (
+    make_job,
+    output_folder,
+    output_mark,
+    owns_output,
+    refuse_filled,
+    refuse_no_model,
+    work_folder,
+    write_parquet,
+)
 from dsrl.store import Store
 
 #: Test items a call of the sampler.
@@ -78,6 +87,7 @@ class Road:
         definition: the task in words; the user's words where given.
         progress: what the user sees.
         stop_after: the last stage to walk.
+        items: test items as (input, label) where they are loaded already; None: they are loaded when they are needed.
     """
 
     settings: Settings
@@ -92,6 +102,7 @@ class Road:
     definition: Definition
     progress: Progress
     stop_after: str = STAGES[-1]
+    items: Sequence[tuple[str, str]] | None = None
     clock: Clock = field(default_factory=Clock)
 
     def walk(self) -> bool:
@@ -120,9 +131,7 @@ class Road:
 
     def trained_model(self, round: int) -> Path:
         """Where a round's model goes; the last one is the run's result."""
-        if round < self.settings.iterations:
-            return self.store.folder / "rounds" / str(round) / "model"
-        return Path(self.settings.output_model) if self.settings.output_model else self.store.folder / "model"
+        return output_folder(self.settings, self.store.folder, round)
 
     def _done(self, stage: str) -> None:
         self.store.set_seconds(self.clock.seconds)  # a killed sitting has told its time up to here
@@ -286,10 +295,16 @@ class Road:
 
     def _forget_training(self, round: int) -> None:
         if self.store.marked(f"training-{round}"):
-            for folder in (self.trained_model(round), self.store.folder / "rounds" / str(round) / "training"):
+            folders = [work_folder(self.store.folder, round)]
+            if self._owns_output(round):
+                folders.append(self.trained_model(round))
+            for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
             Metrics(self.store.folder / "metrics.jsonl", self._note).forget(round)
         self.store.forget_training(round)
+
+    def _owns_output(self, round: int) -> bool:
+        return owns_output(self.store.marked(f"training-{round}"), self.settings, round)
 
     def _train(self, round: int) -> None:
         if not self.store.marked(f"trained-{round}"):
@@ -297,11 +312,10 @@ class Road:
             chosen = [samples[id] for id in self.store.selected(round)]
             folder = self.store.folder
             output = self.trained_model(round)
-            work = folder / "rounds" / str(round) / "training"
-            if not self.store.marked(f"training-{round}"):
-                if output.exists() and any(output.iterdir()):
-                    raise StoreError(f"the folder for the trained model, {output}, is not empty; name another one")
-                self.store.mark(f"training-{round}")
+            work = work_folder(folder, round)
+            if not self._owns_output(round):
+                refuse_filled(output)
+                self.store.mark(f"training-{round}", output_mark(self.settings, round))
             job = make_job(self.settings, self.definition, self.starting_model(round), chosen, output, work)
             rows = [(item.prompt, item.input, item.label) for item in job.items]
             write_parquet(folder / "data" / "train.parquet", self.task.name, "train", rows)
@@ -328,8 +342,10 @@ class Road:
 
     def _evaluate(self) -> None:
         if not self.store.items():
-            with self.clock("evaluated"):
-                items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
+            items = self.items
+            if items is None:
+                with self.clock("evaluated"):
+                    items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
             rows = [(self.definition.prompt(input), input, label) for input, label in items]
             write_parquet(self.store.folder / "data" / "test.parquet", self.task.name, "test", rows)
             self.store.add_items(items)
@@ -375,14 +391,25 @@ class Road:
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:
         """Bind the sampler to a model."""
-        settings = self.settings
-        options = {"model": model, **settings.sampler_options}
-        options |= {key: value for key in ("device", "dtype") if (value := getattr(settings, key)) != "auto"}
-        return load(PluginRef("sampler", settings.sampler, options), "sampler")
+        return bind_sampler(self.settings, model)
 
     def _note(self, text: str) -> None:
         self.store.add_event("note", text)
         self.progress.note(text)
+
+
+def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
+    """Bind the sampler of a run to a model; a sampler that has no device of its own is not given one.
+
+    Raises:
+        DsrlError: no such sampler, or an option is wrong.
+    """
+    options = {"model": model, **settings.sampler_options}
+    for name in ("device", "dtype"):
+        value = getattr(settings, name)
+        if value != "auto" and takes_option("sampler", settings.sampler, name):
+            options[name] = value
+    return load(PluginRef("sampler", settings.sampler, options), "sampler")
 
 
 def instructor_of(settings: Settings, ledger: Ledger) -> Instructor:

@@ -116,6 +116,20 @@ def load(ref: PluginRef, kind: str) -> Plugin[Any]:
     return _bind(ref, found, target)
 
 
+def takes_option(kind: str, name: str, option: str) -> bool:
+    """Say whether a plugin takes an option of this name.
+
+    Raises:
+        PluginError: there is no such plugin, or it cannot be imported.
+    """
+    entry = _entry(kind, name)
+    target = _imported(entry, _found(kind, entry))
+    if not inspect.isclass(target):
+        return False
+    accepted = inspect.signature(target).parameters
+    return option in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+
+
 def check(found: Found) -> str | None:
     """Import a listed plugin and test it against its contract without making it; give the fault, None if there is none."""
     try:

@@ -1,13 +1,13 @@
 """From settings to a road that can be walked: plugins are bound, inputs are looked at, the run's folder is opened.
 
-Everything that can be wrong with a user's input is found here, before a teacher is asked for anything.
+Everything that can be wrong with a user's input is found before a teacher is asked for anything (:mod:`dsrl.preflight`).
 """
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import dsrl
-from dsrl.budget import worst_case
 from dsrl.calls import Spending, means_of, spending_of
 from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
-from dsrl.corpus import Corpus
 from dsrl.datasets import read_demos
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
-from dsrl.forecast import Job, first_request, forecast, total
+from dsrl.errors import SettingsError, StoreError
+from dsrl.forecast import Job, forecast, total
 from dsrl.hookspecs import TaskSpec, TeacherSpec
 from dsrl.instructor import Definition
-from dsrl.ledger import Terms, price_of, unpriced
+from dsrl.ledger import Terms, price_of
 from dsrl.models import resolve_model
-from dsrl.pipeline import Road
+from dsrl.pipeline import Road, bind_sampler
 from dsrl.plugins import Plugin, PluginRef, load
-from dsrl.prices import dollars, read_prices
+from dsrl.preflight import Inputs, check_files, check_inputs, check_teachers
+from dsrl.prices import read_prices
 from dsrl.progress import Progress
 from dsrl.records import Purpose
 from dsrl.stages import STAGES
@@ -77,13 +76,24 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     teachers = teachers_of(settings)
     retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_options), "retriever")
     trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_options), "trainer")
-    sampler = PluginRef("sampler", settings.sampler, {"model": model, **settings.sampler_options})
-    plugins = (task, *teachers.values(), retriever, trainer, load(sampler, "sampler"))
-    look_at_teachers(settings, teachers, terms, task)
+    sampler = bind_sampler(settings, model)
+    plugins = (task, *teachers.values(), retriever, trainer, sampler)
     definition = _definition(settings, task)
-    _look_at(settings)
-    _look_at_budget(settings, place, teachers, terms, definition, task)
-    store = Store(place.runs / settings.name)
+    inputs = Inputs(
+        settings=settings,
+        model=model,
+        folder=place.runs / settings.name,
+        cache=place.cache,
+        task=task,
+        sampler=sampler,
+        trainer=trainer,
+        teachers=teachers,
+        terms=terms,
+        definition=definition,
+        stop_after=stop_after,
+    )
+    items = check_inputs(inputs)
+    store = Store(inputs.folder)
     try:
         _keep_settings(store, settings, plugins)
         yield Road(
@@ -99,6 +109,7 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
             definition=definition,
             progress=progress,
             stop_after=stop_after,
+            items=items,
         )
     finally:
         store.close()
@@ -137,33 +148,6 @@ def teachers_of(settings: Settings) -> dict[Purpose, Plugin[TeacherSpec]]:
     return teachers
 
 
-def look_at_teachers(
-    settings: Settings, teachers: Mapping[Purpose, Plugin[TeacherSpec]], terms: Terms, task: Plugin[TaskSpec]
-) -> None:
-    """Find what is wrong with the teachers before one is asked: no key, no model, no price with a budget.
-
-    Raises:
-        DsrlError: what it is.
-    """
-    models = {purpose: settings.teacher_of(purpose)[1] for purpose in teachers}
-    for teacher, model in {(id(t), models[purpose]): (t, models[purpose]) for purpose, t in teachers.items()}.values():
-        if teacher.answers("prepare"):
-            teacher.hook.prepare(task=task, model=model)
-    asked = [models[purpose] or teacher.name for purpose, teacher in teachers.items()]
-    for priced in terms.prices:
-        if priced not in asked:
-            raise SettingsError(
-                f"--price is given for {priced!r}, but this run asks {', '.join(dict.fromkeys(asked))}; name that, or leave "
-                "it out"
-            )
-    for purpose, teacher in teachers.items():
-        model = models[purpose]
-        if terms.budget is not None and price_of(teacher, model, terms.prices) is None:
-            raise TeacherError(unpriced(teacher, model))
-        if terms.batch and not teacher.answers("submit_batch"):
-            raise SettingsError(f"teacher {teacher.name!r} has no batches; leave --batch out")
-
-
 def plan(settings: Settings, place: Workplace) -> dict[str, Any]:
     """Give the object of ``dsrl plan --json``; nothing is asked, nothing written.
 
@@ -172,7 +156,8 @@ def plan(settings: Settings, place: Workplace) -> dict[str, Any]:
     """
     task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
     terms, teachers = terms_of(settings), teachers_of(settings)
-    look_at_teachers(settings, teachers, terms, task)
+    check_teachers(settings, teachers, terms, task)
+    check_files(settings)
     jobs: dict[Purpose, Job] = {}
     for purpose, teacher in teachers.items():
         name, model, options = settings.teacher_of(purpose)
@@ -221,43 +206,6 @@ def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
         output_instruction=task.hook.output_instruction(),
         demos=tuple(demos),
     )
-
-
-def _look_at(settings: Settings) -> None:
-    """Refuse inputs that are not there before anything is paid for."""
-    if settings.corpus:
-        Corpus([Path(path) for path in settings.corpus])
-    path = settings.dataset_path
-    if path and (path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))) and not Path(path).exists():
-        raise DataError(f"data set {path} is not there")
-    output = Path(settings.output_model) if settings.output_model else None
-    if output and output.exists() and not output.is_dir():
-        raise DataError(f"--output-model {output} is a file; name a folder")
-
-
-def _look_at_budget(
-    settings: Settings,
-    place: Workplace,
-    teachers: Mapping[Purpose, Plugin[TeacherSpec]],
-    terms: Terms,
-    definition: Definition,
-    task: Plugin[TaskSpec],
-) -> None:
-    """Refuse a budget that the first call does not fit into, before an index is built; replies that are stored are free."""
-    if terms.budget is None:
-        return
-    first = first_request(settings, definition, len(settings.domain or tuple(task.hook.domains())))
-    name, model, _ = settings.teacher_of(first.purpose)
-    price = price_of(teachers[first.purpose], model, terms.prices)
-    if price is None or means_of(place.cache / "calls.db", first.purpose, name, model):
-        return
-    worst = worst_case(price, first, terms.batch and first.purpose == "write")
-    if worst > terms.budget:
-        teacher = f"{name}:{model}".rstrip(":")
-        raise SettingsError(
-            f"--budget {terms.budget:g} is not enough for the first call, which may cost up to {dollars(worst)} ({teacher}, "
-            f"replies of up to {settings.teacher_max_tokens} tokens); give more. `dsrl plan` says what the run may cost"
-        )
 
 
 def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> None:

@@ -57,6 +57,8 @@ TESTS = {
     ("retriever", "search"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("sampler", "sample"): "tests/stages/test_attempted.py::test_each_sample_is_attempted_once",
     ("sampler", "close"): "tests/test_hookspecs.py::test_a_sampler_is_closed_where_it_can_be",
+    ("sampler", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    ("trainer", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
     ("trainer", "train"): "tests/test_hookspecs.py::test_a_trainer_is_given_job_task_and_a_listener",
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.config import Settings
-from dsrl.errors import PluginError
+from dsrl.errors import PluginError, StoreError
 from dsrl.hookspecs import TrainerSpec
 from dsrl.instructor import Definition
 from dsrl.plugins import Plugin
@@ -18,6 +18,8 @@ from dsrl.records import Sample, TrainItem, TrainJob
 _LONGEST_JSON = 100_000_000
 #: One of these is in every folder that a tokenizer can be loaded from.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
+#: The mark of a training that an earlier version started, which kept no folder.
+UNKNOWN_OUTPUT = "done"
 
 
 def make_job(
@@ -120,6 +122,56 @@ def _json_of(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def output_folder(settings: Settings, folder: Path, round: int) -> Path:
+    """Say where a round's model goes; the last one is the run's result.
+
+    Args:
+        folder: of the run.
+    """
+    if round < settings.iterations:
+        return folder / "rounds" / str(round) / "model"
+    return Path(settings.output_model) if settings.output_model else folder / "model"
+
+
+def work_folder(folder: Path, round: int) -> Path:
+    """Say where the trainer keeps its checkpoints of a round."""
+    return folder / "rounds" / str(round) / "training"
+
+
+def output_mark(settings: Settings, round: int) -> str:
+    """Give what is kept in the run when a training starts: the setting that its output folder follows from."""
+    return f"output: {settings.output_model if round == settings.iterations else ''}"
+
+
+def owns_output(mark: str | None, settings: Settings, round: int) -> bool:
+    """Say whether what is in the folder for a round's model is from this run, so that it may be gone on with.
+
+    Args:
+        mark: :func:`output_mark` as it was when the training started; None if it was not.
+    """
+    now = output_mark(settings, round)
+    return mark == now or (mark == UNKNOWN_OUTPUT and now == "output: ")
+
+
+def refuse_filled(output: Path) -> None:
+    """Refuse a folder for the trained model that holds something; it would be overwritten.
+
+    Raises:
+        StoreError: it does, or it cannot be read.
+    """
+    try:
+        filled = output.exists() and any(output.iterdir())
+    except OSError as error:
+        raise StoreError(
+            f"the folder for the trained model, {output}, cannot be read ({error.strerror}); name another one with "
+            "--output-model"
+        ) from error
+    if filled:
+        raise StoreError(
+            f"the folder for the trained model, {output}, is not empty; name another one with --output-model, or empty it"
+        )
 
 
 def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[str, str, str]]) -> None:

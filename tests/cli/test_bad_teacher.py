@@ -218,7 +218,7 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
             pytest.skip("this machine does not let root mount a folder")
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", ".dsrl"], check=True)
-            refused(dsrl(*command), ".dsrl/calls.db cannot be written; check its permissions")
+            refused(dsrl(*command), ".dsrl cannot be written (Read-only file system)", "--cache-dir")
             assert server.asked == [], "nobody is paid whose answer cannot be kept"
         finally:
             subprocess.run(["umount", "-l", ".dsrl"], check=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
@@ -18,6 +20,13 @@ from dsrl_openai.teacher import named
 _FLAG = "--sampler-option"
 #: A request that keeps failing is given up after so many tries, about a minute.
 TRIES = 7
+#: Seconds for the list of models, before a run.
+CHECK_SECONDS = 20.0
+_MOST_NAMES = 1000
+#: What OpenAI says to a key that may ask for completions and not for the list.
+_SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
 
 
 class OpenAISampler:
@@ -81,6 +90,41 @@ class OpenAISampler:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    @hookimpl
+    def check(self) -> None:
+        """Find out whether the server is there and takes the key, by its list of models, which is free.
+
+        A server without such a list, or one that does not show it, may be good all the same.
+
+        Raises:
+            TeacherError: there is no key, no server, or the key is not taken.
+        """
+        asyncio.run(self._look())
+
+    async def _look(self) -> None:
+        remote = self._server.remote(min(self._timeout, CHECK_SECONDS))
+        names: list[str] = []
+        try:
+            async for row in remote.listed("/models", "after"):
+                names.append(str(row["id"]))
+                if len(names) >= _MOST_NAMES:
+                    break
+        except TransientError as error:
+            log.warning("The list of models at %s cannot be had: %s", self._server.address, error)
+        except TeacherError as error:
+            refusal = error.__context__
+            if isinstance(refusal, ProviderError) and (refusal.status != 401 or _SCOPE.search(refusal.message)):
+                return  # it does not show the list to this key, which says nothing about completions
+            raise
+        finally:
+            await remote.aclose()
+        if names and self._model not in names:
+            log.warning(
+                "The server at %s lists %s, but not %s, which it will be asked for; where it has another name there, give "
+                "%s served_model=MODEL=NAME.",
+                self._server.address, ", ".join(names[:5]), self._model, _FLAG,
+            )  # fmt: skip
 
     @asynccontextmanager
     async def _remote(self) -> AsyncIterator[tuple[Remote, asyncio.Semaphore]]:

@@ -123,3 +123,47 @@ def test_another_name_is_for_one_model_only(server: FaultServer) -> None:
     assert len(sample(server, model="gpt-4o", served_model="tiny=other")) == 3
     with pytest.raises(SettingsError, match="MODEL=NAME"):
         bound(server, served_model="gpt-4o")
+
+
+def test_the_check_asks_for_the_list_of_models_only(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+    bound(server).check()
+    assert server.asked == []
+    assert caplog.text == ""
+    bound(server, "tiny").check()
+    assert "not tiny" in caplog.text
+    assert "served_model=MODEL=NAME" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(404, "<html><title>nothing here</title></html>"),
+        Fault(405),
+        Fault(200, "<html></html>"),
+        Fault(200, {"data": "none"}),
+        Fault(500),
+        Fault(403, {"error": {"message": "not for you"}}),
+        Fault(401, {"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read"}}),
+        Fault(200, how="half", body={"data": []}),
+    ],
+)
+def test_a_server_without_a_list_passes_the_check(server: FaultServer, fault: Fault) -> None:
+    server.batch_faults[""].append(fault)
+    bound(server).check()
+
+
+def test_a_list_that_never_comes_passes_the_check(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl_openai.sampler.CHECK_SECONDS", 0.3)
+    server.batch_faults[""].append(Fault(how="hang"))
+    bound(server).check()
+
+
+def test_the_check_refuses_a_key_or_an_address(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLER_KEY", "wrong")
+    server.batch_faults[""].append(Fault(401, {"error": {"message": "Incorrect API key provided"}}))
+    with pytest.raises(TeacherError, match="does not take the key in SAMPLER_KEY"):
+        bound(server, api_key_env="SAMPLER_KEY").check()
+    hook = bound(server)
+    server.stop()
+    with pytest.raises(TeacherError, match="no server can be reached"):
+        hook.check()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dsrl.errors import StoreError
+from dsrl.preflight import check_room
 from dsrl.records import TrainJob
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,13 @@ class Checkpoints:
         return self._finished.exists() and self._finished.read_text() == self._job
 
     def finish(self) -> None:
-        """Note that the job is done; its checkpoint is needed no more."""
+        """Note that all steps are done; what is in the output folder from now on is this job's model."""
         partial = self._finished.with_suffix(".partial")
         partial.write_text(self._job)
         os.replace(partial, self._finished)
+
+    def remove(self) -> None:
+        """Let go of the checkpoint when the model is saved."""
         self._path.unlink(missing_ok=True)
 
 
@@ -116,6 +120,44 @@ def check_output(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is there already and is no empty folder; the trained model would overwrite it.")
+
+
+def check_target(folder: Path) -> None:
+    """Refuse an output folder that :func:`save_whole` cannot put a folder in the place of.
+
+    Raises:
+        StoreError: it is a link or a mounted disk.
+    """
+    if folder.is_symlink() or os.path.ismount(folder):
+        kind = "a symbolic link" if folder.is_symlink() else "the top of a mounted disk"
+        raise StoreError(
+            f"the folder for the trained model, {folder}, is {kind}, which cannot be replaced by the model; "
+            "name a folder below it with --output-model"
+        )
+
+
+def check_training_room(job: TrainJob, weights: int, itemsize: int) -> None:
+    """Refuse a disk without room for checkpoints and the model.
+
+    Args:
+        job: says where they go.
+        weights: bytes of the model's weights.
+        itemsize: bytes of one number of them.
+
+    Raises:
+        StoreError: there is too little room.
+    """
+    # A checkpoint holds the weights and the optimizer's two moments in float32; of adapters it is small.
+    checkpoint = 0 if job.lora_rank > 0 else weights // itemsize * 4 * 3
+    # The next one is written beside the last.
+    needed = 2 * checkpoint - _size(job.work_dir / "checkpoint.pt")
+    check_room(
+        {job.work_dir: max(0, needed), job.output_dir.parent: weights}, "a checkpoint of the training and the model"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def save_whole(folder: Path, write: Callable[[Path], None]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dsrl import hookimpl
+from dsrl.errors import SettingsError
+from dsrl_transformers.options import seconds, whole_number
 
 if TYPE_CHECKING:
     from dsrl.hookspecs import TaskSpec
@@ -29,9 +31,9 @@ class GRPOTrainer:
     """
 
     def __init__(self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 0) -> None:
-        self._checkpoint_seconds = float(checkpoint_seconds)
-        self._cache_tokens = int(cache_tokens)
-        self._batch_tokens = int(batch_tokens)
+        self._checkpoint_seconds = seconds("--trainer-option checkpoint_seconds", checkpoint_seconds)
+        self._cache_tokens = whole_number("--trainer-option cache_tokens", cache_tokens, 1)
+        self._batch_tokens = whole_number("--trainer-option batch_tokens", batch_tokens, 0)
 
     @hookimpl
     def train(self, job: TrainJob, task: Plugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
@@ -59,3 +61,32 @@ class GRPOTrainer:
             cache_tokens=self._cache_tokens,
             batch_tokens=self._batch_tokens,
         ).run(on_step)
+
+    @hookimpl
+    def check(self, job: TrainJob) -> None:
+        """Find what is wrong with a job before it has items; see :meth:`dsrl.hookspecs.TrainerSpec.check`.
+
+        Raises:
+            DataError: there is no readable model to start from.
+            DsrlError: peft is wanted and missing, or the model's context is too short for the answers.
+            SettingsError: no such device or type here.
+            StoreError: the folder for the model cannot take it, or there is no room for checkpoints.
+        """
+        from dsrl_transformers.checkpoint import check_target, check_training_room
+        from dsrl_transformers.language_model import check_device, quiet
+        from dsrl_transformers.lora import require_peft
+        from dsrl_transformers.model_files import check_model
+
+        check_target(job.output_dir)
+        check_device(job.device, job.dtype)
+        if job.lora_rank > 0:
+            require_peft()
+        with quiet():
+            facts = check_model(job.model)
+        if facts.context is not None and facts.context <= job.max_completion_tokens:
+            raise SettingsError(
+                f"{job.model} sees {facts.context} tokens, and --max-completion-tokens {job.max_completion_tokens} leaves "
+                "no room for a prompt in training; give a smaller number, or a model with a longer context"
+            )
+        if facts.weights is not None:
+            check_training_room(job, facts.weights, facts.itemsize)

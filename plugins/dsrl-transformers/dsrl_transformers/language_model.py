@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl.errors import DataError, DsrlError, SettingsError
+from dsrl.errors import DsrlError, SettingsError
 from dsrl_transformers.decode import Drawn, decode
 from dsrl_transformers.forest import holds_trees
+from dsrl_transformers.model_files import readable
 from dsrl_transformers.plain import decode_plainly
 
 log = logging.getLogger(__name__)
@@ -128,22 +128,14 @@ def load(
         DsrlError: the device's memory is too small.
         SettingsError: no such device or type here.
     """
-    place = _device(device)
-    forward = _dtype(dtype, place)
+    place, forward = check_device(device, dtype)
     weights = torch.float32 if purpose == "train" else forward
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        with quiet():
-            model = _to(AutoModelForCausalLM.from_pretrained(name, dtype=weights), place)
-    except torch.OutOfMemoryError as error:
-        raise DsrlError(f"The memory of {place} does not hold the model {name}. ({error})") from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        raise _unreadable(name, error) from error
-    except Exception as error:
-        # Damaged safetensors and tokenizer files raise bare Exception or a type of their own.
-        if type(error) is Exception or isinstance(error, SafetensorError):
-            raise _unreadable(name, error) from error
-        raise
+    with readable(name), quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model = _to(AutoModelForCausalLM.from_pretrained(name, dtype=weights, trust_remote_code=False), place)
+        except torch.OutOfMemoryError as error:
+            raise DsrlError(f"The memory of {place} does not hold the model {name}. ({error})") from error
     trees = holds_trees(model)
     if not trees:
         log.info("%s cannot work on trees of completions; each completion is computed by itself.", name)
@@ -173,23 +165,49 @@ def _to(model: Any, device: torch.device) -> Any:
     return model.to(device).eval()
 
 
+def check_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Find the device and the number format of the forward pass, and whether they are to be had here.
+
+    Raises:
+        SettingsError: no such device or type here; names what is possible.
+    """
+    place = _device(device)
+    forward = _dtype(dtype, place)
+    try:
+        torch.ones(1, device=place, dtype=forward).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise SettingsError(f"Device {device!r} cannot be used ({first_line}); use {_possible()}.") from error
+    return place, forward
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"There is no device {name!r}; use auto, cpu, cuda or cuda:N.") from error
+        raise SettingsError(f"There is no device {name!r}; use {_possible()}.") from error
+    if device.type == "meta":
+        raise SettingsError(f"There is no device {name!r}; use {_possible()}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"Device {name!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices.")
+        raise SettingsError(
+            f"Device {name!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use {_possible()}."
+        )
     return device
+
+
+def _possible() -> str:
+    """Name the devices that there are."""
+    names = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return f"--device {', '.join(names[:-1])} or {names[-1]}"
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     if name not in ("float32", "bfloat16"):
-        raise SettingsError(f"There is no dtype {name!r}; use auto, float32 or bfloat16.")
+        raise SettingsError(f"The dtype {name!r} is not supported here; use --dtype auto, float32 or bfloat16.")
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
@@ -199,11 +217,3 @@ def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     if tokenizer.eos_token_id is not None:
         tokens.append(tokenizer.eos_token_id)
     return frozenset(tokens)
-
-
-def _unreadable(name: str, error: Exception) -> DataError:
-    first_line = str(error).strip().split("\n")[0]
-    return DataError(
-        f"{name} holds no model that can be read: {type(error).__name__}: {first_line} "
-        "(wanted: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id)."
-    )

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from dsrl import hookimpl
+from dsrl_transformers.options import whole_number
 
 if TYPE_CHECKING:
     from dsrl_transformers.language_model import LanguageModel
@@ -29,7 +30,8 @@ class TransformersSampler:
     """
 
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto", cache_tokens: int = 32768) -> None:
-        self._name, self._device, self._dtype, self._cache_tokens = model, device, dtype, int(cache_tokens)
+        self._name, self._device, self._dtype = model, device, dtype
+        self._cache_tokens = whole_number("--sampler-option cache_tokens", cache_tokens, 1)
         self._thread: ThreadPoolExecutor | None = None
         self._model: LanguageModel | None = None
 
@@ -56,6 +58,21 @@ class TransformersSampler:
             return await work
         finally:
             unwanted.set()
+
+    @hookimpl
+    def check(self) -> None:
+        """Find what is wrong with the device, the dtype and the model's files, without loading the weights.
+
+        Raises:
+            DataError: there is no readable model under the given name.
+            SettingsError: no such device or type here.
+        """
+        from dsrl_transformers.language_model import check_device, quiet
+        from dsrl_transformers.model_files import check_model
+
+        check_device(self._device, self._dtype)
+        with quiet():
+            check_model(self._name)
 
     @hookimpl
     def close(self) -> None:

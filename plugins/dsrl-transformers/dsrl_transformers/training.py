@@ -64,6 +64,7 @@ class Training:
         """Train to the end and save the model."""
         job = self.job
         if self.checkpoints.finished and (job.output_dir / "config.json").exists():
+            self.checkpoints.remove()
             return
         check_output(job.output_dir)
         self._prepare()
@@ -82,8 +83,10 @@ class Training:
             on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
             if self.checkpoints.due() or step == steps:
                 self._save_checkpoint(step)
-        self._save_model()
+        # In this order: a kill at any point leaves a model that is known to be ours, or the checkpoint to make it from.
         self.checkpoints.finish()
+        self._save_model()
+        self.checkpoints.remove()
 
     def _prepare(self) -> None:
         job = self.job

@@ -244,3 +244,37 @@ def test_cuda(model_dir: Path, tmp_path: Path, parrot: Any, settings: dict[str, 
     steps = train(parrot, of)
     assert len(steps) == 6
     assert not same(weights(of.output_dir), weights(model_dir))
+
+
+def test_a_kill_around_the_saving_of_the_model(
+    model_dir: Path, tmp_path: Path, parrot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    of = job(model_dir, tmp_path, epochs=1)
+    for place in ("training.save_whole", "checkpoint.Checkpoints.remove"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"dsrl_transformers.{place}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(parrot, of)
+    assert train(parrot, of) == [], "no step is done again"
+    assert weights(of.output_dir)
+    assert [path.name for path in of.work_dir.iterdir()] == ["finished"]
+
+
+def test_the_check_leaves_nothing_and_says_what_is_missing(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = job(model_dir, tmp_path / "run", items=())
+    GRPOTrainer().check(of)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DsrlError, match="256 tokens"):
+        GRPOTrainer().check(replace(of, max_completion_tokens=256))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(DsrlError, match="pip install"):
+        GRPOTrainer().check(replace(of, lora_rank=4))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(StoreError, match="symbolic link"):
+        GRPOTrainer().check(replace(of, output_dir=tmp_path / "link"))
