@@ -109,54 +109,14 @@ for _name, _task in _TASKS.items():
 TOKENS = (
     *("{", "}", "[", "]", "(", ")", '"', "'", "`", "“", "”", "‘", ":", ",", ";", "=", "\\", "/", "//", "#", "/*", "*/"),
     *("-", "*", "•", "·", ".", "1. ", "(1) ", "9", "9,", "1.", "e9", "$", "%", "+", "-$", "٣", "²"),
-    *(
-        " ",
-        "\n",
-        "\t",
-        "\r",
-        "\v",
-        "\x00",
-        "\x1b[",
-        "\x85",
-        "\u2028",
-        "\u200b",
-        "\ufeff",
-        "\ud800",
-        "\udfff",
-        "𝔘",
-        "ß",
-        "İ",
-    ),
+    *(" ", "\n", "\t", "\r", "\v", "\x00", "\x1b[", "\x85", "\u2028", "\u200b", "\ufeff", "\ud800", "\udfff", "𝔘", "İ"),
     *('{"', '"}', '",', '":', '["', '"]', '\\"', "\\\\", "\\u", "\\ud83d", "```", "```json", "```json{", '"""', "'''"),
+    *('{"input": ', '{"input": "', '"input": "a", ', '"input":"', '"output": ', "input: ", "output: ", "{input"),
+    *('{"a": 1, ', '", "b": "', '"//', ",//", ", //\n", '",//"\n', '"\n', '"  ', '" }', '"} ', '"}\n', "},{", '{"a":['),
     *(
-        '{"input": ',
-        '{"input": "',
-        '"input": "a", ',
-        '"input":"',
-        '"output": ',
-        "input: ",
-        "output: ",
-        "{input",
-        '{"a": 1, ',
-    ),
-    *(
-        '", "b": "',
-        '"//',
-        ",//",
-        ", //\n",
-        '",//"\n',
-        '"\n',
-        '"  ',
-        '" }',
-        '"} ',
-        '"}\n',
-        "},{",
-        '{"a":[',
         "NaN",
         "Infinity",
         "null",
-    ),
-    *(
         "<answer>",
         "</answer>",
         "<answer> a </answer>",
@@ -164,19 +124,9 @@ TOKENS = (
         "####",
         "#### 1",
         "<think>",
-        "A",
-        "entailment",
-        "neutral ",
     ),
-    *(
-        "Premise: ",
-        " Hypothesis: ",
-        "Premise: a. Hypothesis: ",
-        "The patient has a. ",
-        "The a was ",
-        "An exam found a. ",
-        "He ",
-    ),
+    *("A", "entailment", "neutral ", "Premise: ", " Hypothesis: ", "Premise: a. Hypothesis: ", "The patient has a. "),
+    *("The a was ", "An exam found a. ", "He "),
     *("Ann has 5 apples. ", "Ann buys 3 more. ", "How many ", "a cards", "a ", "a, ", "word\n", "Ann has a fever. "),
 )
 GOOD = (
@@ -275,7 +225,9 @@ def test_twice_the_text_takes_about_twice_the_time(family: str) -> None:
     """A reader that is quadratic takes four times as long; what is too quick to measure is quick enough."""
     short, long = NASTY[family](24_000), NASTY[family](48_000)
     for name, reader in READERS.items():
-        if seconds(reader, long) < 0.02:
+        first = seconds(reader, long)
+        assert first < 4 * LIMIT, f"{name}: {first:.2f} s"
+        if first < 0.02:
             continue
         times = [statistics.median(seconds(reader, text) for _ in range(5)) for text in (short, long)]
         assert times[1] < 3.2 * times[0] + 0.005, f"{name}: {times}"
