@@ -212,7 +212,7 @@ NASTY = {
     "fields": lambda n: "{" + '"a": "b" x ' * (n // 11),
     "bare fields": lambda n: "{" + "a: b, " * (n // 6),
     "lines after strings": lambda n: "{" + '"a": "b"}\n' * (n // 10),
-    "premises": lambda n: "Premise: Hypothesis: " * (n // 21) + ".",
+    "premises": lambda n: "Premise: Hypothesis: " * (n // 21) + "x",
     "sentences": lambda n: "Premise: a" + ". He has a" * (n // 10) + ". Hypothesis: The patient has a.",
     "boxes": lambda n: "\\boxed{" * (n // 7),
     "digits": lambda n: "#### " + "9" * n,
