@@ -41,6 +41,11 @@ SMALL = 1_000
 PROBE = 20
 #: How many faults are kept with their names; the others are only counted.
 NAMED = 10
+#: Bytes of a Zstandard file that are unpacked at once. A block takes at least 4 of them and unpacks to at most 128 KiB,
+#: so that one step gives at most 8 MiB, however the file was made.
+_ZST_STEP = 256
+#: Bytes of its own output that a Zstandard file may refer back to: what the program ``zstd`` accepts without ``--long``.
+_MAX_WINDOW = 2**27
 #: Files up to this size, in bytes, are fingerprinted by their content.
 HASHED = 64 * 2**20
 
@@ -325,12 +330,22 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                     yield number, None
                 elif line.strip():
                     yield number, line
+                else:
+                    number += _skip_blank(stream)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"{_shown(path)} is damaged after line {number:,} ({error}). Fetch or pack the file again."
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _skip_blank(stream: io.BufferedReader | gzip.GzipFile) -> int:
+    """Skip the blank lines that are in the stream's buffer, all at once: a packed file may hold millions. Count them."""
+    ahead = bytes(stream.peek(1))
+    end = ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1
+    stream.read(end)
+    return ahead.count(b"\n", 0, end)
 
 
 def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
@@ -346,6 +361,7 @@ class _Zst(io.RawIOBase):
     """A Zstandard file as a stream. It says when the file is cut off, which ``zstandard``'s own stream does not."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             import zstandard
         except ImportError as error:
@@ -353,23 +369,22 @@ class _Zst(io.RawIOBase):
                 f"Reading {_shown(path)} needs the package zstandard: pip install zstandard. Or unpack the file."
             ) from error
         self._broken = zstandard.ZstdError
-        # The largest window that the format knows: files packed with --long need it.
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
         self._frame: Any = None
         self._source = path.open("rb")
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            packed = self._source.read(2**16)
+            packed = self._source.read(_ZST_STEP)
             if not packed:
                 if self._frame is not None:
                     raise EOFError("the file is cut off")
                 return 0
-            self._ready = self._unpack(packed)
+            self._ready = memoryview(self._unpack(packed))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
@@ -385,6 +400,11 @@ class _Zst(io.RawIOBase):
                     break
                 packed, self._frame = self._frame.unused_data, None  # another frame may follow
         except self._broken as error:
+            if "too much memory" in str(error):
+                raise DataError(
+                    f"{_shown(self._path)} cannot be unpacked in less than {_MAX_WINDOW // 2**20} MiB of memory: it was "
+                    "packed with --long. Unpack it with: zstd -d --long=31 FILE"
+                ) from error
             raise EOFError(str(error)) from error
         return b"".join(parts)
 

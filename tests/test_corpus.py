@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -93,6 +95,60 @@ def test_a_damaged_packed_file_is_an_error_not_an_early_end(tmp_path: Path, endi
     corpus = Corpus([path], max_bad=1)
     with pytest.raises(DataError, match=r"a\.jsonl\.\w+ is damaged after line \d|a\.jsonl\.\w+:\d"):
         list(corpus)
+
+
+READ_IN_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from dsrl.corpus import Corpus
+resource.setrlimit(resource.RLIMIT_DATA, (200 * 2**20, 200 * 2**20))
+corpus = Corpus([Path(sys.argv[1])])
+print(sum(1 for _ in corpus), [fault.partition(": ")[2] for fault in corpus.faults])
+"""
+MEBIBYTE = 2**20
+GOOD_LINE = b'{"text": "good"}\n'
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+@pytest.mark.parametrize(
+    ("middle", "said"),
+    [
+        (bytes(128 * MEBIBYTE) + b"\n", "2 ['longer than 16 MiB']"),
+        (b"\n" * (64 * MEBIBYTE), "2 []"),
+        (b" " * (15 * MEBIBYTE) + b"\n\n", "2 []"),
+    ],
+    ids=["one line", "blank lines", "a long blank line"],
+)
+def test_a_small_file_that_unpacks_to_a_large_one_is_read_in_little_memory(
+    tmp_path: Path, ending: str, middle: bytes, said: str
+) -> None:
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(pack(GOOD_LINE + middle, ending) + pack(GOOD_LINE, ending))
+    assert path.stat().st_size < MEBIBYTE
+    read = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(path)]
+    found = subprocess.run(read, capture_output=True, text=True, timeout=60)
+    assert (found.stderr, found.stdout.strip(), found.returncode) == ("", said, 0)
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_blank_lines_are_counted_and_many_small_frames_are_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    parts = [pack(b"\n" * n + b" \t\r\n  " + GOOD_LINE, ending) for n in (0, 1, 9_000, 300_000)]
+    path.write_bytes(b"".join(parts) + pack(b"", ending) * 1_000 + pack(b"{}\n", ending))
+    corpus = Corpus([path])
+    numbers = [int(passage.id.rpartition(":")[2]) for passage in corpus]
+    assert numbers == [2, 5, 9_007, 309_009]
+    assert corpus.faults == [f"{path}:309010: no field 'text'; the fields are none"]
+
+
+def test_a_file_that_needs_gigabytes_to_unpack_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "a.jsonl.zst"
+    parameters = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
+    with path.open("wb") as file, zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as out:
+        out.write(GOOD_LINE)
+    with pytest.raises(DataError, match=r"a\.jsonl\.zst cannot be unpacked in less than 128 MiB .* zstd -d --long=31"):
+        list(Corpus([path]))
 
 
 def test_zst_without_the_package_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from math import isfinite
 from random import Random
 from typing import Any
 
 from dsrl.database import storable
 from dsrl.errors import RowRefused
 from dsrl.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
+from dsrl.loose_json import read_object
 from dsrl.prompts import render
 from dsrl.records import Example, Message, Passage, Purpose, Reply, Sample
 from dsrl.stages.passages import PASSAGE_LENGTH
 
 #: Demonstrations shown beside the pattern (as the original does).
 MOST_DEMOS = 3
-#: Characters; mending takes time that grows with the square of the length.
+#: Characters. No sample is longer, and reading half-finished JSON takes longer than reading JSON.
 LONGEST_MENDED = 50_000
 #: From the number of a reply to that of the next try: above every number, and three of them below 2**63.
 NEXT_TRY = 2_200_000_000 * 1_000_000_000
@@ -108,7 +110,7 @@ def _json_object(text: str) -> dict[Any, Any] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        found = _embedded(text) or _repaired(text)
+        found = _embedded(text) or _loose(text)
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
     return found if isinstance(found, dict) else None
@@ -131,21 +133,17 @@ def _embedded(text: str) -> dict[Any, Any] | None:
     return None
 
 
-def _repaired(text: str) -> Any:
+def _loose(text: str) -> dict[str, Any] | None:
     """Find the object in prose, code fences, single quotes or half-finished JSON."""
     opening = _KEY.search(text)
-    start, end = opening.start() if opening else text.find("{"), text.rfind("}")
-    if start < 0 or len(text) > LONGEST_MENDED:
-        return None
-    from json_repair import repair_json
-
-    try:
-        return repair_json(text[start : end + 1] if end > start else text[start:], return_objects=True)
-    except (ValueError, RecursionError):
-        return None
+    start = opening.start() if opening else text.find("{")
+    return read_object(text, start) if start >= 0 and len(text) <= LONGEST_MENDED else None
 
 
 def _as_text(value: Any) -> str:
+    """Give a value of a sample as text; empty where it is none, as ``NaN`` and ``Infinity`` are none."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    if isinstance(value, float) and not isfinite(value):
         return ""
     return storable(str(value)).strip()

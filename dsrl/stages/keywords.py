@@ -11,8 +11,9 @@ from dsrl.prompts import render
 #: More of a reply is not a list of keywords any more.
 _MOST = 16
 _LONGEST = 80
-# "- ", "1. ", "2) " before a keyword, but not the 3 of "3D imaging".
-_BULLET = re.compile(r"(?:[-*•·]+\s+|\(?\d{1,2}[.):](?!\d)\s*)+")
+# "- ", "1. ", "2) " before a keyword, but not the 3 of "3D imaging". Dashes are looked at from the first of them only:
+# begun anew at each of them, a long line of dashes would take time that grows with the square of its length.
+_BULLET = re.compile(r"(?:(?<![-*•·])[-*•·]++\s+|\(?\d{1,2}[.):](?!\d)\s*)+")
 
 
 async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:
@@ -38,4 +39,6 @@ def read_keywords(text: str) -> list[str]:
         word = " ".join(_BULLET.sub("", line.strip()).strip(" \t-*•·.;:\"'`").split())
         if word and len(word) <= _LONGEST:
             found.setdefault(word.casefold(), word)
-    return list(found.values())[:_MOST]
+            if len(found) == _MOST:
+                break
+    return list(found.values())

@@ -167,8 +167,8 @@ def test_a_sample_of_a_megabyte_is_read() -> None:
     assert read_sample(Reply(json.dumps({"input": text, "output": "b"}))) == (Example(text, "b"), None)
 
 
-def test_broken_json_is_mended_only_up_to_the_length_of_a_reply() -> None:
-    """Mending is quadratic in the length (44 s for a megabyte), and the event loop stands still for so long."""
+def test_broken_json_is_read_only_up_to_the_length_of_a_reply() -> None:
+    """Reading it takes much longer than reading JSON, and the event loop stands still for so long."""
     assert read_sample(Reply('{"input": "' + "a" * 300_000)) == (NOTHING, "not_json")
 
 

@@ -191,7 +191,8 @@ def solve(input: str) -> Solved | None:
         total, steps, thing = int(start[1]), 0, start[2]
     else:
         return None
-    if asked is None or asked[1] != thing:
+    steps += len(changes)
+    if asked is None or asked[1] != thing or steps not in range(1, 5):
         return None
     for change in changes:
         if more := _MORE.fullmatch(change):
@@ -202,8 +203,5 @@ def solve(input: str) -> Solved | None:
             total *= int(times[1])
         else:
             return None
-        steps += 1
-    if steps not in range(1, 5):
-        return None
     two_digits = start is not None and int(start[1]) > 9
     return Solved(str(total), steps + 1 if steps > 1 or two_digits else 1)

@@ -294,7 +294,7 @@ def _terms_of(rng: random.Random, passage: str) -> list[Thing]:
 
 _X = r"(?P<x>[a-z]+(?: [a-z]+){0,3})"
 _WHO = r"(?:The patient|She|He)"
-_READ_INPUT = re.compile(r"Premise: (?P<premise>.+) Hypothesis: (?P<hypothesis>[^.]+\.)$", re.DOTALL)
+_READ_HYPOTHESIS = re.compile(r"[^.]+\.")
 _READ_RELATIVE = re.compile(rf"(?:The patient's|Her|His) (?:{'|'.join(_KIN)}) (?:has no|has|reports|denies) {_X}")
 # In order: a sentence is read by the first rule that fits it whole.
 _READ_FACT: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
@@ -330,13 +330,14 @@ class _Read(NamedTuple):
 
 def solve(input: str) -> Solved | None:
     """Read a sample's input back and judge it. None if it is not in the language of ``write``."""
-    parts = _READ_INPUT.search(input.strip())
-    if parts is None:
+    before, _, hypothesis = input.strip().rpartition(" Hypothesis: ")
+    premise = before.partition("Premise: ")[2]
+    if not _READ_HYPOTHESIS.fullmatch(hypothesis) or not premise.endswith("."):
         return None
-    claim = _read(_READ_CLAIM, parts["hypothesis"].removesuffix("."))
-    if claim is None or not parts["premise"].endswith("."):
+    claim = _read(_READ_CLAIM, hypothesis.removesuffix("."))
+    sentences = premise.removesuffix(".").split(". ")
+    if claim is None or len(sentences) not in LEVELS:
         return None
-    sentences = parts["premise"].removesuffix(".").split(". ")
     said: dict[Thing, _Read] = {}
     for sentence in sentences:
         fact = _read(_READ_FACT, sentence)
@@ -344,8 +345,6 @@ def solve(input: str) -> Solved | None:
             said[fact.thing] = fact
         elif not _READ_RELATIVE.fullmatch(sentence):
             return None
-    if len(sentences) not in LEVELS:
-        return None
     fact = said.get(claim.thing)
     if fact is None:
         return Solved("neutral", len(sentences))

@@ -171,7 +171,8 @@ def _keywords(description: str) -> str:
 
 def _pattern(examples: str) -> str:
     """Say how long the parts of the demonstrations are and how they begin and end."""
-    demos = [json.loads(line) for line in examples.splitlines() if line.strip()]
+    # Only \n ends a line: JSON strings may hold the other characters that str.splitlines cuts at.
+    demos = [json.loads(line) for line in examples.split("\n") if line.strip()]
     lengths = {part: sorted(len(demo[part].split()) for demo in demos) for part in ("input", "output")}
     middle = {part: found[len(found) // 2] for part, found in lengths.items()}
     return (

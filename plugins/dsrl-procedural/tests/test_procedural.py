@@ -168,6 +168,12 @@ def test_keywords_are_words_of_the_description(task: Plugin[Any]) -> None:
     assert asked(teacher_of(task), "keywords", {"description": "1 + 1"}) == [""]
 
 
+def test_a_pattern_is_read_from_demonstrations_with_any_characters(task: Plugin[Any]) -> None:
+    demos = json.dumps({"input": "a\u2028b\x85c d", "output": "e"}, ensure_ascii=False)
+    (text,) = asked(teacher_of(task), "pattern", {"examples": demos})
+    assert "An input has about 4 words" in text
+
+
 def test_a_pattern_speaks_of_lengths_and_of_no_demonstration(task: Plugin[Any]) -> None:
     demos = [{"input": f"{'word ' * n}Goethe", "output": "short"} for n in (1, 4, 9)]
     (text,) = asked(teacher_of(task), "pattern", {"examples": "\n".join(map(json.dumps, demos))})
