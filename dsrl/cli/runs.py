@@ -17,20 +17,24 @@ from dsrl.prices import dollars
 @json_option
 def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
-    from dsrl.errors import DsrlError
+    from dsrl.errors import DsrlError, StoreError
     from dsrl.runs import Workplace, result
-    from dsrl.store import Store
+    from dsrl.store import Store, run_folders
 
     found: list[dict[str, Any]] = []
-    for database in runs_dir.glob("*/run.db"):
+    unreadable = 0
+    for folder in run_folders(runs_dir):
         try:
-            store = Store(database.parent, work=False)
+            store = Store(folder, work=False)
             try:
                 found.append({"created": store.created, **result(store, Workplace(runs_dir, cache_dir))})
             finally:
                 store.close()
         except DsrlError as error:
-            click.echo(f"note: {database.parent.name}: {error}", err=True)
+            click.echo(f"note: {folder.name}: {error}", err=True)
+            unreadable += 1
+    if unreadable and not found:
+        raise StoreError(f"none of the runs in {runs_dir} can be read")
     found.sort(key=lambda run: -run["created"])
     if as_json:
         print_json(found)
