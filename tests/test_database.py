@@ -15,7 +15,8 @@ import pytest
 
 from dsrl.batches import known_batches
 from dsrl.budget import Budget
-from dsrl.calls import SCHEMA, Calls, means_of, spending_of
+from dsrl.calls import Calls, means_of, spending_of
+from dsrl.calls_schema import SCHEMA
 from dsrl.database import Schema, connect, connect_to_read
 from dsrl.errors import StoreError
 

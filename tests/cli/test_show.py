@@ -119,6 +119,7 @@ def test_runs_and_show_on_a_disk_that_is_read_only(dsrl, small):
     home = os.getcwd()
     for args in (["--bind", home, home], ["-o", "remount,bind,ro", home]):
         if subprocess.run(["mount", *args], capture_output=True, check=False).returncode:
+            subprocess.run(["umount", home], capture_output=True, check=False)
             pytest.skip("a disk cannot be mounted here")
     try:
         os.chdir(home)  # into what is mounted
