@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from dsrl.budget import Budget, Hold, worst_case
 from dsrl.calls import Call, Calls, book, open_calls
-from dsrl.database import storable, told
+from dsrl.database import exists, storable, told
 from dsrl.errors import StoreError, TeacherError, TransientError
 from dsrl.hookspecs import TeacherSpec
 from dsrl.plugins import Plugin, PluginRef, load
@@ -461,7 +461,7 @@ def _options(teacher: Plugin[TeacherSpec]) -> str:
 
 def known_batches(path: Path) -> list[KnownBatch]:
     """List the batches of a reply store, newest first; none where there is no store."""
-    if not path.is_file():
+    if not exists(path):
         return []
     database = open_calls(path)
     try:

@@ -10,74 +10,23 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dsrl.database import connect, told, transaction
+from dsrl.calls_schema import SCHEMA
+from dsrl.database import CannotWrite, connect, connect_to_read, exists, told, touch, transaction
+from dsrl.errors import StoreError
 from dsrl.records import Reply, Usage
 
 T = TypeVar("T")
 _Write = Callable[[sqlite3.Connection], Any]
 
-_VERSION = 3
-_SCHEMA = """
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY,
-    run TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    teacher TEXT NOT NULL,
-    model TEXT NOT NULL,
-    replies INTEGER NOT NULL,           -- 0: it failed and was billed all the same
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL,
-    cost_usd REAL,                      -- NULL: the price is not known
-    seconds REAL NOT NULL,              -- of the call alone (0 in a batch)
-    batch TEXT,                         -- the provider's id of the batch that it came with
-    ended REAL NOT NULL                 -- Unix time
-);
-CREATE INDEX calls_by_run ON calls (run);
-CREATE TABLE replies (
-    key TEXT NOT NULL,                  -- of the request, without its number
-    number INTEGER NOT NULL,            -- among the answers to the same request
-    call INTEGER NOT NULL REFERENCES calls (id),
-    text TEXT NOT NULL,
-    finish_reason TEXT NOT NULL,
-    PRIMARY KEY (key, number)
-) WITHOUT ROWID;
-CREATE TABLE holds (                    -- what calls under way may cost at most (what stays: answers were lost)
-    id INTEGER PRIMARY KEY,
-    run TEXT NOT NULL,
-    usd REAL NOT NULL
-);
-CREATE INDEX holds_by_run ON holds (run);
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
-    token TEXT NOT NULL,                -- its own name, on the disk before it is submitted
-    provider_id TEXT,                   -- NULL: being submitted, or a kill came at that moment
-    run TEXT NOT NULL,
-    teacher TEXT NOT NULL,
-    place TEXT NOT NULL,                -- the teacher's identity: which server knows the batch
-    model TEXT NOT NULL,
-    options TEXT NOT NULL,              -- of the teacher, as JSON
-    submitted REAL NOT NULL,            -- Unix time
-    status TEXT NOT NULL,               -- submitting, in_progress, and the final ones of records.BatchStatus
-    done INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE batch_items (
-    batch INTEGER NOT NULL REFERENCES batches (id),
-    item INTEGER NOT NULL,              -- number of the request in the batch
-    key TEXT NOT NULL,
-    first INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    purpose TEXT NOT NULL,
-    hold INTEGER,
-    PRIMARY KEY (batch, item)
-) WITHOUT ROWID;
-CREATE INDEX batch_items_by_key ON batch_items (key)
-"""
+#: Seconds that a file which cannot be written is waited for, before what waits to be written is given up.
+PATIENCE = 600.0
+#: Seconds between two tries to write it.
+_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,25 +104,70 @@ class Means:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class PaidCalls:
+    """What a run itself remembers of the calls that it has paid for, so that a reply store that was lost is noticed.
+
+    Attributes:
+        count: how many there were at least.
+        keep: is called with the number when it is higher.
+    """
+
+    count: int = 0
+    keep: Callable[[int], None] = lambda count: None
+
+
+@dataclass(slots=True)
+class _Writing:
+    """Something to be written, and who waits for it; ``replies``: how many it stores that were paid for just now."""
+
+    write: _Write
+    done: asyncio.Future[Any]
+    replies: int
+
+
 class Calls:
     """``calls.db`` open for one run.
 
     Args:
         path: made if it is not there.
         run: id of the run that calls are booked on.
+        note: is told what the user should know.
+        remembered: what the run remembers of its calls that cost something, or whose price is not known.
 
     Raises:
-        StoreError: it cannot be opened, is damaged, locked, or of another version.
+        StoreError: it cannot be opened, is empty, damaged or locked, of a format that cannot be migrated, or not the file
+            that the run has paid for.
     """
 
-    def __init__(self, path: Path, run: str) -> None:
-        self.path, self.run = path, run
-        self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._waiting: list[tuple[_Write, asyncio.Future[Any]]] = []
+    def __init__(
+        self,
+        path: Path,
+        run: str,
+        note: Callable[[str], None] = lambda text: None,
+        remembered: PaidCalls = PaidCalls(),
+    ) -> None:
+        self.path, self.run, self._note, self._remembered = path, run, note, remembered
+        if remembered.count and not exists(path):
+            raise StoreError(_lost_calls(path, "is missing", 0, remembered.count))
+        self._reader = connect(path, SCHEMA, durable=True)
+        self._writer = connect(path, SCHEMA, durable=True)
+        self._waiting: list[_Writing] = []
         self._committing: asyncio.Task[None] | None = None
+        # Since when the file cannot be written, how long that is waited for, and whatever ends a pause before its time.
+        self._failing: float | None = None
+        self._patience = PATIENCE
+        self._hurried = asyncio.Event()
+        self._lost = 0
         with told(path):
             self._spent = _total(self._reader, run)
+        self._paid_calls = self._paid_before = _paid(self._reader, run)
+        if self._paid_calls < remembered.count:
+            self._reader.close()
+            self._writer.close()
+            raise StoreError(_lost_calls(path, "is not the file that it was", self._paid_calls, remembered.count))
+        if self._paid_calls > remembered.count:
+            remembered.keep(self._paid_calls)
 
     def replies(self, key: str, numbers: range) -> dict[int, Reply]:
         """Give what is stored of the replies ``numbers`` to a request."""
@@ -190,7 +184,7 @@ class Calls:
         Returns:
             Whether what is stored are these replies: another process may have stored its own to the same before.
         """
-        own = await self.write(lambda database: book(database, self.run, call, key, first, replies))
+        own = await self.write(lambda database: book(database, self.run, call, key, first, replies), len(replies))
         self.booked(call)
         return own
 
@@ -200,6 +194,10 @@ class Calls:
         self._spent = Spending(
             spent.calls + 1, spent.cost_usd + (call.cost or 0.0), spent.priced and call.cost is not None
         )
+        if call.cost is None or call.cost > 0:
+            self._paid_calls += 1
+            if self._paid_calls == self._paid_before + 1:
+                self._remembered.keep(self._paid_calls)
 
     async def change_hold(self, hold: int | None, usd: float) -> int | None:
         """Write down what calls may cost at most, before they are made; None is a hold of 0. Give its id."""
@@ -226,16 +224,43 @@ class Calls:
         with told(self.path):
             return self._reader.execute(sql, values).fetchall()
 
-    async def write(self, write: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, write: Callable[[sqlite3.Connection], T], replies: int = 0) -> T:
         """Run ``write`` in a transaction, perhaps with others; come back when it is on the disk.
 
-        A cancelled writer does not stop the writing.
+        A cancelled writer does not stop the writing. Where the file cannot be written (the disk is full, say), it waits in
+        memory until it can, and may be run again then.
+
+        Args:
+            replies: how many replies it stores that were paid for just now.
+
+        Raises:
+            StoreError: it could not be written for :data:`PATIENCE` seconds, or the file is damaged.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, done))
+        self._waiting.append(_Writing(write, done, replies))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit())
         return await asyncio.shield(done)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed: nothing should be asked for that could not be stored."""
+        return self._failing is not None
+
+    async def ready(self) -> None:
+        """Come back when the file can be written.
+
+        Raises:
+            StoreError: as :meth:`write`.
+        """
+        if self.failing:
+            await self.write(touch)
+
+    def hurry(self) -> None:
+        """Wait no longer for a file that cannot be written: one more try, then what waits is given up."""
+        if self.failing:
+            self._patience = 0.0
+            self._hurried.set()
 
     async def close(self) -> None:
         """Write what is under way and let go of the file."""
@@ -243,34 +268,81 @@ class Calls:
             await self._committing
         self._reader.close()
         self._writer.close()
+        if self._lost:
+            self._note(f"{self._lost} replies that were paid for could not be written to {self.path} and are lost")
 
     async def _commit(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 together, self._waiting = self._waiting, []
-                # Waiting for another process and for the disk is a thread's work. The statements are not: each would wait
-                # for the interpreter's lock, which a busy event loop gives away seldom.
-                changing = transaction(self._writer, self.path)
-                try:
-                    await loop.run_in_executor(None, changing.__enter__)
-                    try:
-                        results = [write(self._writer) for write, _ in together]
-                    except BaseException as error:
-                        await loop.run_in_executor(None, changing.__exit__, type(error), error, error.__traceback__)
-                        raise
-                    await loop.run_in_executor(None, changing.__exit__, None, None, None)
-                except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
-                    for _, done in together:
-                        if not done.done():
-                            done.set_exception(error)
-                            done.exception()  # it may have been cancelled, and then nobody looks
-                else:
-                    for (_, done), result in zip(together, results, strict=True):
-                        if not done.done():
-                            done.set_result(result)
+                await self._write_down(together)
         finally:
             self._committing = None
+
+    async def _write_down(self, together: list[_Writing]) -> None:
+        try:
+            results = await self._transaction(together)
+        except CannotWrite as error:
+            if await self._may_try_again(error):
+                self._waiting = together + self._waiting
+                return
+            self._lost += sum(writing.replies for writing in together)
+            _fail(together, error)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
+            if len(together) > 1:  # one of them is at fault, and the others must not be lost with it
+                for writing in together:
+                    await self._write_down([writing])
+                return
+            _fail(together, error)
+        else:
+            if self._failing is not None:
+                self._failing = None
+                self._note(f"{self.path} is written again; the run goes on")
+            for writing, result in zip(together, results, strict=True):
+                if not writing.done.done():
+                    writing.done.set_result(result)
+
+    async def _transaction(self, together: Sequence[_Writing]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        # Waiting for another process and for the disk is a thread's work. The statements are not: each would wait
+        # for the interpreter's lock, which a busy event loop gives away seldom.
+        changing = transaction(self._writer, self.path)
+        await loop.run_in_executor(None, changing.__enter__)
+        try:
+            results = [writing.write(self._writer) for writing in together]
+        except BaseException as error:
+            await loop.run_in_executor(None, changing.__exit__, type(error), error, error.__traceback__)
+            raise
+        await loop.run_in_executor(None, changing.__exit__, None, None, None)
+        return results
+
+    async def _may_try_again(self, error: CannotWrite) -> bool:
+        """Wait a moment after a write failed; say no where it was waited for long enough."""
+        now = time.monotonic()
+        if self._failing is None:
+            self._failing = now
+            if self._patience:
+                self._note(
+                    f"{error.cause}; {error.remedy}. Replies that are paid for wait in memory, and no more are asked for, "
+                    f"for up to {_minutes(self._patience)}; Ctrl-C ends that, and what waits is lost"
+                )
+        left = self._failing + self._patience - now
+        if left <= 0:
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), min(_PAUSE, left))
+        return True
+
+
+def _fail(together: Sequence[_Writing], error: Exception) -> None:
+    for writing in together:
+        if not writing.done.done():
+            writing.done.set_exception(error)
+            writing.done.exception()  # it may have been cancelled, and then nobody looks
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def book(
@@ -318,12 +390,12 @@ def open_calls(path: Path) -> sqlite3.Connection:
     Raises:
         StoreError: as :class:`Calls`.
     """
-    return connect(path, _SCHEMA, _VERSION, durable=False)
+    return connect_to_read(path, SCHEMA)
 
 
 def spending_of(path: Path, run: str) -> Spending:
     """What a run has spent, with lines, without a ledger at hand; nothing where there is no reply store."""
-    if not path.is_file():
+    if not exists(path):
         return Spending(0, 0.0, True)
     database = open_calls(path)
     try:
@@ -343,7 +415,7 @@ def spending_of(path: Path, run: str) -> Spending:
 
 def means_of(path: Path, purpose: str, teacher: str, model: str, run: str | None = None) -> Means | None:
     """What calls of one kind took so far, in any run or in one; None where there are none."""
-    if not path.is_file():
+    if not exists(path):
         return None
     database = open_calls(path)
     try:
@@ -363,6 +435,21 @@ def means_of(path: Path, purpose: str, teacher: str, model: str, run: str | None
     # The mean of c replies has the variance of one divided by c.
     variance = max(squares - mean * mean * per_call, 0.0) if count > 1 else 0.0
     return Means(count, replies, prompt, mean, variance**0.5, seconds or 0.0)
+
+
+def _paid(database: sqlite3.Connection, run: str) -> int:
+    """Count the calls of a run that cost something, or whose price is not known."""
+    sql = "SELECT count(*) FROM calls WHERE run = ? AND (cost_usd IS NULL OR cost_usd > 0)"
+    (count,) = database.execute(sql, (run,)).fetchone()
+    return int(count)
+
+
+def _lost_calls(path: Path, what: str, found: int, paid: int) -> str:
+    return (
+        f"{path} {what}: this run has paid for {paid} calls or more, and {found} of them are there. Its budget would begin "
+        "anew, and its replies be paid for again. Put the file back (--cache-dir says where it is), or give another --name "
+        "to begin a new run"
+    )
 
 
 def _total(database: sqlite3.Connection, run: str) -> Spending:

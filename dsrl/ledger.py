@@ -1,7 +1,8 @@
 """Every teacher call goes through here: what is stored is given, what is not is asked for, booked and kept.
 
 A reply is on the disk before anyone sees it, under what decides it: teacher, its options, model, messages, sampling
-settings, and its number among the answers to the same prompt. It is never asked for twice, by this run or another.
+settings, and its number among the answers to the same prompt. It is never asked for twice, by this run or
+another, nor by two at the same time (:mod:`dsrl.claims`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 from dsrl.batches import Batches
 from dsrl.budget import Budget, Hold, most_prompt_tokens, worst_case
-from dsrl.calls import Call, Calls, Spending
+from dsrl.calls import Call, Calls, PaidCalls, Spending
+from dsrl.claims import Claims
 from dsrl.database import storable
 from dsrl.errors import PluginError, RowRefused, TeacherError, TransientError
 from dsrl.gate import Gate
@@ -74,6 +76,7 @@ class Ledger:
         terms: limits, prices, budget.
         others: teachers for single purposes, instead of ``teacher``.
         note: is told what the user should know.
+        remembered: what the run remembers of its calls that were paid for.
 
     Raises:
         StoreError: the reply store cannot be used.
@@ -87,9 +90,11 @@ class Ledger:
         terms: Terms = Terms(),
         others: Mapping[Purpose, Plugin[TeacherSpec]] | None = None,
         note: Callable[[str], None] = lambda text: None,
+        remembered: PaidCalls | None = None,
     ) -> None:
         self._terms = terms
-        self._calls = Calls(path, run)
+        self._calls = Calls(path, run, note, remembered or PaidCalls())
+        self._claims = Claims(path.with_name(f"{path.name}-claims"), note)
         self._budget = None if terms.budget is None else Budget(terms.budget, self._calls)
         self._batches = Batches(self._calls, self._budget, note) if terms.batch else None
         gates: dict[tuple[str, str], Gate] = {}
@@ -120,6 +125,7 @@ class Ledger:
         desk = self._desks.get(request.purpose, self._desk)
         key = _key(desk.identity, request)
         wanted = range(request.first, request.first + request.n)
+        waited = 0
         while True:
             if self._closed:
                 raise asyncio.CancelledError
@@ -130,6 +136,10 @@ class Ledger:
             # Whoever asks the same at the same time waits for the same call, and then reads it.
             tasks = {task for number in missing if (task := self._under_way.get((key, number)))}
             own = self._begin(desk, request, key, [n for n in missing if (key, n) not in self._under_way])
+            if not own and not tasks:
+                await self._claims.wait(waited)
+                waited += 1
+                continue
             try:
                 await asyncio.wait([*tasks, *own])
             except asyncio.CancelledError:
@@ -150,9 +160,15 @@ class Ledger:
         """What this run has spent, earlier sittings included; nothing is counted twice."""
         return self._calls.spending()
 
-    async def close(self) -> None:
-        """Wait for the calls under way (:data:`GRACE`), let go of the teachers and the store."""
+    async def close(self, hurry: bool = False) -> None:
+        """Wait for the calls under way (:data:`GRACE`), let go of the teachers and the store.
+
+        Args:
+            hurry: wait no longer for a reply store that cannot be written; what waits for it is lost.
+        """
         self._closed = True
+        if hurry:
+            self._calls.hurry()
         tasks = set(self._under_way.values())
         for task in tasks - self._sent:
             task.cancel()
@@ -170,6 +186,7 @@ class Ledger:
         if self._budget is not None:
             await self._budget.close()
         await self._calls.close()
+        self._claims.close()
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +198,7 @@ class Ledger:
         if request.n > 1:
             said = desk.teacher.hook.max_n(model=request.model) if desk.teacher.answers("max_n") else None
             most = said or request.n
-        for first, n in _gaps(numbers, most):
+        for first, n in _gaps(self._claim(key, numbers), most):
             part = request if n == request.n else replace(request, first=first, n=n)
             task = asyncio.create_task(self._ask(desk, part, key))
             for number in range(first, first + n):
@@ -190,12 +207,36 @@ class Ledger:
             def ended(task: asyncio.Task[Sequence[Reply] | None], first: int = first, n: int = n) -> None:
                 for number in range(first, first + n):
                     del self._under_way[key, number]
+                self._claims.release(key, range(first, first + n))
                 if not task.cancelled():
                     task.exception()  # whoever asked may be gone
 
             task.add_done_callback(ended)
             tasks.append(task)
         return tasks
+
+    def _claim(self, key: str, numbers: Sequence[int]) -> Sequence[int]:
+        """Claim replies that are missing; give those that are this process's to ask for."""
+        claimed = self._claims.take(key, numbers)
+        if not claimed:
+            return claimed
+        # Another process may have stored some between the look at the store and the claim.
+        stored = self._calls.replies(key, range(claimed[0], claimed[-1] + 1))
+        self._claims.release(key, stored)
+        return [number for number in claimed if number not in stored]
+
+    async def _put_aside(self, usd: float) -> Hold | None:
+        """Put money aside for a call; come back only while what the call brings can be stored."""
+        await self._calls.ready()
+        if self._budget is None:
+            return None
+        hold = await self._budget.hold(usd)
+        try:
+            await self._calls.ready()
+        except BaseException:  # the call will not be made
+            self._budget.settle(hold, 0.0)
+            raise
+        return hold
 
     async def _ask(self, desk: _Desk, request: Request, key: str) -> Sequence[Reply] | None:
         """Make one call, however often it takes, and book it; give its replies, None where others are stored."""
@@ -215,7 +256,7 @@ class Ledger:
             given = await desk.gate.enter(tokens)
             left = False
             try:
-                hold = await self._budget.hold(worst) if self._budget is not None else None
+                hold = await self._put_aside(worst)
                 self._sent.add(this)
                 began = time.monotonic()
                 try:

@@ -12,6 +12,7 @@ from random import Random
 from time import monotonic
 from typing import get_args
 
+from dsrl.calls import PaidCalls
 from dsrl.config import Settings
 from dsrl.corpus import Corpus, embedded_library
 from dsrl.errors import BudgetReached, DataError
@@ -385,9 +386,14 @@ class Road:
             self.terms,
             self.teachers,
             self.progress.note,
+            PaidCalls(self.store.paid_calls, self._keep_paid_calls),
         )
         self.progress.watch(ledger.spending, self.terms.budget)
         return _Opened(instructor_of(settings, ledger), self.progress.note)
+
+    def _keep_paid_calls(self, count: int) -> None:
+        with suppress(StoreError):  # the next sitting keeps it
+            self.store.keep_paid_calls(count)
 
     def sampler(self, model: str) -> Plugin[SamplerSpec]:
         """Bind the sampler to a model."""
@@ -450,7 +456,7 @@ class _Opened:
         said = f"stopping{why}: waits up to a minute for calls under way, which are paid for; Ctrl-C ends that"
         late = asyncio.get_running_loop().call_later(0.0 if stopped else _QUIET, self._note, said) if fault else None
         try:
-            await self._instructor.ledger.close()
+            await self._instructor.ledger.close(hurry=stopped)
         finally:
             if late is not None:
                 late.cancel()

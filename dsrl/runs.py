@@ -9,7 +9,7 @@ import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -187,8 +187,16 @@ def result(store: Store, place: Workplace) -> dict[str, Any]:
 
 
 def spending(store: Store, place: Workplace) -> Spending:
-    """What a run has asked of its teachers."""
-    return spending_of(place.cache / "calls.db", store.id)
+    """What a run has asked of its teachers; not priced where calls that it has paid for are not in the reply store."""
+    found = spending_of(place.cache / "calls.db", store.id)
+    return replace(found, priced=False) if found.calls < store.paid_calls else found
+
+
+def notes(store: Store, place: Workplace) -> list[str]:
+    """Give what was told while the run was under way, and what must be known of what is left of it."""
+    lost = store.paid_calls - spending_of(place.cache / "calls.db", store.id).calls
+    said = f"{lost} calls that this run has paid for are not in {place.cache / 'calls.db'}, so its cost is not known"
+    return [text for _, _, text in store.events()] + ([said] if lost > 0 else [])
 
 
 def kept_settings(store: Store) -> Settings:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from dsrl.database import connect, told, transaction
+from dsrl.database import Schema, connect, connect_to_read, exists, told, transaction
 from dsrl.errors import SettingsError, StoreError
 from dsrl.records import Answer, Kind, Passage, Sample, Score, Unreadable
 
@@ -65,6 +65,8 @@ CREATE TABLE seconds (stage TEXT NOT NULL, sitting INTEGER NOT NULL, seconds REA
     PRIMARY KEY (stage, sitting)) WITHOUT ROWID;
 CREATE TABLE events (at REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL)
 """
+#: Number of an earlier format -> SQL that makes the next one out of it; see :class:`dsrl.database.Schema`.
+_MIGRATIONS: dict[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,23 @@ class Store:
     def __init__(self, folder: Path, work: bool = True) -> None:
         self.folder = folder
         self._lock: IO[str] | None = None
-        path = folder / "run.db"
-        if not work and not path.is_file():
+        self._path = path = folder / "run.db"
+        if not work and not exists(path) and not exists(self.settings_file):
             raise StoreError(f"there is no run {folder.name!r} in {folder.parent}; `dsrl runs` lists what is there")
         if work:
             self._lock = _locked(folder)
-        self._path = path
         try:
-            self._database = connect(path, _SCHEMA, _VERSION, durable=False)
+            if not exists(path) and exists(self.settings_file):
+                raise StoreError(
+                    f"{path} is missing, and with it what run {folder.name!r} has made. Put a copy of it back, or move the "
+                    "folder away or give another --name: that is a new run then, whose budget begins anew"
+                )
+            schema = Schema(_VERSION, _SCHEMA, _MIGRATIONS)
             if work:
+                self._database = connect(path, schema, durable=False)
                 self._start()
+            else:
+                self._database = connect_to_read(path, schema)
         except BaseException:
             if self._lock is not None:
                 self._lock.close()
@@ -341,6 +350,15 @@ class Store:
         row = self._one("SELECT value FROM run WHERE key = ?", key)
         return None if row is None else str(row[0])
 
+    @property
+    def paid_calls(self) -> int:
+        """How many calls the run has paid for at least; ``calls.db`` must have them."""
+        return int(self.marked("paid_calls") or 0)
+
+    def keep_paid_calls(self, count: int) -> None:
+        """Remember that the run has paid for so many calls."""
+        self.mark("paid_calls", str(count))
+
     def set_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
         """Keep for how many rows of a stage there was no money; the last sitting counts."""
         self.mark(f"unpaid-{round}", json.dumps(dict(unpaid)))
@@ -415,6 +433,24 @@ class Store:
     def _one(self, sql: str, *values: Any) -> Any:
         with told(self._path):
             return self._database.execute(sql, values).fetchone()
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """Give the folders of the runs in ``runs``, those among them whose database is lost or cannot be read; none without it.
+
+    Raises:
+        StoreError: the folder cannot be read.
+    """
+    with told(runs, "read"):
+        folders = sorted(folder for folder in runs.iterdir() if folder.is_dir()) if runs.exists() else []
+    return [folder for folder in folders if _is_run(folder)]
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return any((folder / name).exists() for name in ("run.db", "run.toml"))
+    except OSError:
+        return True  # it cannot be looked into, which the user should learn
 
 
 def _sample(row: Sequence[Any]) -> Sample:

@@ -5,7 +5,6 @@ import itertools
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -637,85 +636,174 @@ def test_a_file_of_a_newer_version_is_told(teach: Any, tmp_path: Path) -> None:
         opened(teach()[1], path)
 
 
-def test_a_file_that_stays_locked_is_told(teach: Any, tmp_path: Path) -> None:
-    _, plugin = teach()
+def failing_store(
+    plugin: Plugin[Any], fake: FakeTeacher, path: Path, fail: Callable[[Ledger], Callable[[], None]]
+) -> list[str]:
+    """Let the store fail while four calls are out, and mend it later; give what was noted.
+
+    Twenty more requests wait for their turn. ``fail`` gives what mends it.
+    """
+    notes: list[str] = []
+
+    async def work() -> None:
+        ledger = Ledger(plugin, path, "run", Terms(4), note=notes.append)
+        mend: list[Callable[[], None]] = []
+
+        async def hold() -> None:
+            if len(fake.asked) == 4 and not mend:
+                mend.append(fail(ledger))
+            while not mend:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
+
+        fake.hold = hold
+        requests = [replace(REQUEST, first=number) for number in range(24)]
+        asking = asyncio.gather(*map(ledger.complete, requests))
+        try:
+            async with asyncio.timeout(20):
+                while not notes:
+                    await asyncio.sleep(0.01)
+                out = len(fake.asked)
+                await asyncio.sleep(0.2)
+                assert len(fake.asked) == out < 24, "no new call goes out once a write has failed"
+                mend[0]()
+                assert {tuple(texts(completion)) for completion in await asking} == {
+                    (text,) for _, text in stored(path)
+                }
+        finally:
+            ledger._calls._patience = 0.0
+            await ledger.close()
+
+    asyncio.run(work())
+    assert len(fake.asked) == len(stored(path)) == 24, "nothing was asked for twice"
+    return notes
+
+
+def test_what_is_delivered_while_the_file_is_locked_is_stored_later(
+    teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsrl.calls._PAUSE", 0.05)
+    fake, plugin = teach()
     path = tmp_path / "calls.db"
 
-    async def work(ledger: Ledger) -> None:
+    def lock(ledger: Ledger) -> Callable[[], None]:
         ledger._calls._writer.execute("PRAGMA busy_timeout=10")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        try:
-            with pytest.raises(StoreError, match=r"calls\.db is locked by another process|is locked by process \d+"):
-                await ledger.complete(REQUEST)
-        finally:
-            other.close()
-        # The lock is gone: the ledger goes on.
-        assert texts(await ledger.complete(REQUEST)) == ["reply 1"]
+        return other.close
 
-    using(plugin, path, work)
+    notes = failing_store(plugin, fake, path, lock)
+    assert "is locked by another process; end it or wait for it" in notes[0] or "is locked by process" in notes[0]
+    assert "Replies that are paid for wait in memory" in notes[0]
+    assert notes[1:] == [f"{path} is written again; the run goes on"]
 
 
-def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(teach: Any, tmp_path: Path) -> None:
-    _, plugin = teach(texts=lambda number: "x" * 100_000)
-    path = tmp_path / "calls.db"
+def test_what_is_delivered_while_the_disk_is_full_is_stored_later(
+    teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsrl.calls._PAUSE", 0.05)
+    fake, plugin = teach(texts=lambda number: f"{number}" * 100_000)
 
-    async def work(ledger: Ledger) -> None:
-        await ledger.complete(REQUEST)
+    def fill(ledger: Ledger) -> Callable[[], None]:
         (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
         ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")  # SQLite says the same as on a full disk
-        for number in (1, 2):
-            with pytest.raises(StoreError, match=r"calls\.db: no room on the disk; free some"):
-                await ledger.complete(replace(REQUEST, first=number))
-        ledger._calls._writer.execute("PRAGMA max_page_count=1000000")
-        await ledger.complete(replace(REQUEST, first=3))
+        return lambda: ledger._calls._writer.execute("PRAGMA max_page_count=1000000").close()
 
-    using(plugin, path, work)
-    assert [number for number, _ in stored(path)] == [0, 3]
+    notes = failing_store(plugin, fake, tmp_path / "calls.db", fill)
+    assert notes[0].startswith(
+        f"{tmp_path / 'calls.db'}: no room on the disk; free some. Replies that are paid for wait"
+    )
 
 
-def test_runs_that_start_at_the_same_time_may_make_the_file_together(tmp_path: Path) -> None:
-    """Two processes find no file; one makes the tables while the other waits."""
-    from dsrl.calls import _SCHEMA, _VERSION
-
+def test_a_disk_that_stays_full_ends_the_wait(teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.calls._PAUSE", 0.02)
+    monkeypatch.setattr("dsrl.calls.PATIENCE", 0.1)
+    _, plugin = teach(texts=lambda number: "x" * 100_000)
     path = tmp_path / "calls.db"
-    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    first.execute("PRAGMA journal_mode=WAL")
-    first.execute("BEGIN IMMEDIATE")
-    faults: list[BaseException] = []
+    notes: list[str] = []
 
-    def second() -> None:
+    async def work() -> None:
+        ledger = Ledger(plugin, path, "run", Terms(4), note=notes.append)
+        await ledger.complete(REQUEST)
+        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
+        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")
+        with pytest.raises(StoreError, match=r"calls\.db: no room on the disk; free some"):
+            await ledger.complete(replace(REQUEST, first=1))
+        await ledger.close()
+
+    asyncio.run(work())
+    assert [number for number, _ in stored(path)] == [0]
+    assert notes[-1] == f"1 replies that were paid for could not be written to {path} and are lost"
+
+
+def test_whoever_hurries_ends_the_wait_for_a_full_disk(teach: Any, tmp_path: Path) -> None:
+    """Ctrl-C."""
+    _, plugin = teach(texts=lambda number: "x" * 100_000)
+    notes: list[str] = []
+
+    async def work() -> None:
+        ledger = Ledger(plugin, tmp_path / "calls.db", "run", Terms(4), note=notes.append)
+        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
+        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")
+        asking = asyncio.create_task(ledger.complete(REQUEST))
+        while not notes:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        async with asyncio.timeout(20):
+            await ledger.close(hurry=True)
+
+    asyncio.run(work())
+    assert "are lost" in notes[-1]
+
+
+def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
+    from dsrl.calls import Calls
+
+    def at_fault(database: sqlite3.Connection) -> None:
+        raise KeyError("x")
+
+    async def work() -> list[Any]:
+        calls = Calls(tmp_path / "calls.db", "run")
         try:
-            spending_of(path, "run")
-        except BaseException as error:  # noqa: BLE001 - told to the test
-            faults.append(error)
+            writes = (calls.change_hold(None, 1.0), calls.write(at_fault), calls.change_hold(None, 2.0))
+            return await asyncio.gather(*writes, return_exceptions=True)
+        finally:
+            await calls.close()
 
-    thread = threading.Thread(target=second)
-    thread.start()
-    thread.join(0.3)  # it has seen the empty file, and waits
-    for statement in _SCHEMA.split(";"):
-        first.execute(statement)
-    first.execute(f"PRAGMA user_version={_VERSION}")
-    first.execute("COMMIT")
-    thread.join()
-    first.close()
-    assert faults == []
+    first, second, third = asyncio.run(work())
+    assert isinstance(second, KeyError)
+    assert first != third
+    with sqlite3.connect(tmp_path / "calls.db") as database:
+        assert database.execute("SELECT usd FROM holds").fetchall() == [(1.0,), (2.0,)]
 
 
 def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dsrl.calls import spending_of\n"
-        "path = Path(sys.argv[1]); path.touch()  # spending_of makes no file\n"
+        "import sys; from pathlib import Path; from dsrl.calls import Calls\n"
+        "print('ready', flush=True)\n"
         "sys.stdin.read()\n"
-        "spending_of(path, 'run')"
+        "calls = Calls(Path(sys.argv[1]), 'run')\n"
+        "calls._writer.execute('INSERT INTO holds (run, usd) VALUES (0, 1.0)')"
     )
     path = str(tmp_path / "calls.db")
     started = [
-        subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(4)
     ]
+    for process in started:
+        assert process.stdout
+        process.stdout.readline()
     for process in started:
         assert process.stdin
         process.stdin.close()
     told = [process.stderr.read() for process in started if process.stderr]
     assert [process.wait() for process in started] == [0] * 4, "\n".join(told)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM holds").fetchone() == (4,), "all have the same file"
+    assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".new")] == []

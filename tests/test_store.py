@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.database import connect, transaction
+from dsrl.database import Schema, connect, transaction
 from dsrl.errors import StoreError
 from dsrl.records import UNREADABLE, Passage, Sample, Score
 from dsrl.store import Attempt, Evaluated, Store
@@ -174,7 +174,7 @@ def test_a_verdict_and_its_votes_come_together(store: Store) -> None:
 
 def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
-    database = connect(path, "CREATE TABLE t (x)", 1, durable=False)
+    database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
 
     def failing() -> None:
         with transaction(database, path):
@@ -241,22 +241,50 @@ def test_looking_takes_no_lock_and_makes_nothing(store: Store) -> None:
     assert not store.folder.with_name("gone").exists()
 
 
-def test_looking_at_a_run_that_was_killed_as_it_began_is_a_sentence(tmp_path: Path) -> None:
-    """The file is there, but nothing of it was written."""
+@pytest.mark.parametrize("work", [True, False])
+def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> None:
+    """A file of 0 bytes is never ours: a new one gets its name when it is whole."""
     folder = tmp_path / "begun"
     folder.mkdir()
     (folder / "run.db").touch()
-    with pytest.raises(StoreError, match="begun"):
-        _ = Store(folder, work=False).created
+    with pytest.raises(
+        StoreError, match=r"begun/run\.db is empty, so what it held is lost\. Put a copy of it back, or"
+    ):
+        Store(folder, work)
+    assert (folder / "run.db").stat().st_size == 0
 
 
-def test_working_on_a_run_that_was_killed_as_it_began_starts_it(tmp_path: Path) -> None:
-    folder = tmp_path / "begun"
-    folder.mkdir()
-    (folder / "run.db").touch()
-    store = Store(folder)
-    assert store.id
+@pytest.mark.parametrize("work", [True, False])
+def test_a_database_that_is_missing_beside_its_settings_is_told(store: Store, work: bool) -> None:
+    store.write_settings({"task": {"name": "mednli"}})
     store.close()
+    (store.folder / "run.db").unlink()
+    with pytest.raises(StoreError, match=r"trial/run\.db is missing, .* Put a copy of it back, or .* another --name"):
+        Store(store.folder, work)
+    assert not (store.folder / "run.db").exists()
+
+
+def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: Path) -> None:
+    """Killed at each file operation of the making, one after the other: the same command always goes on."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.store import Store\n"
+        "left = [int(sys.argv[2])]\n"
+        "def count(event, args):\n"
+        "    if event in ('sqlite3.connect', 'open', 'os.link', 'os.remove', 'sqlite3.connect/handle'):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(count)\n"
+        "Store(Path(sys.argv[1]))\n"
+    )
+    for step in range(20):
+        folder = tmp_path / f"trial{step}"
+        done = subprocess.run([sys.executable, "-c", code, str(folder), str(step)], capture_output=True, check=False)
+        store = Store(folder)
+        assert store.id
+        store.close()
+        if not done.returncode:
+            break
+    assert 3 <= step < 19, "all moments were met"
 
 
 # --- what the disk does ----------------------------------------------------------------------------------------------

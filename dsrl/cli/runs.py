@@ -19,22 +19,22 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
     from dsrl.errors import DsrlError, StoreError
     from dsrl.runs import Workplace, result
-    from dsrl.store import Store
+    from dsrl.store import Store, run_folders
 
     found: list[dict[str, Any]] = []
     unreadable = 0
-    for database in _databases(runs_dir):
+    for folder in run_folders(runs_dir):
         try:
-            store = Store(database.parent, work=False)
+            store = Store(folder, work=False)
             try:
                 found.append({"created": store.created, **result(store, Workplace(runs_dir, cache_dir))})
             finally:
                 store.close()
         except DsrlError as error:
+            note(f"note: {folder.name}: {error}")
             unreadable += 1
-            note(f"note: {database.parent.name}: {error}")
     if unreadable and not found:
-        raise StoreError(f"none of the {unreadable} run(s) in {runs_dir} can be read")
+        raise StoreError(f"none of the runs in {runs_dir} can be read")
     found.sort(key=lambda run: -run["created"])
     if as_json:
         print_json(found)
@@ -44,14 +44,6 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
         return
     columns = ["run", "task", "started", "samples", "base", "trained", "calls", "cost"]
     table("", columns, [_row(run) for run in found])
-
-
-def _databases(runs_dir: Path) -> list[Path]:
-    """Give the databases of a folder's runs; a folder that cannot be read is not one without runs."""
-    try:
-        return [path for folder in runs_dir.iterdir() if (path := folder / "run.db").is_file()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _row(run: dict[str, Any]) -> list[str]:

@@ -26,18 +26,19 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     """
     from dsrl.config import to_toml
     from dsrl.lineage import lineage
-    from dsrl.runs import Workplace, kept_settings, result
+    from dsrl.runs import Workplace, kept_settings, notes, result
     from dsrl.store import Store
 
+    place = Workplace(runs_dir, cache_dir)
     store = Store(runs_dir / run, work=False)
     try:
         if sample is not None:
             found = lineage(store, sample)
             print_json(found) if as_json else print_lineage(found)
             return
-        outcome = result(store, Workplace(runs_dir, cache_dir))
+        outcome = result(store, place)
         outcome["settings"] = to_toml(kept_settings(store))
-        outcome["notes"] = [text for _, _, text in store.events()]
+        outcome["notes"] = notes(store, place)
     finally:
         store.close()
     if as_json:
@@ -100,6 +101,8 @@ def _cost(outcome: dict[str, Any]) -> str:
         return dollars(outcome["cost_usd"])
     unknown = dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["cost_usd"] is None)
     known = sum(line["cost_usd"] or 0.0 for line in outcome["spending"])
+    if not unknown:  # calls that are not in the reply store
+        return f"{dollars(known)}, and calls that are lost"
     return f"{f'{dollars(known)}, and calls of unknown price' if known else 'price unknown'} ({', '.join(unknown)})"
 
 

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
 
 
 def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
@@ -118,4 +123,75 @@ def test_runs_that_cannot_be_read_are_not_no_runs(dsrl, small, tmp_path):
     shutil.rmtree("runs/whole")
     outcome = dsrl("runs", "--json")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "Error: none of the 1 run(s) in runs can be read" in outcome.err
+    assert "Error: none of the runs in runs can be read" in outcome.err
+
+
+def test_runs_and_show_on_a_disk_that_is_read_only(dsrl, small):
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a disk")
+    dsrl(*small, "--stop-after", "initial")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    home = os.getcwd()
+    for args in (["--bind", home, home], ["-o", "remount,bind,ro", home]):
+        if subprocess.run(["mount", *args], capture_output=True, check=False).returncode:
+            subprocess.run(["umount", home], capture_output=True, check=False)
+            pytest.skip("a disk cannot be mounted here")
+    try:
+        os.chdir(home)  # into what is mounted
+        assert not os.access(".", os.W_OK)
+        assert [run["run"] for run in json.loads(dsrl("runs", "--json").out)] == ["small"]
+        assert json.loads(dsrl("show", "small", "--json").out)["samples"]["initial"] == 24
+        refused = dsrl(*small)
+        assert refused.code == 1
+        assert "cannot be written" in refused.err
+    finally:
+        os.chdir("/")
+        subprocess.run(["umount", home], check=True)
+        os.chdir(home)
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_runs_that_cannot_be_read_are_said(dsrl, small):
+    dsrl(*small, "--stop-after", "initial")
+    Path("runs/small/run.db").write_bytes(b"")
+    said = dsrl("runs")
+    assert said.code == 1
+    assert "note: small: runs/small/run.db is empty" in said.err
+    assert "none of the runs in runs can be read" in said.err
+    assert "There are no runs" not in said.err
+    Path("runs/small/run.db").unlink()
+    assert "runs/small/run.db is missing" in dsrl("runs").err
+    shutil.rmtree("runs")
+    Path("runs").touch()
+    said = dsrl("runs")
+    assert said.code == 1
+    assert "runs cannot be read" in said.err
+
+
+def test_a_reply_store_that_is_lost_with_paid_calls_in_it_is_told(dsrl, small, install):
+    """The budget would begin anew."""
+    module = install("teacher", "paying", TEACHER, distribution="payer")
+    install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
+    command = (*small, "--teacher", "bill:listed", "--budget", "1")
+    dsrl(*command, "--stop-after", "initial")
+    calls = json.loads(dsrl("show", "small", "--json").out)["teacher_calls"]
+    store = Path(".dsrl/calls.db")
+    content = store.read_bytes()
+    for harm in (store.unlink, lambda: store.write_bytes(b"")):
+        harm()
+        refused = dsrl(*command)
+        assert refused.code == 1
+        assert ".dsrl/calls.db is " in refused.err
+        assert "back" in refused.err
+        assert not store.exists() or not store.read_bytes(), "nothing is begun anew"
+    store.unlink()
+    assert "paid for 24 calls or more, and 0 of them are there" in dsrl(*command).err or calls != 24
+    shown = json.loads(dsrl("show", "small", "--json").out)
+    assert shown["cost_usd"] is None
+    assert "are not in .dsrl/calls.db, so its cost is not known" in shown["notes"][-1]
+    dsrl(*command, "--name", "other", "--seed", "3", "--stop-after", "initial")
+    assert ".dsrl/calls.db is not the file that it was" in dsrl(*command).err
+    for file in Path(".dsrl").glob("calls.db*"):
+        file.unlink()
+    store.write_bytes(content)
+    assert dsrl(*command, "--stop-after", "verified").code == 0
