@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from torture.commands import make_index  # noqa: E402
-from torture.plan import plan_of  # noqa: E402
-from torture.random_runs import Outcome, run_seed  # noqa: E402
+from torture.commands import make_index
+from torture.plan import plan_of
+from torture.random_runs import Outcome, run_seed
 
 _ROWS = {
     "runs": "runs",

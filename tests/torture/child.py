@@ -1,4 +1,4 @@
-"""``dsrl`` as its users start it, except that a failed call is repeated after a short pause; run as a file by ``child_of``."""
+"""``dsrl`` as its users start it, except that a failed call is repeated after a short pause. Run as a file."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ class Served:
 class Provider(FaultServer):
     """Writes every bill and every reply into its book before it answers.
 
-    What a call meets depends on the seed, the prompt and how often that prompt was asked before, and not on the order in which
-    calls arrive.
+    What a call meets depends on the seed, the prompt and how often that prompt was asked before, and not on the order in
+    which calls arrive.
 
     Args:
         book: its append-only file.

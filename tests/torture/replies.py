@@ -1,7 +1,7 @@
 """What the fake provider replies: sensible samples, labels and keywords of the task ``mednli``.
 
-A reply is a function of its prompt alone, so that a disturbed run must end with the samples of an undisturbed one. Each reply
-also carries a serial number at a place that dsrl does not read, so that the reply store can be compared with the book.
+A reply is a function of its prompt alone, so that a disturbed run must end with the samples of an undisturbed one. Each
+reply also carries a serial number at a place that dsrl does not read, so that the reply store can be compared with the book.
 """
 
 from __future__ import annotations
