@@ -29,6 +29,7 @@ class Ended:
         stderr: all of it.
         peak: bytes of memory at most (resident).
         seconds: from its start.
+        cpu: seconds of a core.
         stopped: why it was killed from here; empty where it ended by itself.
     """
 
@@ -36,6 +37,7 @@ class Ended:
     stderr: str
     peak: int
     seconds: float
+    cpu: float
     stopped: str = ""
 
 
@@ -54,24 +56,32 @@ class Child:
         self, arguments: Sequence[str], folder: Path, key: str, pause: float = 0.1, most: int = 3 * 2**30
     ) -> None:
         self.key, self._most = key, most
-        self._path = folder / f"stderr-{key}"
+        self._path, self._mark = folder / f"stderr-{key}", folder / f"started-{key}"
+        self._started: float | None = None
         self._began = time.monotonic()
         with self._path.open("wb") as stderr:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-P", str(_CHILD), "run", *arguments],
                 cwd=folder,
-                env=_environment(key, pause),
+                env={**_environment(key, pause), "TORTURE_STARTED": str(self._mark)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )
-        self._peak, self._stopped = 0, ""
+        self._peak, self._cpu, self._stopped = 0, 0.0, ""
         self._code: int | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self._began
+
+    @property
+    def started(self) -> float | None:
+        """Seconds between its start and the moment at which Python was up and the command began; None before."""
+        if self._started is None and self._mark.exists():
+            self._started = self.seconds
+        return self._started
 
     def is_running(self, patience: float = HANGING) -> bool:
         """Look after it: False when it has ended. What hangs, or takes too much memory, is killed."""
@@ -81,6 +91,7 @@ class Child:
         if pid:
             self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
             self._peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            self._cpu = usage.ru_utime + usage.ru_stime
             self._ended = self.seconds
             return False
         if not self._stopped and self.seconds > patience:
@@ -104,7 +115,7 @@ class Child:
             time.sleep(0.01)
         assert self._code is not None
         text = self._path.read_text(encoding="utf-8", errors="replace")
-        return Ended(self._code, text, self._peak, self._ended, self._stopped)
+        return Ended(self._code, text, self._peak, self._ended, self._cpu, self._stopped)
 
 
 def _environment(key: str, pause: float) -> dict[str, str]:

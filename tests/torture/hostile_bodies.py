@@ -95,6 +95,14 @@ def _many_choices() -> Iterator[bytes]:
     yield b"{}]}"
 
 
+def _empty_lists() -> Iterator[bytes]:
+    """Stay below the bound for one body, and become many objects when they are read."""
+    yield b'{"choices": ['
+    for _ in range(60 * 2**20 // _CHUNK):
+        yield b"[]," * (_CHUNK // 3)
+    yield b"0]}"
+
+
 def _deep(opening: bytes) -> Callable[[], Iterator[bytes]]:
     def chunks() -> Iterator[bytes]:
         yield opening * (8 * 2**20 // len(opening))
@@ -123,6 +131,7 @@ BODIES = {
 } | {
     "reply of 60 MB, 200, first": Body(200, _long_reply),
     "a million choices, 200, first": Body(200, _many_choices),
+    "20 million empty lists, 200, first": Body(200, _empty_lists),
     "endless list of models": Body(200, _endless_spaces, models=True),
     "gzip bomb as list of models": Body(200, _bomb(31), _GZIP, models=True),
 }
@@ -176,7 +185,7 @@ class Endured:
     """What a hostile body did to the command.
 
     Attributes:
-        code, stderr, seconds: of the process.
+        code, stderr, seconds, cpu: of the process.
         peak: bytes of memory at most.
         stopped: why it had to be killed; empty where it ended by itself.
         requests: how many the server got.
@@ -185,6 +194,7 @@ class Endured:
     code: int
     stderr: str
     seconds: float
+    cpu: float
     peak: int
     stopped: str
     requests: int
@@ -195,7 +205,7 @@ def endure(server: FaultServer, index: Path, more: Mapping[str, object] = {}, pa
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as temporary:
         folder = make_folder(Path(temporary) / "work", index)
         ended = run_against(server, folder, more, patience)
-    return Endured(ended.code, ended.stderr, ended.seconds, ended.peak, ended.stopped, len(server.asked))
+    return Endured(ended.code, ended.stderr, ended.seconds, ended.cpu, ended.peak, ended.stopped, len(server.asked))
 
 
 def run_against(

@@ -19,7 +19,9 @@ from torture.hostile_bodies import run_against
 from torture.replies import reply_to
 
 #: Seconds that the command may be silent at most while it has something to ask, on a busy machine.
-SILENCE = 5.0
+SILENCE = 10.0
+#: Seconds of a core that a sitting may take more than a quiet run.
+MORE_CPU = 15.0
 #: Seconds that a reply takes.
 _DELAY = 0.02
 
@@ -87,7 +89,7 @@ class Outlived:
     Attributes:
         codes, stderrs, stopped: of both sittings.
         silence: seconds, see ``HostileTeacher.longest_silence``.
-        seconds: of both sittings.
+        cpu: seconds of a core, of both sittings.
         samples: how many there are at the end.
     """
 
@@ -95,7 +97,7 @@ class Outlived:
     stderrs: tuple[str, ...]
     stopped: tuple[str, ...]
     silence: float
-    seconds: float
+    cpu: tuple[float, ...]
     samples: int
 
 
@@ -114,7 +116,7 @@ def outlive_text(name: str, index: Path) -> Outlived:
         tuple(ended.stderr for ended in both),
         tuple(ended.stopped for ended in both),
         silence,
-        sum(ended.seconds for ended in both),
+        tuple(ended.cpu for ended in both),
         samples,
     )
 

@@ -18,8 +18,8 @@ class Disturbance:
 
     Attributes:
         signal: of the system.
-        requests: it comes when so many requests of the process have arrived; 0: only by time.
-        delay: seconds after that, or after the start.
+        requests: it comes when so many requests of the process have arrived; 0: when the command has begun.
+        delay: seconds after that.
     """
 
     signal: signal.Signals
@@ -71,19 +71,19 @@ def plan_of(seed: int) -> Plan:
     random = Random(f"torture {seed}")
     processes = random.choice([1, 1, 1, 1, 1, 1, 2, 2, 2, 3])
     kinds = [name for name in FAULTS if name not in ENDLESS]
-    faults = random.sample(kinds, random.randint(1, len(kinds)))
+    faults = random.sample(kinds, random.choice([1, 2, 3, 5, len(kinds)]))
     if random.random() < 0.15:
         faults += sorted(ENDLESS)
     return Plan(
         seed=seed,
         teacher=random.choice(["openai:gpt-4o"] * 3 + ["anthropic:claude-haiku-4-5"]),
         processes=processes,
-        budget=None if random.random() < 0.35 else round(random.uniform(0.01, 0.25), 4),
+        budget=None if random.random() < 0.35 else round(random.uniform(0.02, 0.15), 4),
         faults=tuple(faults),
-        rate=random.choice([0.0, 0.05, 0.2, 0.2, 0.4]),
+        rate=random.choice([0.0, 0.05, 0.2, 0.4, 0.4]),
         delay=random.choice([0.002, 0.02, 0.1, 0.3]),
         concurrency=random.choice([1, 4, 16, 64]),
-        samples=random.randint(3, 14),
+        samples=random.randint(4, 16),
         votes=random.randint(2, 5),
         stop_after="scored" if random.random() < 0.04 else "verified",
         run_seed=random.randrange(1000),
@@ -98,5 +98,5 @@ def _disturbance(random: Random) -> Disturbance | None:
         return None
     kind = random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     if random.random() < 0.15:
-        return Disturbance(kind, 0, random.uniform(0.5, 1.5))
+        return Disturbance(kind, 0, random.uniform(0.0, 1.5))
     return Disturbance(kind, random.randint(1, 25), random.random() * 0.05)

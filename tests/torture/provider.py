@@ -143,6 +143,8 @@ class Provider(FaultServer):
         await asyncio.sleep(random.random() * self._delay + (0.5 if fault == "slow" else 0.0))
         good = _good(request.path, body, [reply_to(body, serial) for serial in replies], usage)
         answer = self._fault(fault, request.path, good, usage, random)
+        if request.transport is None:  # the client is gone
+            return web.Response()
         if fault not in DELIVERED:
             return await self._send(request, answer, answer.body)
         return await self._deliver(request, call, answer.body)

@@ -167,8 +167,8 @@ class _Run:
                 wanted = left.get(child.key)
                 if wanted is None:
                     continue
-                if child.key not in due and provider.arrived[child.key] >= wanted.requests:
-                    due[child.key] = wanted.delay + (child.seconds if wanted.requests else 0.0)
+                if child.key not in due and child.started and provider.arrived[child.key] >= wanted.requests:
+                    due[child.key] = child.seconds + wanted.delay
                 if child.seconds >= due.get(child.key, float("inf")):
                     child.send(wanted.signal)
                     self._signals[child.key] = (wanted.signal, time.time())

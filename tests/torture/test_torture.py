@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from torture.hostile_bodies import BODIES, MORE_MEMORY, Endured, endure_body, endure_nothing
-from torture.hostile_texts import SILENCE, TEXTS, Outlived, outlive_text
+from torture.hostile_texts import MORE_CPU, SILENCE, TEXTS, Outlived, outlive_text
 from torture.random_runs import Outcome, run_seed, sentence_of
 
 # Also slow, so that who leaves out the slow tests leaves these out.
@@ -38,30 +38,31 @@ def test_a_random_run_keeps_its_cap_and_loses_nothing(case: int, came_of_it: Out
 
 
 @pytest.fixture(scope="session")
-def quiet_peak(torture_index: Path) -> int:
-    """Bytes of memory that a small run takes at most."""
+def quiet(torture_index: Path) -> Endured:
+    """What a small run takes that meets nothing hostile."""
     quiet = endure_nothing(torture_index)
     assert quiet.code == 0, quiet.stderr
-    return quiet.peak
+    return quiet
 
 
 @pytest.mark.parametrize("case", BODIES)
 @work(endure_body)
-def test_a_hostile_body_costs_bounded_memory_and_time(case: str, came_of_it: Endured, quiet_peak: int) -> None:
+def test_a_hostile_body_costs_bounded_memory_and_time(case: str, came_of_it: Endured, quiet: Endured) -> None:
     assert not came_of_it.stopped, f"the process {came_of_it.stopped}"
     assert "Traceback" not in came_of_it.stderr, came_of_it.stderr
     assert came_of_it.requests, "the body was met"
     assert came_of_it.code == 0 or sentence_of(came_of_it.stderr), came_of_it.stderr
     assert "MemoryError" not in came_of_it.stderr, came_of_it.stderr
-    more = came_of_it.peak - quiet_peak
+    more = came_of_it.peak - quiet.peak
     assert more < MORE_MEMORY, f"{more / 2**20:.0f} MB more than a quiet run"
 
 
 @pytest.mark.parametrize("case", TEXTS)
 @work(outlive_text)
-def test_a_hostile_text_drops_rows_and_the_run_goes_on(case: str, came_of_it: Outlived) -> None:
+def test_a_hostile_text_drops_rows_and_the_run_goes_on(case: str, came_of_it: Outlived, quiet: Endured) -> None:
     assert came_of_it.stopped == ("", "")
     assert "Traceback" not in "".join(came_of_it.stderrs), came_of_it.stderrs
     assert came_of_it.codes == (0, 0), came_of_it.stderrs
     assert came_of_it.samples == 8
     assert came_of_it.silence < SILENCE, "the command stood still"
+    assert max(came_of_it.cpu) - quiet.cpu < MORE_CPU, "it took too long to read"
