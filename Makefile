@@ -8,17 +8,24 @@ READY := $(VENV)/.ready
 # Small models on busy cores are quicker on one thread each.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+# Of `make test-torture`.
+RUNS ?= 40
+SEED ?= 0
 
-.PHONY: run test test-slow test-vllm lint docs bench clean
+.PHONY: run test test-slow test-torture test-vllm lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not torture"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not torture"
+
+# RUNS random runs from SEED on, and every hostile body and text. `python -m tests.torture` is the long form.
+test-torture: $(READY)
+	TORTURE_RUNS=$(RUNS) TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -m torture tests/torture
 
 # Not part of CI: vLLM's CPU build (a third party's) takes 3.5 GB, and an environment of its own.
 test-vllm: $(READY)
