@@ -25,7 +25,6 @@ COMMANDS = {
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, or check them."),
 }
-INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -40,6 +39,17 @@ class Commands(click.Group):
         command = import_module(COMMANDS[name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; one that a signal stops ends with the exit code of that signal."""
+        from dsrl.signals import exit_code, handled
+
+        with handled():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as stop:
+                click.echo("\nInterrupted.", err=True)
+                sys.exit(exit_code(stop))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -53,7 +53,7 @@ def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, inst
         database.execute("INSERT INTO holds (run, usd) VALUES (?, 0.0123)", (run,))
     shown = dsrl("show", "small").out
     assert said in shown
-    assert "and $0.012 at most for calls under way, or whose answer was lost" in shown
+    assert "and $0.012 at most for calls under way, or whose bill is not known" in shown
     table = {row.split()[0]: row.split()[1:] for row in shown[shown.index("\nspending") :].splitlines()[3:6] if row}
     assert table["write"] == ["bill:listed", "24", "24", "24000", "24000", "$0.048"]
     assert table["solve"][-1] == "unknown"
