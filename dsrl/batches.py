@@ -144,6 +144,9 @@ class Batches:
             task.cancel()
         if waiting:
             await asyncio.wait(waiting)
+        for task in waiting:
+            if not task.cancelled():
+                task.exception()  # whoever waited is gone
 
     def _out(self, request: Request, key: str) -> int | None:
         rows = self._calls.read(

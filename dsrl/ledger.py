@@ -243,9 +243,9 @@ class Ledger:
                     raise
                 else:
                     seconds = time.monotonic() - began
-                    used = readable_usage(getattr(completion, "usage", None))
+                    used = readable_usage(completion.usage)
                     took = used.prompt_tokens + used.completion_tokens if used else None
-                    desk.gate.leave(given, took, getattr(completion, "rate", None))
+                    desk.gate.leave(given, took, completion.rate)
                     left = True
                     good, wrong = _readable(desk.teacher, request, completion)
                     own = await self._book(call, hold, completion, seconds, good)
@@ -348,8 +348,6 @@ def _key(identity: Mapping[str, Any], request: Request) -> str:
 def _readable(teacher: Plugin[TeacherSpec], request: Request, completion: Completion) -> tuple[tuple[Reply, ...], str]:
     """Give the replies that can be stored, and what is wrong with the others; they are paid for all the same."""
     who = f"teacher {teacher.name!r} of {teacher.distribution} gave"
-    if not isinstance(completion, Completion):
-        return (), f"{who} {type(completion).__name__} instead of a Completion"
     replies = completion.replies
     fault = "" if 1 <= len(replies) <= request.n else f"{who} {len(replies)} replies to a request for {request.n}"
     good = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -21,9 +20,9 @@ _QUIET = 5.0
 
 def asked_wait(seconds: float | None) -> float:
     """Give the seconds that a provider asks to wait; 0 where it does not say, or says what is no number of seconds."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:  # NaN is not above 0
         return 0.0
-    return float(min(max(seconds, 0.0), 1e12))
+    return float(min(seconds, 1e12))
 
 
 class Waits:
