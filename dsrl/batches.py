@@ -14,15 +14,19 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dsrl import signals
+from dsrl.bills import bill_of
 from dsrl.budget import Budget, Hold, worst_case
 from dsrl.calls import Call, Calls, book, open_calls
 from dsrl.database import exists, storable, told
 from dsrl.errors import StoreError, TeacherError, TransientError
 from dsrl.hookspecs import TeacherSpec
+from dsrl.patience import Patience, Waits
 from dsrl.plugins import Plugin, PluginRef, load
 from dsrl.records import BatchState, Completion, Price, Reply, Request
 
@@ -36,8 +40,6 @@ MOST = 10_000
 MOST_BYTES = 150_000_000
 #: Seconds between two looks at a batch: the first, and the longest.
 POLLS = (5.0, 60.0)
-#: Failures in a row after which a provider is not asked for a batch any more.
-TRIES = 8
 #: How often a request is put into a new batch that a batch did not answer.
 _AGAIN = 3
 #: How often a batch is looked for before it counts as never submitted; a list may show it only after a moment.
@@ -92,7 +94,8 @@ class Batches:
         self._looking: set[asyncio.Task[Any]] = set()
         self._recovering: dict[int, asyncio.Task[None]] = {}
         self._own: set[int] = set()
-        self._closing = False
+        self._waits = Waits(note)
+        self._closing = asyncio.Event()
         self._polling: dict[int, asyncio.Task[None]] = {}
         self._faults: dict[tuple[str, int], Exception] = {}
         self._asked: Counter[tuple[str, int]] = Counter()
@@ -129,7 +132,7 @@ class Batches:
 
     async def close(self) -> None:
         """See submissions through; batches stay out, and one that is being looked for is looked for by the next sitting."""
-        self._closing = True
+        self._closing.set()
         for window in self._windows.values():
             window.cancel()
         for task in self._looking:
@@ -141,6 +144,9 @@ class Batches:
             task.cancel()
         if waiting:
             await asyncio.wait(waiting)
+        for task in waiting:
+            if not task.cancelled():
+                task.exception()  # whoever waited is gone
 
     def _out(self, request: Request, key: str) -> int | None:
         rows = self._calls.read(
@@ -156,9 +162,10 @@ class Batches:
         self, teacher: Plugin[TeacherSpec], identity: str, request: Request, key: str, price: Price | None
     ) -> int:
         usd = None
-        if self._budget is not None and price is not None:
+        if price is not None:  # written down together with the batch, for the bill may never be known
             usd = worst_case(price, request, batch=True)
-            await self._budget.reserve(usd)  # written down together with the batch
+            if self._budget is not None:
+                await self._budget.reserve(usd)
         item = _Item(request, key, usd, asyncio.get_running_loop().create_future())
         group = id(teacher), request.model
         gathered = self._gathered.setdefault(group, [])
@@ -273,7 +280,7 @@ class Batches:
             for looked in range(_LOOKS):
                 if looked:
                     await asyncio.sleep(POLLS[0])
-                if self._closing:
+                if self._closing.is_set():
                     raise asyncio.CancelledError
                 if name := await self._persisting(look, teacher):
                     return name
@@ -379,18 +386,22 @@ class Batches:
         )
         booked: list[tuple[Call, str, int, Sequence[Reply], int | None]] = []
         free: list[int] = []
+        kept: list[int] = []  # on hold for good
         for item, key, first, n, purpose, hold, model in items:
             found = state.results.get(item)
             if isinstance(found, Exception):
                 self._faults[key, first] = found
-            usage = getattr(found, "usage", None)
-            if usage is None:
+            bill = None if found is None else bill_of(found, price, batch=True)
+            if bill is None:
                 free += [hold] if hold is not None else []
                 continue
-            cost = max(price.cost(usage, batch=True), 0.0) if price else None
+            if not bill.known and hold is not None:
+                kept.append(hold)
+                hold = None
             given = found.replies[:n] if isinstance(found, Completion) else ()
             replies = [Reply(storable(str(reply.text)), reply.finish_reason) for reply in given]
-            booked.append((Call(purpose, teacher.name, model, usage, cost, 0.0, name), key, first, replies, hold))
+            call = Call(purpose, teacher.name, model, bill.usage, bill.cost, 0.0, name)
+            booked.append((call, key, first, replies, hold))
 
         answered = sum(isinstance(result, Completion) for result in state.results.values())
 
@@ -411,20 +422,24 @@ class Batches:
                 self._settle(hold, call.cost or 0.0)
             for hold in free:
                 self._settle(hold, 0.0)
+            for hold in kept:  # one of an earlier sitting is counted as spent already
+                if self._budget is not None and hold in self._holds:
+                    self._budget.lose(self._holds.pop(hold))
 
     async def _persisting(self, ask: Callable[[], Awaitable[T]], teacher: Plugin[TeacherSpec]) -> T:
-        for tried in range(1, TRIES + 1):
+        """Ask until there is an answer, as long as the patience for one call lasts."""
+        patience = Patience(teacher.name, self._waits)
+        while True:
+            began = time.monotonic()
             try:
                 return await ask()
             except TransientError as error:
-                if tried == TRIES or self._closing:
-                    often = f"failed {tried} times in a row" if tried > 1 else "failed"
-                    raise TeacherError(
-                        f"teacher {teacher.name!r} {often}: {error}. Nothing is lost; give the same command again to go on."
-                    ) from error
-                pause = max(min(2.0**tried, POLLS[1]), error.retry_after or 0.0)
-            await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+                if not self._closing.is_set():
+                    pause = patience.pause(error, time.monotonic() - began, POLLS[1])
+                    with suppress(TimeoutError):  # nobody is kept waiting at the end
+                        await asyncio.wait_for(self._closing.wait(), pause)
+                if self._closing.is_set():
+                    raise patience.exhausted("failed", error) from error
 
     def _settle(self, hold: int | None, cost: float) -> None:
         if self._budget is None or hold is None:
@@ -484,7 +499,7 @@ def look(batch: KnownBatch) -> BatchState:
     Raises:
         DsrlError: it cannot be asked.
     """
-    return asyncio.run(
+    return signals.run(
         _with_teacher(batch, lambda teacher: teacher.hook.poll_batch(batch=batch.provider_id, model=batch.model))
     )
 
@@ -495,7 +510,7 @@ def cancel(batch: KnownBatch) -> None:
     Raises:
         DsrlError: it cannot be asked.
     """
-    asyncio.run(_with_teacher(batch, lambda teacher: teacher.hook.cancel_batch(batch=batch.provider_id)))
+    signals.run(_with_teacher(batch, lambda teacher: teacher.hook.cancel_batch(batch=batch.provider_id)))
 
 
 async def _with_teacher(batch: KnownBatch, ask: Callable[[Plugin[TeacherSpec]], Awaitable[T]]) -> T:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,9 @@ PATIENCE = 600.0
 #: Seconds between two tries to write it.
 _PAUSE = 1.0
 
+#: Whether the bill of a row of ``calls`` is not known.
+_UNKNOWN = "cost_usd IS NULL AND prompt_tokens = 0 AND completion_tokens = 0"
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -35,8 +38,8 @@ class Call:
 
     Attributes:
         purpose, teacher, model: what it was for, and who was asked.
-        usage: what it was billed for.
-        cost: dollars; None where the price is not known.
+        usage: what it was billed for; zeros where the bill is not known.
+        cost: dollars; None where the price or the bill is not known.
         seconds: the call alone, without waiting.
         batch: the provider's id of the batch that it came with.
     """
@@ -52,7 +55,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class SpendingLine:
-    """The calls of a run for one purpose to one model. ``cost_usd`` is None where a price is not known."""
+    """The calls of a run for one purpose to one model.
+
+    ``cost_usd`` is None where a price or a bill is not known; ``known_usd`` is the part that is known. ``unknown_bills`` are
+    calls whose bill is not known, ``unpriced`` those whose bill is known and whose price is not.
+    """
 
     purpose: str
     teacher: str
@@ -63,6 +70,9 @@ class SpendingLine:
     completion_tokens: int
     cached_tokens: int
     cost_usd: float | None
+    known_usd: float = 0.0
+    unknown_bills: int = 0
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +80,13 @@ class Spending:
     """What a run has asked of its teachers, all sittings.
 
     Attributes:
-        calls: calls that were billed.
-        cost_usd: dollars.
-        priced: whether every call had a known price.
-        uncertain_usd: on top of it at most: calls that are under way, or whose answer was lost (with a budget only).
+        calls: calls that were billed, or may have been.
+        cost_usd: dollars of the calls whose cost is known.
+        priced: whether that is every call.
+        uncertain_usd: on top of it at most, where the price is known: calls under way, or whose bill is not known.
         lines: the same by purpose, teacher and model.
+        unknown_bills: calls whose bill is not known.
+        unpriced: calls whose bill is known and whose price is not.
     """
 
     calls: int
@@ -82,6 +94,8 @@ class Spending:
     priced: bool
     uncertain_usd: float = 0.0
     lines: tuple[SpendingLine, ...] = ()
+    unknown_bills: int = 0
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,21 +192,35 @@ class Calls:
             )
             return {number: Reply(text, reason) for number, text, reason in rows}
 
-    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply]) -> bool:
+    async def book(self, call: Call, key: str, first: int, replies: Sequence[Reply], held: float = 0.0) -> bool:
         """Store a call with its replies ``first, first + 1, ..``, all or nothing.
+
+        Args:
+            held: dollars that are put on hold for good, because the call's bill is not known.
 
         Returns:
             Whether what is stored are these replies: another process may have stored its own to the same before.
         """
-        own = await self.write(lambda database: book(database, self.run, call, key, first, replies), len(replies))
+
+        def write(database: sqlite3.Connection) -> bool:
+            if held:
+                database.execute("INSERT INTO holds (run, usd) VALUES (?, ?)", (self.run, held))
+            return book(database, self.run, call, key, first, replies)
+
+        own = await self.write(write, len(replies))
         self.booked(call)
         return own
 
     def booked(self, call: Call) -> None:
         """Count a call that :func:`book` has written."""
         spent = self._spent
+        unknown = call.cost is None and call.usage == Usage()
         self._spent = Spending(
-            spent.calls + 1, spent.cost_usd + (call.cost or 0.0), spent.priced and call.cost is not None
+            spent.calls + 1,
+            spent.cost_usd + (call.cost or 0.0),
+            spent.priced and call.cost is not None,
+            unknown_bills=spent.unknown_bills + unknown,
+            unpriced=spent.unpriced + (call.cost is None and not unknown),
         )
         if call.cost is None or call.cost > 0:
             self._paid_calls += 1
@@ -403,12 +431,13 @@ def spending_of(path: Path, run: str) -> Spending:
             total = _total(database, run)
             rows = database.execute(
                 "SELECT purpose, teacher, model, count(*), sum(replies), sum(prompt_tokens), sum(completion_tokens), "
-                "sum(cached_tokens), CASE WHEN count(*) = count(cost_usd) THEN sum(cost_usd) END FROM calls WHERE run = ? "
+                "sum(cached_tokens), CASE WHEN count(*) = count(cost_usd) THEN sum(cost_usd) END, "
+                f"total(cost_usd), sum({_UNKNOWN}), count(*) - count(cost_usd) - sum({_UNKNOWN}) FROM calls WHERE run = ? "
                 "GROUP BY purpose, teacher, model ORDER BY min(id)",
                 (run,),
             )
             lines = tuple(SpendingLine(*row) for row in rows)
-            return Spending(total.calls, total.cost_usd, total.priced, _held(database, run), lines)
+            return replace(total, uncertain_usd=_held(database, run), lines=lines)
     finally:
         database.close()
 
@@ -424,7 +453,8 @@ def means_of(path: Path, purpose: str, teacher: str, model: str, run: str | None
                 "SELECT count(*), sum(replies), avg(prompt_tokens), sum(completion_tokens) * 1.0 / sum(replies), "
                 "avg(completion_tokens * completion_tokens * 1.0 / replies), avg(replies), "
                 "avg(completion_tokens * 1.0), avg(CASE WHEN batch IS NULL THEN seconds END) FROM calls "
-                "WHERE replies > 0 AND purpose = ? AND teacher = ? AND model = ? AND (?4 IS NULL OR run = ?4)",
+                f"WHERE replies > 0 AND NOT ({_UNKNOWN}) AND purpose = ? AND teacher = ? AND model = ? "
+                "AND (?4 IS NULL OR run = ?4)",
                 (purpose, teacher, model, run),
             ).fetchone()
     finally:
@@ -454,9 +484,10 @@ def _lost_calls(path: Path, what: str, found: int, paid: int) -> str:
 
 def _total(database: sqlite3.Connection, run: str) -> Spending:
     row = database.execute(
-        "SELECT count(*), total(cost_usd), count(cost_usd) FROM calls WHERE run = ?", (run,)
+        f"SELECT count(*), total(cost_usd), count(cost_usd), total({_UNKNOWN}) FROM calls WHERE run = ?", (run,)
     ).fetchone()
-    return Spending(calls=row[0], cost_usd=row[1], priced=row[0] == row[2])
+    calls, usd, costs, unknown = row[0], row[1], row[2], int(row[3])
+    return Spending(calls, usd, calls == costs, unknown_bills=unknown, unpriced=calls - costs - unknown)
 
 
 def _held(database: sqlite3.Connection, run: str) -> float:

@@ -10,7 +10,8 @@ Two kinds of failure exist, and only two:
 A fault of *one row* (a reply that cannot be read, a request that the provider refuses) is neither: the row is dropped
 with a reason, the reason is counted, and the run goes on. See :class:`RowRefused`.
 
-Exit codes: 0 done, 1 a :class:`DsrlError`, 2 wrong usage or settings (as click does), 130 interrupted.
+Exit codes: 0 done, 1 a :class:`DsrlError`, 2 wrong usage or settings (as click does), 128 + signal stopped
+by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP).
 """
 
 from __future__ import annotations
@@ -46,7 +47,17 @@ class StoreError(DsrlError):
 
 
 class TeacherError(DsrlError):
-    """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed."""
+    """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed.
+
+    Attributes:
+        usage: what the failed call was billed for; None when the provider did not say.
+        unknown: whether the call may have been billed and nobody can say how much.
+    """
+
+    def __init__(self, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+        self.unknown = unknown
 
 
 class BudgetReached(TeacherError):
@@ -59,12 +70,14 @@ class RowRefused(Exception):
     Attributes:
         reason: a short snake_case word that is counted with the dropped rows, e.g. ``content_filter``.
         usage: what the refusal was billed for; None when it cost nothing.
+        unknown: whether the refusal may have been billed and nobody can say how much.
     """
 
-    def __init__(self, reason: str, message: str = "", usage: Usage | None = None) -> None:
+    def __init__(self, reason: str, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
         super().__init__(message or reason)
         self.reason = reason
         self.usage = usage
+        self.unknown = unknown
 
 
 class TransientError(Exception):
@@ -75,8 +88,8 @@ class TransientError(Exception):
         rate: what the provider says is left of its limits; None when it did not say.
         usage: what the failed call was billed for; None when it cost nothing.
         limited: whether the provider said that it is asked too much (429, 529): everybody slows down then.
-        unknown: whether the call may have been billed and nobody can say for how much (it was sent, and the answer was lost
-            on its way): a budget counts it at its worst case.
+        unknown: whether the call may have been billed and nobody can say how much (it was sent, and the answer was lost on
+            its way, or what it says of the bill cannot be read): it counts at its worst case.
     """
 
     def __init__(

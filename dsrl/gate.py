@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dsrl.patience import PATIENCE
 from dsrl.records import Rate
 
 #: Calls under way at the start.
@@ -33,7 +34,7 @@ class Pass:
     """The right to make one call.
 
     Attributes:
-        began: monotonic seconds.
+        began: monotonic seconds when the call was sent; until then, when the pass was given.
         most: tokens that it takes at most.
         counted: tokens that were counted for it.
     """
@@ -98,6 +99,10 @@ class Gate:
                 self._open()
             raise
 
+    def send(self, given: Pass) -> Pass:
+        """Start the clock of a pass: its call is sent now. Give the pass to use from then on."""
+        return replace(given, began=time.monotonic())
+
     def leave(self, given: Pass, tokens: int | None = None, rate: Rate | None = None, answered: bool = True) -> None:
         """Give a pass back.
 
@@ -135,7 +140,7 @@ class Gate:
             self._halved = time.monotonic()
         # One of many that are answered has bad luck; two in a row speak for all.
         if seconds and not self._answering:
-            self._paused = max(self._paused, time.monotonic() + seconds)
+            self._paused = max(self._paused, time.monotonic() + min(seconds, PATIENCE))
         self._answering = False
 
     def _take_time(self, seconds: float) -> None:

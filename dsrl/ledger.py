@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.batches import Batches
+from dsrl.bills import bill_of, readable_usage
 from dsrl.budget import Budget, Hold, most_prompt_tokens, worst_case
 from dsrl.calls import Call, Calls, PaidCalls, Spending
 from dsrl.claims import Claims
 from dsrl.database import storable
-from dsrl.errors import PluginError, RowRefused, TeacherError, TransientError
+from dsrl.errors import PluginError, TeacherError, TransientError
 from dsrl.gate import Gate
 from dsrl.hookspecs import TeacherSpec
+from dsrl.patience import Patience, Waits, asked_wait
 from dsrl.plugins import Plugin
-from dsrl.records import Completion, Price, Purpose, Reply, Request, Usage
+from dsrl.records import Completion, Price, Purpose, Reply, Request
 
-#: A call that keeps failing is given up after so many tries, about a minute and a half. "Too many" is no failure.
-TRIES = 8
-#: Seconds that tries and the pauses between them may take together.
-PATIENCE = 1800.0
-_LONGEST_PAUSE = 60.0
 #: Seconds that calls under way may still take when the ledger is closed; they are paid for.
 GRACE = 60.0
 
@@ -66,6 +62,17 @@ class _Desk:
     gate: Gate
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call to make: ``worst`` is what it costs at most where the price is known, else 0."""
+
+    desk: _Desk
+    request: Request
+    key: str
+    price: Price | None
+    worst: float
+
+
 class Ledger:
     """The one way to all teachers of a run.
 
@@ -96,6 +103,7 @@ class Ledger:
         self._calls = Calls(path, run, note, remembered or PaidCalls())
         self._claims = Claims(path.with_name(f"{path.name}-claims"), note)
         self._budget = None if terms.budget is None else Budget(terms.budget, self._calls)
+        self._waits = Waits(note)
         self._batches = Batches(self._calls, self._budget, note) if terms.batch else None
         gates: dict[tuple[str, str], Gate] = {}
         self._desk = self._sit_down(teacher, gates)
@@ -248,54 +256,51 @@ class Ledger:
         if self._batches is not None and not alone and desk.teacher.answers("submit_batch"):
             await self._batches.ask(desk.teacher, desk.identity["identity"], request, key, price)
             return None
-        worst = worst_case(price, request) if self._budget is not None and price is not None else 0.0
+        worst = worst_case(price, request) if price is not None else 0.0
+        call = _Call(desk, request, key, price, worst)
         this = asyncio.current_task()
         assert this is not None
-        tries, lost = 0, 0.0
+        patience = Patience(desk.teacher.name, self._waits)
         while True:
             given = await desk.gate.enter(tokens)
             left = False
             try:
                 hold = await self._put_aside(worst)
                 self._sent.add(this)
+                given = desk.gate.send(given)
                 began = time.monotonic()
                 try:
                     completion = await desk.teacher.hook.complete(request=request)
                 except TransientError as error:
                     fault = error
                     if error.limited or error.retry_after:
-                        desk.gate.slow_down(given, error.retry_after)
+                        desk.gate.slow_down(given, asked_wait(error.retry_after))
                     desk.gate.leave(given, None, error.rate, answered=False)
                     left = True
                     seconds = time.monotonic() - began
-                    await self._failed(desk, request, key, hold, error, price, seconds)
-                except asyncio.CancelledError:
-                    raise  # the hold stays: whether the call was billed is not known
+                    await self._book(call, hold, error, seconds)
                 except BaseException as error:
-                    await self._failed(desk, request, key, hold, error, price, time.monotonic() - began)
+                    await self._book(call, hold, error, time.monotonic() - began)
                     raise
                 else:
-                    used = completion.usage.prompt_tokens + completion.usage.completion_tokens
-                    desk.gate.leave(given, used, completion.rate)
-                    left = True
                     seconds = time.monotonic() - began
-                    return await self._answered(desk, request, key, hold, completion, price, seconds)
+                    used = readable_usage(completion.usage)
+                    took = used.prompt_tokens + used.completion_tokens if used else None
+                    desk.gate.leave(given, took, completion.rate)
+                    left = True
+                    good, wrong = _readable(desk.teacher, request, completion)
+                    own = await self._book(call, hold, completion, seconds, good)
+                    if wrong:
+                        raise PluginError(wrong)
+                    return good if own else None
             finally:
                 if not left:
                     desk.gate.leave(given, 0, answered=False)
                 self._sent.discard(this)
-            tries += not fault.limited
-            if fault.retry_after:  # as long as it asks for, and not all at the same moment
-                pause = fault.retry_after * random.uniform(1.0, 1.2)
-            else:
-                pause = random.uniform(0.0, min(2.0 ** max(tries, 1), _LONGEST_PAUSE))
-            lost += seconds + pause
-            if tries == TRIES or lost > PATIENCE:
-                name = desk.teacher.name
-                often = f"failed {TRIES} times in a row" if tries == TRIES else "gave no answer for too long"
-                raise TeacherError(
-                    f"teacher {name!r} {often}: {fault}. Nothing is lost; give the same command again to go on."
-                ) from fault
+            try:
+                pause = patience.pause(fault, seconds)
+            except TeacherError as error:
+                raise error from fault
             await asyncio.sleep(pause)
 
     def price(self, teacher: Plugin[TeacherSpec], model: str) -> Price | None:
@@ -311,61 +316,32 @@ class Ledger:
             raise TeacherError(unpriced(teacher, model))
         return price
 
-    async def _answered(
-        self,
-        desk: _Desk,
-        request: Request,
-        key: str,
-        hold: Hold | None,
-        completion: Completion,
-        price: Price | None,
-        seconds: float,
-    ) -> Sequence[Reply] | None:
-        good, fault = _readable(desk.teacher, request, completion)
-        own = await self._book(desk, request, key, good, hold, completion.usage, price, seconds)
-        if fault:
-            raise PluginError(fault)
-        return good if own else None
-
-    async def _failed(
-        self,
-        desk: _Desk,
-        request: Request,
-        key: str,
-        hold: Hold | None,
-        fault: BaseException,
-        price: Price | None,
-        seconds: float,
-    ) -> None:
-        """Book what a failed call was billed for; one that cost nothing leaves no trace."""
-        usage = fault.usage if isinstance(fault, (RowRefused, TransientError)) else None
-        if usage is not None:
-            await self._book(desk, request, key, (), hold, usage, price, seconds)
-        elif hold is not None and self._budget is not None:
-            if isinstance(fault, TransientError) and fault.unknown:
-                self._budget.lose(hold)
-            else:
-                self._budget.settle(hold, 0.0)
-
     async def _book(
         self,
-        desk: _Desk,
-        request: Request,
-        key: str,
-        replies: Sequence[Reply],
+        call: _Call,
         hold: Hold | None,
-        usage: Usage,
-        price: Price | None,
+        ended: Completion | BaseException,
         seconds: float,
+        replies: Sequence[Reply] = (),
     ) -> bool:
-        cost = max(price.cost(usage), 0.0) if price else None
-        call = Call(request.purpose, desk.teacher.name, request.model, usage, cost, seconds)
-        own = await self._calls.book(call, key, request.first, replies)
+        """Store what a call brought and was billed for; a call that was not billed leaves no trace.
+
+        Returns:
+            Whether what is stored are these replies.
+        """
+        bill = bill_of(ended, call.price)
+        own = False
+        if bill is not None:
+            request = call.request
+            row = Call(request.purpose, call.desk.teacher.name, request.model, bill.usage, bill.cost, seconds)
+            # Under a budget the money is on hold already.
+            held = 0.0 if bill.known or hold is not None else call.worst
+            own = await self._calls.book(row, call.key, request.first, replies, held)
         if hold is not None and self._budget is not None:
-            if usage == Usage():  # it did not say, which is not the same as nothing
-                self._budget.lose(hold)
+            if bill is None or bill.known:
+                self._budget.settle(hold, bill.cost or 0.0 if bill is not None else 0.0)
             else:
-                self._budget.settle(hold, cost or 0.0)
+                self._budget.lose(hold)
         return own
 
 

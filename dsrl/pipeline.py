@@ -12,10 +12,11 @@ from random import Random
 from time import monotonic
 from typing import get_args
 
+from dsrl import signals
 from dsrl.calls import PaidCalls
 from dsrl.config import Settings
 from dsrl.corpus import Corpus, embedded_library
-from dsrl.errors import BudgetReached, DataError
+from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.instructor import Definition, Instructor
 from dsrl.ledger import Ledger, Terms
@@ -144,14 +145,12 @@ class Road:
     def _synthesise(self, round: int) -> None:
         with self.clock("passages"):
             library = self._read_library(round)  # first: a broken one should be told before a teacher is paid
-        with asyncio.Runner() as runner:
-            runner.run(self._find_keywords(round))
+        signals.run(self._find_keywords(round))
         self._done("keywords")
         with self.clock("passages"):
             passages = self._find_passages(round, library)
         self._done("passages")
-        with asyncio.Runner() as runner:
-            runner.run(self._walk_slots(round, passages))
+        signals.run(self._walk_slots(round, passages))
 
     def _read_library(self, round: int) -> Corpus | None:
         """Make the index of the passage libraries if it is not there; None where the passages are found already."""
@@ -217,12 +216,11 @@ class Road:
         """
         with self.clock("passages"):
             library = self._read_library(1)
-        with asyncio.Runner() as runner:
-            runner.run(self._find_keywords(1))
+        signals.run(self._find_keywords(1))
         with self.clock("passages"):
             passages = self._find_passages(1, library)
-        with suppress(Stopped), asyncio.Runner() as runner:
-            runner.run(self._walk_slots(1, passages, slots))
+        with suppress(Stopped):
+            signals.run(self._walk_slots(1, passages, slots))
 
     async def _walk_slots(
         self, round: int, passages: Mapping[str, Sequence[Passage]], slots: int | None = None
@@ -358,8 +356,8 @@ class Road:
             self.progress.start("evaluated", 2 * len(numbered), done)
             for name, model in models.items():
                 left = [item for item in numbered if item[0] not in answered[name]]
-                with self.clock("evaluated"), asyncio.Runner() as runner:
-                    runner.run(self._answer(name, model, left))
+                with self.clock("evaluated"):
+                    signals.run(self._answer(name, model, left))
             self.progress.finish("evaluated")
 
     async def _answer(self, name: str, model: str, items: Sequence[tuple[int, str, str]]) -> None:
@@ -451,7 +449,7 @@ class _Opened:
         return self._instructor
 
     async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
-        stopped = kind is asyncio.CancelledError  # Ctrl-C
+        stopped = kind is asyncio.CancelledError  # Ctrl-C, SIGTERM, SIGHUP
         why = "" if stopped else f" ({fault})"
         said = f"stopping{why}: waits up to a minute for calls under way, which are paid for; Ctrl-C ends that"
         late = asyncio.get_running_loop().call_later(0.0 if stopped else _QUIET, self._note, said) if fault else None

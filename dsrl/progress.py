@@ -207,9 +207,16 @@ def spent(spending: Spending, budget: float | None) -> str:
     parts = ["1 call" if spending.calls == 1 else f"{spending.calls} calls"]
     if spending.cost_usd:
         parts.append(dollars(spending.cost_usd) + (f" of {dollars(budget)}" if budget is not None else ""))
-    if not spending.priced:
+    if spending.unpriced:
         parts.append("and calls of unknown price" if spending.cost_usd else "price unknown")
+    if spending.unknown_bills:
+        parts.append(unknown_bills(spending.unknown_bills))
     return ", ".join(parts)
+
+
+def unknown_bills(calls: int) -> str:
+    """Say that the provider did not tell what it billed."""
+    return f"bill of {calls} call{'' if calls == 1 else 's'} not known"
 
 
 def _count(stage: str, done: int, total: int | None) -> str:

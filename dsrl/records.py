@@ -150,10 +150,17 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most."""
+    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most.
+
+    Attributes:
+        replies: in any order; they are independent answers.
+        usage: what the call was billed for. None: the provider did not say, or a part of what it said cannot be read, so the
+            bill is not known and counts at its worst case. Zeros from a teacher that is not free count as not known too.
+        rate: what the provider says is left of its limits; None when it did not say.
+    """
 
     replies: tuple[Reply, ...]
-    usage: Usage = Usage()
+    usage: Usage | None = None
     rate: Rate | None = None
 
 

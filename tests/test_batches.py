@@ -197,6 +197,35 @@ def test_what_a_batch_refuses_is_told_and_what_it_leaves_out_goes_into_the_next(
     assert (spent.calls, spent.uncertain_usd) == (6, 0)
 
 
+@pytest.mark.parametrize("budget", [100.0, None])
+def test_a_line_of_a_batch_that_does_not_say_its_bill_counts_at_its_worst_case(
+    teach: Any, tmp_path: Path, budget: float | None
+) -> None:
+    """A request may cost 0.5 * 1000 * (38 + 100) millionths = 0.069 dollars."""
+    fake, plugin = teach
+    fake.odd = {
+        1: Completion((Reply("no usage"),)),
+        2: Completion((Reply("half a usage"),), Usage(10, -1)),
+        3: RowRefused("content_filter", unknown=True),
+    }
+    path = tmp_path / "calls.db"
+    outcome = using(plugin, path, all_of(*numbered(4)), budget=budget)
+    assert [each.replies[0].text for each in outcome[:3]] == ["b0.0.0", "no usage", "half a usage"]
+    assert isinstance(outcome[3], RowRefused)
+    spent = spending_of(path, "run")
+    assert (spent.calls, spent.unknown_bills, spent.priced) == (4, 3, False)
+    assert spent.cost_usd == pytest.approx(0.01)
+    assert spent.uncertain_usd == pytest.approx(3 * 0.069)
+    fake.odd = {}
+    later = using(plugin, path, all_of(*(replace(REQUEST, first=9 + n) for n in range(2))), budget=0.01 + 4 * 0.069)
+    assert [isinstance(each, Completion) for each in later] == [True, True], (
+        "what the second waits for is left by the first"
+    )
+    assert spending_of(path, "run").uncertain_usd == pytest.approx(3 * 0.069)
+    (no,) = using(plugin, path, all_of(replace(REQUEST, first=20)), budget=0.01 + 4 * 0.069)
+    assert isinstance(no, BudgetReached)
+
+
 def test_a_batch_that_never_answers_a_request_is_given_up(teach: Any, tmp_path: Path) -> None:
     fake, plugin = teach
     fake.odd = {0: TransientError("overloaded")}

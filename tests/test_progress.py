@@ -17,8 +17,10 @@ from dsrl.progress import Lines, Live, spent
         (Spending(7, 0.42, True), None, "7 calls, $0.42"),
         (Spending(7, 0.42, True), 5.0, "7 calls, $0.42 of $5.00"),
         (Spending(7, 0.0042, True), 0.05, "7 calls, $0.0042 of $0.05"),
-        (Spending(7, 0.0, False), None, "7 calls, price unknown"),
-        (Spending(7, 0.42, False), 5.0, "7 calls, $0.42 of $5.00, and calls of unknown price"),
+        (Spending(7, 0.0, False, unpriced=7), None, "7 calls, price unknown"),
+        (Spending(7, 0.42, False, unpriced=1), 5.0, "7 calls, $0.42 of $5.00, and calls of unknown price"),
+        (Spending(33, 0.0, False, unknown_bills=33), None, "33 calls, bill of 33 calls not known"),
+        (Spending(7, 0.42, False, unknown_bills=1), 5.0, "7 calls, $0.42 of $5.00, bill of 1 call not known"),
     ],
 )
 def test_what_is_said_of_the_money(spending: Spending, budget: float | None, said: str) -> None:

@@ -97,7 +97,7 @@ async def ask_all(
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.ledger._LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("dsrl.patience.LONGEST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 100))])
@@ -206,8 +206,8 @@ from dsrl.plugins import Plugin, PluginRef, Found, _bind
 book, path, seed = sys.argv[1:]
 ref = PluginRef("teacher", "fake")
 plugin = _bind(ref, Found("teacher", "fake", "", "fake", "1"), FakeProvider(int(seed), 0.1, book))
-import dsrl.ledger
-dsrl.ledger._LONGEST_PAUSE = 0.001
+import dsrl.patience
+dsrl.patience.LONGEST_PAUSE = 0.001
 print("ready", flush=True)
 asyncio.run(ask_all(plugin, Path(path), float(0.15), [request(n, 2) for n in range(200)], 16))
 """

@@ -96,7 +96,7 @@ def test_a_summary_has_the_promised_keys_and_says_none_for_what_is_not_known(sto
     outcome = summarise(store, SETTINGS, FREE)
     assert set(outcome) == {
         *("run", "task", "base_accuracy", "trained_accuracy", "gain_ci95", "n_test", "samples", "teacher_calls"),
-        *("cost_usd", "uncertain_usd", "budget_usd", "spending", "seconds", "model_path"),
+        *("cost_usd", "known_usd", "unknown_bills", "uncertain_usd", "budget_usd", "spending", "seconds", "model_path"),
     }
     assert (outcome["run"], outcome["task"], outcome["n_test"]) == ("trial", "mednli", 0)
     for key in ("base_accuracy", "trained_accuracy", "gain_ci95", "model_path"):

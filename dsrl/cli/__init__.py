@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -27,7 +28,6 @@ COMMANDS = {
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, or check them."),
 }
-INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -46,6 +46,17 @@ class Commands(click.Group):
         command = import_module(COMMANDS[name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; one that a signal stops ends with the exit code of that signal."""
+        from dsrl.signals import exit_code, handled
+
+        with handled():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as stop:
+                click.echo("\nInterrupted. What was done is kept; give the same command again.", err=True)
+                sys.exit(exit_code(stop))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -82,9 +93,8 @@ def main(args: list[str] | None = None) -> Any:
     vars(shown).update(vars(Shown()))
     try:
         code = cli.main(args=args, prog_name="dsrl", standalone_mode=False)
-    except click.Abort:  # Ctrl-C
-        click.echo("Interrupted before the command was done. What was done is kept; give it again.", err=True)
-        sys.exit(INTERRUPTED)
+    except click.Abort:  # Ctrl-C before a command began
+        sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from dsrl.cli import INTERRUPTED
 from dsrl.cli.common import Command, json_option, note, place_options, print_json, shown
 from dsrl.config import Settings, flag_of
+from dsrl.signals import exit_code
 from dsrl.stages import STAGES
 
 
@@ -112,14 +112,14 @@ def command(
         ):
             finished = road.walk()
             outcome = result(road.store, place)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").setLevel(
             logging.CRITICAL
-        )  # connections that a second Ctrl-C left open are no news
+        )  # connections that a second signal left open are no news
         click.echo(
             f"\nInterrupted. Everything done is kept in {runs_dir / settings.name}; the same command goes on.", err=True
         )
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_code(stop))
     if as_json:
         print_json(outcome)
         return

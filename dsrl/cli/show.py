@@ -9,7 +9,7 @@ import click
 
 from dsrl.cli.common import Command, echo, json_option, place_options, print_json, table
 from dsrl.prices import dollars
-from dsrl.progress import printable
+from dsrl.progress import printable, unknown_bills
 
 
 @click.command("show", cls=Command)
@@ -85,7 +85,7 @@ def print_run(outcome: dict[str, Any]) -> None:
     echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
     if outcome["uncertain_usd"]:
         most = dollars(outcome["uncertain_usd"])
-        echo(f"                and {most} at most for calls under way, or whose answer was lost")
+        echo(f"                and {most} at most for calls under way, or whose bill is not known")
     if outcome["budget_usd"] is not None:
         echo(f"budget          {dollars(outcome['budget_usd'])}")
     seconds = outcome["seconds"]
@@ -99,11 +99,12 @@ def print_run(outcome: dict[str, Any]) -> None:
 def _cost(outcome: dict[str, Any]) -> str:
     if outcome["cost_usd"] is not None:
         return dollars(outcome["cost_usd"])
-    unknown = dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["cost_usd"] is None)
-    known = sum(line["cost_usd"] or 0.0 for line in outcome["spending"])
-    if not unknown:  # calls that are not in the reply store
-        return f"{dollars(known)}, and calls that are lost"
-    return f"{f'{dollars(known)}, and calls of unknown price' if known else 'price unknown'} ({', '.join(unknown)})"
+    parts = [dollars(outcome["known_usd"])] if outcome["known_usd"] else []
+    if unpriced := dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["unpriced"]):
+        parts.append(f"{'and calls of unknown price' if parts else 'price unknown'} ({', '.join(unpriced)})")
+    if outcome["unknown_bills"]:
+        parts.append(unknown_bills(outcome["unknown_bills"]))
+    return ", ".join(parts) or f"{dollars(0)}, and calls that are lost"  # not in the reply store
 
 
 def _teacher(line: dict[str, Any]) -> str:
@@ -119,10 +120,16 @@ def _lines(outcome: dict[str, Any]) -> list[list[str]]:
             str(line["replies"]),
             str(line["prompt_tokens"]),
             str(line["completion_tokens"]),
-            "unknown" if line["cost_usd"] is None else dollars(line["cost_usd"]),
+            _line_cost(line),
         ]
         for line in outcome["spending"]
     ]
+
+
+def _line_cost(line: dict[str, Any]) -> str:
+    if line["cost_usd"] is not None:
+        return dollars(line["cost_usd"])
+    return f"{dollars(line['known_usd'])} and unknown" if line["known_usd"] else "unknown"
 
 
 def print_lineage(found: dict[str, Any]) -> None:

@@ -37,6 +37,8 @@ def test_json_holds_what_is_promised(dsrl, small):
         "samples",
         "teacher_calls",
         "cost_usd",
+        "known_usd",
+        "unknown_bills",
         "uncertain_usd",
         "budget_usd",
         "spending",

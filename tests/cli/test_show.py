@@ -59,12 +59,46 @@ def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, inst
         database.execute("INSERT INTO holds (run, usd) VALUES (?, 0.0123)", (run,))
     shown = dsrl("show", "small").out
     assert said in shown
-    assert "and $0.012 at most for calls under way, or whose answer was lost" in shown
+    assert "and $0.012 at most for calls under way, or whose bill is not known" in shown
     table = {row.split()[0]: row.split()[1:] for row in shown[shown.index("\nspending") :].splitlines()[3:6] if row}
     assert table["write"] == ["bill:listed", "24", "24", "24000", "24000", "$0.048"]
     assert table["solve"][-1] == "unknown"
     priced = dsrl(*command, "--name", "priced", "--price", "odd=1,1", "--seed", "9").out
     assert "unknown" not in priced
+
+
+SILENT = """
+from dataclasses import replace
+from dsrl import hookimpl
+from dsrl.records import Price
+from dsrl_procedural import ProceduralTeacher
+
+
+class Silent(ProceduralTeacher):
+    @hookimpl
+    async def complete(self, request):
+        return replace(await super().complete(request), usage=None)
+
+    @hookimpl
+    def price(self, model):
+        return Price(1.0, 1.0)
+"""
+
+
+def test_bills_that_are_not_known_are_neither_free_nor_without_a_price(dsrl, small, install):
+    module = install("teacher", "paying", SILENT, distribution="payer")
+    install("teacher", "silent", "", distribution="biller", value=f"{module}:Silent")
+    outcome = dsrl(*small, "--teacher", "silent", "--stop-after", "initial")
+    result = json.loads(dsrl("show", "small", "--json").out)
+    calls = result["teacher_calls"]
+    assert calls
+    assert (result["cost_usd"], result["known_usd"], result["unknown_bills"]) == (None, 0.0, calls)
+    assert result["uncertain_usd"] > 0
+    for text in (outcome.out, dsrl("show", "small").out):
+        assert f"teacher         {calls} calls, bill of {calls} calls not known" in text
+        assert "at most for calls under way, or whose bill is not known" in text
+        assert "$0.00" not in text
+        assert "price unknown" not in text
 
 
 def test_lineage_of_a_rewritten_sample_that_was_trained_on(dsrl, small):

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from dsrl import signals
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_lets_a_coroutine_end_and_then_stops_the_command(signum: signal.Signals) -> None:
+    ended = False
+
+    async def work() -> None:
+        nonlocal ended
+        asyncio.get_running_loop().call_later(0.05, signal.raise_signal, signum)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            ended = True
+
+    before = signal.getsignal(signum)
+    with signals.handled(), pytest.raises(signals.Interrupted) as caught:
+        signals.run(work())
+    assert ended
+    assert signals.exit_code(caught.value) == 128 + signum
+    assert signal.getsignal(signum) is before
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, signal.raise_signal, signal.SIGINT)
+        loop.call_later(0.1, signal.raise_signal, signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(30)
+
+    began = time.monotonic()
+    with signals.handled(), pytest.raises(signals.Interrupted) as caught:
+        signals.run(work())
+    assert caught.value.signum == signal.SIGTERM
+    assert time.monotonic() - began < 20
+
+
+def test_a_signal_between_coroutines_stops_at_once() -> None:
+    with signals.handled(), pytest.raises(signals.Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_comes_as_a_coroutine_ends_is_not_lost() -> None:
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with signals.handled(), pytest.raises(signals.Interrupted):
+        signals.run(work())
+
+
+def test_what_is_ignored_stays_ignored_and_the_others_work() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+
+        async def work() -> str:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+            return "done"
+
+        async def stopped() -> None:
+            asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
+            await asyncio.sleep(60)
+
+        with signals.handled():
+            assert signals.run(work()) == "done"
+            with pytest.raises(signals.Interrupted):
+                signals.run(stopped())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_forked_worker_dies_of_a_signal_as_usual() -> None:
+    with signals.handled():
+        worker = os.fork()
+        if not worker:
+            time.sleep(60)
+            os._exit(0)
+        os.kill(worker, signal.SIGTERM)
+        _, status = os.waitpid(worker, 0)
+    assert os.WTERMSIG(status) == signal.SIGTERM
