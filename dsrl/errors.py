@@ -46,7 +46,17 @@ class StoreError(DsrlError):
 
 
 class TeacherError(DsrlError):
-    """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed."""
+    """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed.
+
+    Attributes:
+        usage: what the failed call was billed for; None when it cost nothing.
+        unknown: whether the call may have been billed and nobody can say for how much.
+    """
+
+    def __init__(self, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+        self.unknown = unknown
 
 
 class BudgetReached(TeacherError):
@@ -59,12 +69,14 @@ class RowRefused(Exception):
     Attributes:
         reason: a short snake_case word that is counted with the dropped rows, e.g. ``content_filter``.
         usage: what the refusal was billed for; None when it cost nothing.
+        unknown: whether the refusal may have been billed and nobody can say for how much.
     """
 
-    def __init__(self, reason: str, message: str = "", usage: Usage | None = None) -> None:
+    def __init__(self, reason: str, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
         super().__init__(message or reason)
         self.reason = reason
         self.usage = usage
+        self.unknown = unknown
 
 
 class TransientError(Exception):

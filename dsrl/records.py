@@ -150,10 +150,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most."""
+    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most.
+
+    Attributes:
+        replies: the answers.
+        usage: what the call was billed for; None where the provider did not say, or said what cannot be read.
+        rate: what is left of the provider's limits.
+    """
 
     replies: tuple[Reply, ...]
-    usage: Usage = Usage()
+    usage: Usage | None = None
     rate: Rate | None = None
 
 
