@@ -72,11 +72,12 @@ def excerpt(text: str, most: int, *keys: str) -> str:
 
     Only the beginning is looked at, however long the text is. Where that ends within a key, no part of the key is shown.
     """
+    # This much at the end may be the beginning of a key that cannot be recognized as one.
+    margin = max([_BEGINNING, *map(len, keys)])
     beginning = text.lstrip()
-    cut = len(beginning) > 20 * most
-    shown = mask(beginning[: 20 * most], *keys)
-    if cut:
-        shown = shown[: -max([_BEGINNING, *map(len, keys)])]
+    shown = mask(beginning[: 20 * most + margin], *keys)
+    if len(beginning) > 20 * most + margin:
+        shown = shown[:-margin]
     return " ".join(shown.split())[:most]
 
 

@@ -96,7 +96,8 @@ def spend(plugin: str, server: FaultServer, path: Path, budget: float, requests:
         teacher = load(PluginRef("teacher", plugin, {"base_url": url}), "teacher")
         ledger = Ledger(teacher, path, "run", Terms(4, budget=budget, prices={MODELS[plugin]: PRICE}))
         try:
-            return await asyncio.gather(*map(ledger.complete, requests), return_exceptions=True)
+            async with asyncio.timeout(30):  # of a ledger that waits for money for ever
+                return await asyncio.gather(*map(ledger.complete, requests), return_exceptions=True)
         finally:
             await ledger.close()
 
