@@ -83,7 +83,7 @@ CASES = [(plugin, name) for plugin in MODELS for name in answers(plugin)]
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.ledger._LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("dsrl.patience.LONGEST_PAUSE", 0.001)
 
 
 def request(plugin: str, number: int, **settings: Any) -> Request:
