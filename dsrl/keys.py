@@ -13,9 +13,13 @@ from dsrl.errors import SettingsError, TeacherError
 _known: set[str] = set()
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 # How the keys of well-known providers begin. For what nobody should have to name: a key in the wrong place.
+# A match is as long as it can be, so that the search goes over each character a fixed number of times.
 _KEY_LIKE = re.compile(
-    r"Bearer\s+\S{8,}|\bsk[-_](?=[\w*.-]*[\d*])[\w*.-]{12,}|\b(?:gsk_|xai-|hf_|r8_|nvapi-|pplx-|AIza)[\w*-]{20,}"
+    r"Bearer\s+\S{8,}|\b(?P<words>sk[-_][\w*.-]{12,})|\b(?:gsk_|xai-|hf_|r8_|nvapi-|pplx-|AIza)[\w*-]{20,}"
 )
+#: A shorter beginning of a key may not look like one yet.
+_BEGINNING = 100
+_DIGIT = re.compile(r"[\d*]")
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|access[_-]?key|secret(?:[_-]?key)?|auth[_-]?token|api[_-]?token|password|authorization)$",
     re.IGNORECASE,
@@ -67,7 +71,21 @@ def mask(text: str, *keys: str) -> str:
     for key in keys:
         if key:
             text = text.replace(key, "[key]")
-    return _KEY_LIKE.sub("[key]", text)
+    return _KEY_LIKE.sub(_hidden, text)
+
+
+def excerpt(text: str, most: int, *keys: str) -> str:
+    """Give the beginning of a text of somebody else on one line, with its keys hidden.
+
+    Only the beginning is looked at, however long the text is. Where that ends within a key, no part of the key is shown.
+    """
+    # This much at the end may be the beginning of a key that cannot be recognized as one.
+    margin = max([_BEGINNING, *map(len, keys)])
+    beginning = text.lstrip()
+    shown = mask(beginning[: 20 * most + margin], *keys)
+    if len(beginning) > 20 * most + margin:
+        shown = shown[:-margin]
+    return " ".join(shown.split())[:most]
 
 
 def refuse_keys(options: Mapping[str, Any], flag: str) -> None:
@@ -92,8 +110,14 @@ def refuse_keys(options: Mapping[str, Any], flag: str) -> None:
             )
 
 
+def _hidden(match: re.Match[str]) -> str:
+    # Names of packages and models begin like that too, and are made of words. A key has digits, or stars where it is masked.
+    words = match["words"]
+    return words if words and not _DIGIT.search(words) else "[key]"
+
+
 def _holds_key(value: str) -> bool:
-    if _KEY_LIKE.search(value):
+    if mask(value) != value:
         return True
     try:
         return urlsplit(value).password is not None

@@ -6,8 +6,10 @@ Everything that comes back is hostile input: a body may be HTML, half a JSON or 
 from __future__ import annotations
 
 import asyncio
+import copy
 import difflib
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -15,21 +17,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
-from dsrl.keys import mask
-from dsrl.records import Completion, Message, Rate, Reply, Request
+from dsrl.keys import excerpt
+from dsrl.records import Completion, Message, Rate, Reply, Request, Usage
 
 T = TypeVar("T")
+#: What ``TeacherSpec.complete`` may raise.
+Failure = RowRefused | TransientError | TeacherError
 
-#: A longer body is no answer; nothing beyond it is read.
-MOST_BYTES = 64 * 2**20
+#: Bytes of an answer at most, unpacked: 128 replies of the longest that models write.
+MOST_BYTES = 32 * 2**20
+#: Bytes of any other body at most: a list, an object, an error. Of a longer error the beginning is read.
+MOST_OTHER_BYTES = 4 * 2**20
+#: Bytes of the results of a batch at most: each of 10,000 requests may have a hundred kilobytes.
+MOST_RESULT_BYTES = 2**30
 #: A longer reply is cut, and counts as cut off by its length limit.
 MOST_CHARACTERS = 1_000_000
 #: Seconds that the clocks of a provider and of this machine may differ.
 SLACK = 600.0
 _PAGES = 100
 _SAID = 500
+_LONGEST_NAME = 200
 #: A gateway gave up waiting for the provider behind it, which may have done its work (524: Cloudflare's).
 _GATEWAY_TIMEOUTS = (408, 504, 524)
 _CONTEXT = re.compile(
@@ -74,14 +84,24 @@ class ProviderError(Exception):
         param: the part of the request that it names; may be empty.
         retry_after: seconds to wait; None where it did not say.
         rate: what is left of the limits.
+        location: the address that it redirects to; may be empty.
+        body: what it sent, where that is an object.
+        unknown: whether the request may have been billed where the body does not say for what.
     """
 
     def __init__(
-        self, status: int, said: Any, retry_after: float | None = None, rate: Rate | None = None, key: str = ""
+        self, status: int, said: Any, headers: Mapping[str, str] | None = None, key: str = "", unknown: bool = False
     ) -> None:
+        if isinstance(said, (str, bytes)):
+            text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+            said = parsed(text) or {"message": _title(text)}
         self.message, self.codes, self.param = _said(said, key)
         super().__init__(f"{status} {self.message}")
-        self.status, self.retry_after, self.rate = status, retry_after, rate
+        headers = {} if headers is None else headers
+        self.status, self.retry_after, self.rate = status, retry_after(headers), rate(headers)
+        self.location = _without_secrets(headers.get("location", ""), key)
+        self.body: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+        self.unknown = unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +127,20 @@ class Remote:
         key: hidden wherever the provider echoes it.
         address: the base URL, for texts.
         timeout: seconds for one call from its start to the last byte.
+        read_usage: reads the member ``usage`` of a body; None where a part of it cannot be read.
     """
 
     def __init__(
-        self, service: Service, sdk: Any, connect: Callable[[Any], Any], key: str, address: str, timeout: float
+        self,
+        service: Service,
+        sdk: Any,
+        connect: Callable[[Any], Any],
+        key: str,
+        address: str,
+        timeout: float,
+        read_usage: Callable[[Any], Usage | None],
     ) -> None:
+        self._read_usage = read_usage
         self._service, self._sdk, self._connect = service, sdk, connect
         self._key, self._address, self._timeout = key, address, timeout
         self._client: Any = None
@@ -125,7 +154,7 @@ class Remote:
     def client(self) -> Any:
         """The SDK's client."""
         if self._client is None:
-            self._http = _transport(self._sdk)
+            self._http = _transport(self._sdk, self._bound)
             self._client = self._connect(self._http)
         return self._client
 
@@ -173,6 +202,11 @@ class Remote:
             except ProviderError as error:
                 if not learn(error, sent):
                     raise await self.failure(error, model) from None
+                usage, unknown = self._bill(error)
+                if usage is not None or unknown:
+                    # A call is paid for; the next one needs money of its own.
+                    said = f"{self._service.name} does not take a setting: {error.message}"
+                    raise TransientError(said, usage=usage, unknown=unknown) from None
 
     async def told(self, call: Awaitable[T]) -> T:
         """Await a call of the SDK; its exceptions become those of :meth:`post`."""
@@ -185,9 +219,8 @@ class Remote:
             said = f"{self._service.name} did not answer within {self._timeout:g} s"
             raise TransientError(said, unknown=True) from None
         except self._sdk.APIStatusError as error:
-            headers = error.response.headers
-            said = error.body if error.body is not None else error.response.text
-            raise ProviderError(error.status_code, said, retry_after(headers), rate(headers), self._key) from None
+            # The body as it came: the SDK gives away what stands beside the error in it.
+            raise self._refusal(error.response, error.response.content) from None
         except self._sdk.APIError as error:
             # Before its time-outs are: the transport counts a server that is not there among them.
             sent = not _unreachable(error)
@@ -205,33 +238,44 @@ class Remote:
                 raise
             raise self._broken(error, not _unreachable(error)) from None
 
-    async def failure(self, error: ProviderError, model: str, answered: bool | None = None) -> Exception:
+    async def failure(self, error: ProviderError, model: str, answered: bool | None = None) -> Failure:
         """Say what a status means: the exception to raise, of those that ``TeacherSpec.complete`` may raise.
 
         Args:
             answered: whether requests with the same settings have been answered; None: whether :meth:`post` had answers.
         """
         name, said, status = self._service.name, error.message, error.status
+        usage, unknown = self._bill(error)
+        if 300 <= status < 400:
+            where = f" to {error.location}" if error.location else ""
+            return TeacherError(
+                f"{self._address} redirects{where} ({status}). Requests and keys are not sent on to another address; "
+                "if that is the right one, give it with the option base_url",
+                usage,
+                unknown,
+            )
         if status == 402 or (400 <= status < 500 and (_MONEY_CODES.search(error.codes) or _MONEY.search(said))):
-            return TeacherError(f"{name} asks for money first: {said}. Look after the account's billing, then go on.")
+            text = f"{name} asks for money first: {said}. Look after the account's billing, then go on."
+            return TeacherError(text, usage, unknown)
         if reason := row_fault(error):
-            return RowRefused(reason, said)
+            return RowRefused(reason, said, usage, unknown)
         if status in (401, 403):
-            return TeacherError(self._bad_key(error))
+            return TeacherError(self._bad_key(error), usage, unknown)
         if status in (404, 405):
-            return TeacherError(await self._not_found(error, model))
+            return TeacherError(await self._not_found(error, model), usage, unknown)
         if status in (408, 409, 425, 429) or status >= 500:
             return TransientError(
                 f"{name} answered {status}: {said}",
                 error.retry_after,
                 error.rate,
+                usage,
                 limited=status in (429, 529),
-                unknown=status in _GATEWAY_TIMEOUTS,
+                unknown=unknown,
             )
         if model in self._answered if answered is None else answered:
             # The settings are good, for they have been answered before: it is this request.
-            return RowRefused("bad_request", said)
-        return TeacherError(f"{name} refuses the request ({status}): {said}")
+            return RowRefused("bad_request", said, usage, unknown)
+        return TeacherError(f"{name} refuses the request ({status}): {said}", usage, unknown)
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
@@ -303,20 +347,21 @@ class Remote:
                     results[int(match[1])] = completion
             except ProviderError as error:
                 failed[int(match[1])] = error
-            except (RowRefused, TransientError, TeacherError) as fault:
-                results[int(match[1])] = fault
+            except (RowRefused, TransientError, TeacherError) as failure:
+                results[int(match[1])] = failure
         if filled and not known:
             raise TransientError(f"{self._service.name} sent what are no results of a batch")
         # Of this batch alone: other calls may have had other settings, and thousands of rows would be dropped.
         answered = any(isinstance(result, Completion) for result in results.values())
-        told: dict[str, Exception] = {}  # to say what is wrong may take a call
+        told: dict[str, Failure] = {}  # to say what is wrong may take a call
         for number, status in failed.items():
             said = f"{status.codes} {status}"
             if said not in told and adapt(status):
                 told[said] = TransientError(f"{self._service.name} does not take a setting: {status.message}")
             elif said not in told:
                 told[said] = await self.failure(status, model, answered)
-            results[number] = told[said]
+            results[number] = fault = copy.copy(told[said])
+            fault.usage, fault.unknown = self._bill(status)
         return results
 
     async def object(
@@ -365,13 +410,13 @@ class Remote:
                 return
             query[cursor] = rows[-1]["id"]
 
-    async def content(self, path: str, thing: str, first_line: bool = False) -> bytes:
-        """Get a text as it is, or its beginning with the first line.
+    async def lines(self, path: str, thing: str, first: bool = False) -> list[bytes]:
+        """Get the lines of a text, or only the first of them.
 
         Raises:
-            TransientError, TeacherError: as :meth:`asked`.
+            TransientError, TeacherError: as :meth:`asked`; or the text is too long (:data:`MOST_RESULT_BYTES`).
         """
-        return await self.asked(self._content(path, first_line), thing=thing)
+        return await self.asked(self._lines(path, thing, first), thing=thing)
 
     async def _object(
         self,
@@ -397,53 +442,65 @@ class Remote:
             )
         read = parsed(response.content)
         if read is None or not isinstance(read.get(member), kind) or read[member] == "":
-            start = mask(" ".join(response.content[:80].decode("utf-8", "replace").split()), self._key)
+            start = self._beginning(response.content)
             raise TransientError(f"{self._service.name} sent what has no {member!r}: {start!r}")
         self._reached = True
         return read
 
-    async def _content(self, path: str, first_line: bool) -> bytes:
+    async def _lines(self, path: str, thing: str, first: bool) -> list[bytes]:
         import httpx2
 
+        def too_long(most: int) -> Exception:
+            return TeacherError(f"{self._address} sent more than {_megabytes(most)} as {thing}; that is not read")
+
         response = await self.client.get(path, cast_to=httpx2.Response, stream=True, stream_cls=None)
-        raw = bytearray()
+        response.stream.most, response.stream.too_long = MOST_RESULT_BYTES, too_long
+        lines: list[bytes] = []
+        line = bytearray()
         try:
             async for chunk in response.aiter_bytes():
-                raw += chunk
-                if first_line and b"\n" in chunk:
-                    break
+                head, *tail = chunk.split(b"\n")
+                line += head
+                for following in tail:
+                    lines.append(bytes(line))
+                    line = bytearray(following)
+                if len(line) > MOST_BYTES:
+                    raise too_long(MOST_BYTES)
+                if first and lines:
+                    return lines[:1]
         finally:
             await response.aclose()
-        return bytes(raw)
+        return [*lines, bytes(line)]
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
     async def _posted(self, path: str, body: Mapping[str, Any], model: str) -> Answer:
         response = await self._sent(path, body, model)
+        response.stream.most = MOST_BYTES
         raw = await self._whole(response)
         read = parsed(raw)
         if read is None:
             if not self._answered and raw.lstrip().startswith(b"<"):
-                page = _title(raw.decode("utf-8", "replace"))
+                page = excerpt(_title(raw.decode("utf-8", "replace")), _SAID, self._key)
                 raise TeacherError(
                     f"there is no such service at {self._address}, which answers with {page}; does the address end as the "
                     "server wants it, e.g. in /v1?"
                 )
-            start = mask(" ".join(raw[:80].decode("utf-8", "replace").split()), self._key)
+            start = self._beginning(raw)
             raise TransientError(f"{self._service.name} sent what is no JSON object: {start!r}", unknown=True)
-        left = rate(response.headers)
         if read.get("error"):
             # Routers say so under a status of success.
             inner = read["error"]
             code = inner.get("code") if isinstance(inner, Mapping) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
-            raise ProviderError(status, read, retry_after(response.headers), left, self._key)
+            # Under a status of success the work may have been done, unless the error's own code says otherwise.
+            raise self._refusal(response, read, status, unknown=status >= 500)
         self._answered.add(model)
         if (path, model) not in self._forms:
             self._forms[path, model] = response.request
             for own in ("Content-Length", "Cookie"):
                 response.request.headers.pop(own, None)
-        return Answer(read, left)
+        return Answer(read, rate(response.headers))
 
     async def _sent(self, path: str, body: Mapping[str, Any], model: str) -> Any:
         # Imported by the SDKs anyway. The body is read by us, not there, since only so it can be too long.
@@ -464,19 +521,39 @@ class Remote:
         response = await self._http.send(request, stream=True)
         if response.is_success:
             return response
-        said, headers = await self._whole(response), response.headers
-        raise ProviderError(response.status_code, said, retry_after(headers), rate(headers), self._key)
+        raise self._refusal(response, await self._whole(response))
+
+    async def _bound(self, response: Any) -> None:
+        """Put a bound on the body of any response, before the SDK or anyone else reads it."""
+        from dsrl.bodies import BoundedBody
+
+        def too_long(most: int) -> Exception:
+            return TransientError(f"{self._service.name} sent more than {_megabytes(most)}", unknown=True)
+
+        BoundedBody.of(response, MOST_OTHER_BYTES, too_long if response.is_success else None)
 
     async def _whole(self, response: Any) -> bytes:
-        raw = bytearray()
         try:
-            async for chunk in response.aiter_bytes():
-                raw += chunk
-                if len(raw) > MOST_BYTES:
-                    raise TransientError(f"{self._service.name} sent more than {MOST_BYTES // 2**20} MB", unknown=True)
+            return bytes(await response.aread())
         finally:
             await response.aclose()
-        return bytes(raw)
+
+    def _refusal(self, response: Any, said: Any, status: int = 0, unknown: bool = False) -> ProviderError:
+        """Make the error of a response that was read; one whose body was cut may have told of a bill."""
+        unknown = unknown or response.stream.was_cut
+        return ProviderError(status or response.status_code, said, response.headers, self._key, unknown)
+
+    def _bill(self, error: ProviderError) -> tuple[Usage | None, bool]:
+        """Give what a failed call was billed for, and whether it may have been and nobody can say for how much."""
+        for holder in (error.body, error.body.get("error")):
+            if isinstance(holder, Mapping) and holder.get("usage") is not None:
+                usage = self._read_usage(holder["usage"])
+                if usage != Usage():
+                    return usage, usage is None
+        return None, error.unknown or error.status in _GATEWAY_TIMEOUTS
+
+    def _beginning(self, raw: bytes) -> str:
+        return excerpt(raw[:8000].decode("utf-8", "replace"), 80, self._key)
 
     def _bad_key(self, error: ProviderError) -> str:
         service = self._service
@@ -503,7 +580,7 @@ class Remote:
         async def listed() -> list[str]:
             names = []
             async for model in self.client.models.list():
-                names.append(str(model.id))
+                names += [name for name in (str(model.id),) if len(name) <= _LONGEST_NAME]
                 if len(names) >= 1000:
                     break
             return names
@@ -518,18 +595,52 @@ class Remote:
 
     def _why(self, error: BaseException) -> str:
         chain = [str(e) or type(e).__name__ for e in _chain(error)]
-        return mask(" ".join(chain[min(1, len(chain) - 1)].split())[:_SAID], self._key)
+        return excerpt(chain[min(1, len(chain) - 1)], _SAID, self._key)
 
 
-def _transport(sdk: Any) -> Any:
+def _transport(sdk: Any, bound: Callable[[Any], Awaitable[None]]) -> Any:
     """Make the SDK's aiohttp transport, which takes less CPU time than its own (benchmarks/transport.py).
 
-    It opens as many connections as are asked for: the ledger limits what is under way.
+    It opens as many connections as are asked for: the ledger limits what is under way. It follows no redirect: what
+    belongs to one address, keys and prompts, goes to no other.
+
+    Args:
+        sdk: its module.
+        bound: is given every response before its body is read.
     """
     import httpx2  # by the SDKs anyway
 
-    # 0 is aiohttp's word for no limit; None would leave it at its own hundred.
-    return sdk.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=0, max_keepalive_connections=0))
+    return sdk.DefaultAioHttpClient(
+        # 0 is aiohttp's word for no limit; None would leave it at its own hundred.
+        limits=httpx2.Limits(max_connections=0, max_keepalive_connections=0),
+        follow_redirects=False,
+        event_hooks={"response": [bound]},
+    )
+
+
+def forget_environment(client: Any, headers: Mapping[str, str] | None = None) -> Any:
+    """Take out of an SDK's client what it read from the environment and would send along; give the client.
+
+    The SDKs read headers, organization, project and further credentials of their own provider from the environment, whatever
+    the address is. They have no argument that says not to.
+
+    Args:
+        client: just made.
+        headers: that it is to send all the same.
+
+    Raises:
+        TeacherError: this version of the SDK keeps them elsewhere, so they cannot be taken out.
+    """
+    if not isinstance(getattr(client, "_custom_headers", None), Mapping):
+        raise TeacherError(
+            f"this version of the package {type(client).__module__.partition('.')[0]!r} cannot be kept from sending "
+            "headers of the environment to another server; install another version"
+        )
+    client._custom_headers = dict(headers or {})
+    for name in ("organization", "project", "admin_api_key", "auth_token", "webhook_secret", "webhook_key"):
+        if getattr(client, name, None) is not None:
+            setattr(client, name, None)
+    return client
 
 
 def everything(model: str) -> Request:
@@ -570,6 +681,33 @@ def count(holder: Any, *path: str) -> int:
     if isinstance(holder, bool) or not isinstance(holder, (int, float)) or not 0 <= holder < 1e12:
         return 0
     return int(holder)
+
+
+def tokens(holder: Any, *path: str, default: int | None = None) -> int:
+    """Read a number of tokens that is billed, out of nested objects.
+
+    Args:
+        holder: the outermost object.
+        path: names of the members, from the outside.
+        default: where the number, or an object around it, is not there or null.
+
+    Raises:
+        ValueError: it is not there and there is no default, or what is there is no number of tokens.
+    """
+    value = holder
+    for name in path:
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, Mapping):
+            raise ValueError(f"no object that has {name!r}")
+        value = value.get(name)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, str):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
+        raise ValueError(f"no number of tokens in {path[-1]!r}")
+    return math.ceil(value)
 
 
 def part(holder: Any, name: str, kind: type) -> Any:
@@ -642,9 +780,6 @@ def _left(text: str | None) -> int | None:
 
 def _said(body: Any, key: str) -> tuple[str, str, str]:
     """Give message, codes and the parameter named, out of any body of an error."""
-    if isinstance(body, (str, bytes)):
-        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-        body = parsed(text) or {"message": _title(text)}
     codes, param, message = [], "", ""
     # The message of the innermost object counts: routers wrap that of the provider behind them.
     layer: Any = body
@@ -656,20 +791,43 @@ def _said(body: Any, key: str) -> tuple[str, str, str]:
         codes += [str(layer[name]) for name in ("type", "code", "status") if isinstance(layer.get(name), (str, int))]
         param = layer["param"] if isinstance(layer.get("param"), str) else param
         detail = layer.get("detail")
-        words = layer.get("message") or (
-            detail if isinstance(detail, str) else detail and json.dumps(detail, default=str)
-        )
+        words = layer.get("message") or (detail if isinstance(detail, str) else detail and _as_text(detail))
         message = words if isinstance(words, str) else message
         layer = layer.get("error") or layer.get("innererror") or None
-    message = mask(" ".join(message.split()), key)
-    return (message[:_SAID] or "no reason given"), " ".join(codes), param
+    message = excerpt(message, _SAID, key)
+    return (message or "no reason given"), " ".join(codes)[:_SAID], param[:_SAID]
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _title(text: str) -> str:
     if "<" not in text[:200]:
         return text
-    title = re.search(r"<title[^>]*>(.*?)</title>", text[:20_000], re.IGNORECASE | re.DOTALL)
-    return f"a page of HTML ({' '.join(title[1].split())})" if title else "a page of HTML"
+    page = text[:20_000]
+    start = page.lower().find("<title")
+    begin = page.find(">", start) + 1
+    end = page.lower().find("</title>", begin)
+    title = " ".join(page[begin:end].split()) if start >= 0 and begin and end >= 0 else ""
+    return f"a page of HTML ({title})" if title else "a page of HTML"
+
+
+def _without_secrets(address: str, key: str) -> str:
+    """Give an address without what may hold a secret: user, password, query."""
+    try:
+        split = urlsplit(address)
+        host = f"{split.hostname}:{split.port}" if split.port else split.hostname or ""
+    except ValueError:
+        return ""
+    return excerpt(urlunsplit((split.scheme, host, split.path, "", "")), _SAID, key)
+
+
+def _megabytes(most: int) -> str:
+    return f"{most // 2**20} MB"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

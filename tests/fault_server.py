@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -20,6 +21,8 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+#: Bytes that stand for a body without end: more than any client should read.
+ENDLESS = 600 * 2**20
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "claude-haiku-4-5")
 
 
@@ -29,16 +32,19 @@ class Fault:
 
     Attributes:
         status: of HTTP.
-        body: sent as JSON, or as it is where it is text; None: the good answer to the request.
+        body: sent as JSON, or as it is where it is text or bytes; None: the good answer to the request.
         headers: on top of the usual.
         how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever. What is
             asked is not done then, but with ``lost`` (done, then cut) and ``late`` (done, then hanging for ever).
+            ``endless``: the body again and again, until the client goes away or ``ENDLESS`` bytes were sent.
+        bill: prompt and completion tokens that the server writes into its own book for it, whatever the body says.
     """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    how: Literal["answer", "half", "cut", "hang", "lost", "late"] = "answer"
+    how: Literal["answer", "half", "cut", "hang", "lost", "late", "endless"] = "answer"
+    bill: tuple[int, int] = (0, 0)
 
 
 def openai_error(message: str, code: str | None = None, type: str = "invalid_request_error", param: str = "") -> Any:
@@ -69,6 +75,9 @@ class FaultServer:
         batches: name of a batch -> what was asked, in the order that they were made.
         calls: how often each place was asked.
         page: entries of a list in one answer at most.
+        book: what the server billed for each answer that has a ``Fault.bill``: prompt and completion tokens.
+        streamed: bytes of bodies without end that went out.
+        unknown_headers: headers of requests for paths that the server does not have.
     """
 
     def __init__(self) -> None:
@@ -86,6 +95,9 @@ class FaultServer:
         self.batch_faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.calls: Counter[str] = Counter()
         self.page = 100
+        self.book: list[tuple[int, int]] = []
+        self.streamed = 0
+        self.unknown_headers: list[dict[str, str]] = []
         self.cancelled: list[str] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, list[Any]] = {}
@@ -126,7 +138,7 @@ class FaultServer:
                 web.post("/v1/chat/completions", self._text),
                 web.post("/v1/completions", self._text),
                 web.post("/v1/messages", self._text),
-                web.get("/v1/models", self._models),
+                web.get("/v1/models", self._models, name="models"),
                 web.post("/v1/files", self._upload, name="upload"),
                 web.get("/v1/files/{id}/content", self._content, name="results"),
                 web.post("/v1/batches", self._batch, name="create"),
@@ -164,6 +176,8 @@ class FaultServer:
         elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
         content = fault.body if fault.body is not None else self._good(request.path, body)
+        if any(fault.bill):
+            self.book.append(fault.bill)
         return await self._send(request, fault, content)
 
     async def _send(self, request: web.Request, fault: Fault, content: Any) -> web.StreamResponse:
@@ -173,7 +187,9 @@ class FaultServer:
             assert request.transport
             request.transport.abort()
             return web.Response()
-        raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        if isinstance(content, str):
+            content = content.encode()
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         headers = {"Content-Type": "application/json", **self.headers, **fault.headers}
         if fault.how == "half":
             response = web.StreamResponse(status=fault.status, headers={**headers, "Content-Length": str(len(raw))})
@@ -181,6 +197,16 @@ class FaultServer:
             await response.write(raw[: len(raw) // 2])
             assert request.transport
             request.transport.abort()
+            return response
+        if fault.how == "endless":
+            response = web.StreamResponse(status=fault.status, headers=headers)
+            await response.prepare(request)
+            with suppress(ConnectionError):
+                sent = 0
+                while sent < ENDLESS:
+                    await response.write(raw)
+                    sent += len(raw)
+                    self.streamed += len(raw)
             return response
         return web.Response(status=fault.status, body=raw, headers=headers)
 
@@ -204,6 +230,8 @@ class FaultServer:
     @web.middleware
     async def _failing(self, request: web.Request, handler: Any) -> web.StreamResponse:
         assert request.match_info.route
+        if request.match_info.http_exception is not None:
+            self.unknown_headers.append(dict(request.headers))
         place = (request.match_info.route.name or "").removeprefix("message-")
         self.calls[place] += 1
         if not self.batch_faults[place]:

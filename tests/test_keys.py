@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from dsrl.config import resolve
 from dsrl.errors import SettingsError, TeacherError
-from dsrl.keys import find_key, mask, refuse_keys
+from dsrl.keys import excerpt, find_key, mask, refuse_keys
 
 KEY = "sk-proj-planted0123456789abcdefghij"
 
@@ -94,6 +95,46 @@ def test_what_is_written_like_a_key_is_hidden(text: str) -> None:
     hidden = mask(text)
     assert "[key]" in hidden
     assert "abcd" not in hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-" * 100_000,
+        "sk_" * 100_000 + "!",
+        "Bearer " * 50_000,
+        "Bearer" + " " * 300_000,
+        "hf_" * 100_000 + "!",
+        "a.sk-" * 60_000,
+        "<title" * 50_000,
+    ],
+)
+def test_a_long_text_takes_no_long_time(text: str) -> None:
+    """Quadratic work would be minutes."""
+    began = time.process_time()
+    mask(text)
+    excerpt(text, 500)
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("key", [KEY, "hunter2/" * 30, "Bearer abcdefghijklmnop"])
+@pytest.mark.parametrize("filler", ["x ", "long words without an end ", "-"])
+def test_no_part_of_a_key_is_shown_wherever_the_text_is_cut(key: str, filler: str) -> None:
+    for before in [0, *range(9_700, 10_050, 7)]:
+        shown = excerpt((filler * 10_000)[:before] + " " + key + " " + filler * 10_000, 500, key)
+        assert len(shown) <= 500
+        assert key[:12] not in shown
+    # Hidden keys make the text shorter, so that its end comes into sight.
+    for more in range(0, len(key), 3):
+        shown = excerpt("y" * more + f" {key}" * 20_000, 500, key)
+        assert key[:5] not in shown.replace("[key]", "")
+
+
+def test_a_text_is_cut_and_put_on_one_line() -> None:
+    assert excerpt("\n\n a\tb \n c " + " " * 100_000, 5) == "a b c"
+    assert excerpt("x" * 1000, 500) == "x" * 500
+    assert excerpt("x" * 100_000, 500) == "x" * 500
+    assert excerpt("", 500) == ""
 
 
 def test_a_key_of_any_look_is_hidden_where_it_is_known() -> None:

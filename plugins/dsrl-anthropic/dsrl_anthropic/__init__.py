@@ -26,10 +26,12 @@ from dsrl.remote import (
     Service,
     count,
     everything,
+    forget_environment,
     parsed,
     part,
     reply,
     row_fault,
+    tokens,
 )
 
 if TYPE_CHECKING:
@@ -172,10 +174,10 @@ class AnthropicTeacher:
     async def _is_named(self, batch: str, token: str) -> bool:
         try:
             path = f"{_BATCHES}/{quote(batch, safe='')}/results"
-            start = await self._remote.content(path, f"the results of batch {batch}", first_line=True)
+            (line,) = await self._remote.lines(path, f"the results of batch {batch}", first=True)
         except TeacherError:
             return False  # thrown away by now
-        return part(parsed(start.partition(b"\n")[0]), "custom_id", str).startswith(f"{token}-")
+        return part(parsed(line), "custom_id", str).startswith(f"{token}-")
 
     @hookimpl
     async def poll_batch(self, batch: str, model: str) -> BatchState:
@@ -185,10 +187,10 @@ class AnthropicTeacher:
         total, done, failed = sum(counts.values()), counts["succeeded"], counts["errored"]
         if found.get("processing_status") != "ended":
             return BatchState("in_progress", total, done, failed)
-        lines = await self._remote.content(f"{path}/results", f"the results of batch {batch}")
+        lines = await self._remote.lines(f"{path}/results", f"the results of batch {batch}")
         sent = self._body(everything(model))
         learn = partial(self._weakened, body=sent, model=model)
-        results = await self._remote.results(lines.splitlines(), _read_line, model, learn)
+        results = await self._remote.results(lines, _read_line, model, learn)
         status: BatchStatus = "cancelled" if counts["canceled"] else "expired" if counts["expired"] else "ended"
         return BatchState(status, total, done, failed, results)
 
@@ -217,20 +219,24 @@ class AnthropicTeacher:
                 key,
                 self._address,
                 self._timeout,
+                read_usage,
             )
         return self._made
 
     def _client(self, key: str, http: Any) -> Any:
         import anthropic
 
-        return anthropic.AsyncAnthropic(
+        headers = {"anthropic-version": self._version} if self._version else {}
+        client = anthropic.AsyncAnthropic(
             api_key=key,
             base_url=self._address,
             timeout=anthropic.Timeout(self._timeout, connect=20.0),
             max_retries=0,
-            default_headers={"anthropic-version": self._version} if self._version else None,
+            default_headers=headers,
             http_client=http,
         )
+        # The environment's headers for Anthropic's SDK are for Anthropic.
+        return client if self._official else forget_environment(client, headers)
 
     def _level(self, model: str) -> str:
         return self._levels.get(model, "schema" if self._structured == "auto" else self._structured)
@@ -280,7 +286,7 @@ class AnthropicTeacher:
 def _read_line(line: Mapping[str, Any]) -> Completion | None:
     result = part(line, "result", dict)
     if result.get("type") == "errored":
-        raise ProviderError(_status(result), part(result, "error", dict))
+        raise ProviderError(_status(result), {"usage": result.get("usage"), **part(result, "error", dict)})
     return _completion(part(result, "message", dict)) if result.get("type") == "succeeded" else None
 
 
@@ -291,22 +297,31 @@ def _completion(body: Mapping[str, Any], left: Rate | None = None) -> Completion
         RowRefused: the model refuses.
         TransientError: there is nothing in it.
     """
-    used = part(body, "usage", dict)
-    read, written = count(used, "cache_read_input_tokens"), count(used, "cache_creation_input_tokens")
-    # The API counts what passed through the cache apart from the rest.
-    usage = Usage(count(used, "input_tokens") + read + written, count(used, "output_tokens"), read, written)
+    usage = read_usage(body.get("usage"))
     why = part(body, "stop_reason", str)
     blocks = part(body, "content", list)
     given = [part(b, "input", dict) for b in blocks if part(b, "type", str) == "tool_use"]
     text = "".join(part(b, "text", str) for b in blocks if part(b, "type", str) == "text")
     if why == "refusal":
-        raise RowRefused("refused", text[:500], usage)
+        raise RowRefused("refused", text[:500], usage, unknown=usage is None)
     if given:
         text = json.dumps(given[0], ensure_ascii=False)
     if not blocks and why not in _FINISH:
         said = "an answer without content"
-        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
+        raise TransientError(said, rate=left, usage=usage, unknown=usage is None)
     return Completion((reply(text, _FINISH.get(why, "stop")),), usage, left)
+
+
+def read_usage(used: Any) -> Usage | None:
+    """Read what a call was billed for; None where it is not said, or a part of it cannot be read."""
+    try:
+        fresh, output = tokens(used, "input_tokens"), tokens(used, "output_tokens")
+        read = tokens(used, "cache_read_input_tokens", default=0)
+        written = tokens(used, "cache_creation_input_tokens", default=0)
+    except ValueError:
+        return None
+    # The API counts what passed through the cache apart from the rest.
+    return Usage(fresh + read + written, output, read, written)
 
 
 def _status(result: Mapping[str, Any]) -> int:

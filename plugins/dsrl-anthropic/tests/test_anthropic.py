@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
+from dsrl_anthropic import read_usage
 from fault_server import Fault, FaultServer, anthropic_error, message
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
@@ -333,6 +334,48 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     assert {n: type(fault) for n, fault in faults.items()} == {1: RowRefused, 2: TransientError, 4: RowRefused}
     assert "boom" in str(faults[2])
     assert faults[4].usage == Usage(100, 5, 60, 30), "a refusal is billed"  # type: ignore[attr-defined]
+
+
+def test_headers_of_the_environment_go_to_anthropic_alone(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Team: planted-1\nX-Api-Key: planted-2\nAuthorization: planted-3")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "planted-4")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    ask(server, api_version="2023-06-01")
+    ((_, headers, _),) = server.asked
+    assert "planted" not in str(headers)
+    assert KEY not in str(headers)
+    assert headers["anthropic-version"] == "2023-06-01"
+    monkeypatch.setattr("dsrl_anthropic._ADDRESS", server.root)
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Team: planted-1")
+    ask(server)
+    assert "planted-1" in str(server.asked[-1][1])
+
+
+def test_no_redirect_is_followed(server: FaultServer) -> None:
+    with FaultServer() as other:
+        server.faults.append(Fault(307, "", {"Location": f"{other.root}/v1/messages"}))
+        with pytest.raises(TeacherError, match=f"redirects to {other.root}/v1/messages .*base_url"):
+            ask(server)
+        assert (len(server.asked), other.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("used", "usage"),
+    [
+        ({"input_tokens": 9, "output_tokens": "4"}, Usage(9, 4)),
+        ({"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": None}, Usage(9, 4)),
+        ({"input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": 5}, Usage(14, 4, 0, 5)),
+        ({"input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": -5}, None),
+        ({"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": "some"}, None),
+        ({"input_tokens": 9}, None),
+        ({"output_tokens": 9}, None),
+        ({"input_tokens": None, "output_tokens": 9}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_what_is_billed(used: Any, usage: Usage | None) -> None:
+    assert read_usage(used) == usage
 
 
 def test_a_batch_can_be_cancelled(server: FaultServer) -> None:

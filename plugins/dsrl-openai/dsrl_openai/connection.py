@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from dsrl.errors import SettingsError
 from dsrl.keys import find_key
-from dsrl.remote import Remote, Service
+from dsrl.records import Usage
+from dsrl.remote import Remote, Service, forget_environment, tokens
 
 OPENAI = "https://api.openai.com/v1"
 _PAGE = "platform.openai.com (API keys)"
@@ -24,12 +25,15 @@ class Server:
         variable: environment variable that holds its key; empty for one that gets none.
         azure: whether it is Azure, whose addresses and models are named otherwise.
         api_version: of Azure; empty for its version-less API.
+        named_by_sdk: whether the address is OpenAI's, or the one that ``OPENAI_BASE_URL`` names. Only then do the headers
+            belong to it that the environment has for OpenAI's SDK (``OPENAI_CUSTOM_HEADERS``, ``OPENAI_ORG_ID``, ...).
     """
 
     address: str
     variable: str
     azure: bool = False
     api_version: str = ""
+    named_by_sdk: bool = False
 
     @property
     def official(self) -> bool:
@@ -58,13 +62,16 @@ class Server:
         shared: dict[str, Any] = {"api_key": key, "timeout": openai.Timeout(timeout, connect=20.0), "max_retries": 0}
 
         def connect(http: Any) -> Any:
+            client: Any
             if self.api_version:
-                return openai.AsyncAzureOpenAI(
+                client = openai.AsyncAzureOpenAI(
                     azure_endpoint=self.address, api_version=self.api_version, http_client=http, **shared
                 )
-            return openai.AsyncOpenAI(base_url=self.address, http_client=http, **shared)
+            else:
+                client = openai.AsyncOpenAI(base_url=self.address, http_client=http, **shared)
+            return client if self.named_by_sdk else forget_environment(client)
 
-        return Remote(Service(name, self.variable, page), openai, connect, key, self.address, timeout)
+        return Remote(Service(name, self.variable, page), openai, connect, key, self.address, timeout, read_usage)
 
 
 def server(base_url: str, api_key_env: str, azure_endpoint: str = "", api_version: str = "", flag: str = "") -> Server:
@@ -88,11 +95,25 @@ def server(base_url: str, api_key_env: str, azure_endpoint: str = "", api_versio
     if base_url:
         _check_address(base_url, f"{flag} base_url")
         found = Server(base_url.rstrip("/"), api_key_env)
-        return Server(found.address, api_key_env or "OPENAI_API_KEY") if found.official else found
+        return Server(found.address, api_key_env or "OPENAI_API_KEY", named_by_sdk=True) if found.official else found
     from_environment = os.environ.get("OPENAI_BASE_URL", "").strip()
     if from_environment:
         _check_address(from_environment, "the environment variable OPENAI_BASE_URL")
-    return Server((from_environment or OPENAI).rstrip("/"), api_key_env or "OPENAI_API_KEY")
+    return Server((from_environment or OPENAI).rstrip("/"), api_key_env or "OPENAI_API_KEY", named_by_sdk=True)
+
+
+def read_usage(used: Any) -> Usage | None:
+    """Read what a call was billed for; None where it is not said, or a part of it cannot be read."""
+    try:
+        prompt, completion = tokens(used, "prompt_tokens"), tokens(used, "completion_tokens")
+        cached = tokens(used, "prompt_tokens_details", "cached_tokens", default=0)
+        total = tokens(used, "total_tokens", default=0)
+    except ValueError:
+        return None
+    if cached > prompt:  # one of the two is wrong
+        return None
+    # Some servers count hidden reasoning in the total alone.
+    return Usage(prompt, max(completion, total - prompt), cached)
 
 
 def positive(value: Any, name: str) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
@@ -26,7 +27,12 @@ _MOST_NAMES = 1000
 #: What OpenAI says to a key that may ask for completions and not for the list.
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 
-log = logging.getLogger(__name__)
+#: Seconds that the pauses between the tries of a request may take together; a server that asks for more is given up.
+PATIENCE = 1800.0
+#: Seconds of a pause that the user is told of.
+_LONG = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 class OpenAISampler:
@@ -66,6 +72,7 @@ class OpenAISampler:
         self._server = server(base_url, api_key_env, flag=_FLAG)
         self._shared: tuple[Remote, asyncio.Semaphore] | None = None
         self._users = 0
+        self._told_until = 0.0
 
     @hookimpl
     async def sample(
@@ -111,7 +118,7 @@ class OpenAISampler:
                 if len(names) >= _MOST_NAMES:
                     break
         except TransientError as error:
-            log.warning("The list of models at %s cannot be had: %s", self._server.address, error)
+            _log.warning("The list of models at %s cannot be had: %s", self._server.address, error)
         except TeacherError as error:
             refusal = error.__context__
             if isinstance(refusal, ProviderError) and (refusal.status != 401 or _SCOPE.search(refusal.message)):
@@ -120,7 +127,7 @@ class OpenAISampler:
         finally:
             await remote.aclose()
         if names and self._model not in names:
-            log.warning(
+            _log.warning(
                 "The server at %s lists %s, but not %s, which it will be asked for; where it has another name there, give "
                 "%s served_model=MODEL=NAME.",
                 self._server.address, ", ".join(names[:5]), self._model, _FLAG,
@@ -168,6 +175,7 @@ class OpenAISampler:
         body = {"model": self._model, "prompt": storable(prompt), "seed": seed % 2**31, **settings}
         if n > 1:
             body["n"] = n
+        waited = 0.0
         for attempt in range(1, TRIES + 1):
             try:
                 async with gate:
@@ -175,9 +183,23 @@ class OpenAISampler:
             except TransientError as error:
                 if attempt == TRIES:
                     raise TeacherError(f"the sampler 'openai' failed {TRIES} times in a row: {error}") from None
-                pause = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                pause = max(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0), error.retry_after or 0.0)
+                waited += pause
+                if waited > PATIENCE:
+                    raise TeacherError(
+                        f"the sampler 'openai' was asked to wait {pause:.0f} s, which is too long: {error}. "
+                        "Give the same command again when the server has room"
+                    ) from None
+                self._tell(pause, error)
+                await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+    def _tell(self, pause: float, error: TransientError) -> None:
+        # Requests that fail together wait together; one line is enough for them.
+        now = time.monotonic()
+        if pause >= _LONG and now >= self._told_until:
+            self._told_until = now + pause
+            _log.warning("the sampler 'openai' waits %.0f s, as the server asks for: %s", pause, error)
 
     async def _asked(self, remote: Remote, body: dict[str, object]) -> list[str]:
         try:

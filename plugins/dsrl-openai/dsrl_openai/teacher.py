@@ -14,10 +14,11 @@ from urllib.parse import quote
 from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
+from dsrl.keys import excerpt
 from dsrl.prices import lookup
-from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
+from dsrl.records import BatchState, Completion, Price, Rate, Request
 from dsrl.remote import ProviderError, Remote, count, everything, part, reply, row_fault
-from dsrl_openai.connection import positive, server
+from dsrl_openai.connection import positive, read_usage, server
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus
@@ -195,11 +196,11 @@ class OpenAITeacher:
         for name in ("output_file_id", "error_file_id"):
             if file := part(found, name, str):
                 path = f"/files/{quote(file, safe='')}/content"
-                lines += (await self._remote.content(path, f"the results of batch {batch}")).splitlines()
+                lines += await self._remote.lines(path, f"the results of batch {batch}")
         sent = self._body(everything(model))
         results = await self._remote.results(lines, _read_line, model, partial(self._adapt, body=sent, model=model))
         said = [part(error, "message", str) for error in part(part(found, "errors", dict), "data", list)]
-        return BatchState(status, total, done, failed, results, "; ".join(dict.fromkeys(said))[:2000])
+        return BatchState(status, total, done, failed, results, excerpt("; ".join(dict.fromkeys(said)), 2000))
 
     @hookimpl
     async def cancel_batch(self, batch: str) -> None:
@@ -270,17 +271,14 @@ def _completion(body: Mapping[str, Any], left: Rate | None = None, n: int | None
         RowRefused: the model refuses, in every choice.
         TransientError: there is no choice in it.
     """
-    used = part(body, "usage", dict)
-    prompt = count(used, "prompt_tokens")
-    cached = min(count(used, "prompt_tokens_details", "cached_tokens"), prompt)
-    usage = Usage(prompt, count(used, "completion_tokens"), cached)
+    usage = read_usage(body.get("usage"))
     replies, refusals = [], []
     for choice in part(body, "choices", list):
         message = part(choice, "message", dict)
         finish = _FINISH.get(part(choice, "finish_reason", str), "stop")
         if choice_error := part(choice, "error", dict):
-            said = f"a choice failed: {str(choice_error.get('message'))[:200]}"
-            raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
+            said = f"a choice failed: {excerpt(part(choice_error, 'message', str), 200)}"
+            raise TransientError(said, rate=left, usage=usage, unknown=usage is None)
         refusal = part(message, "refusal", str)
         if refusal:
             refusals.append(refusal)
@@ -288,9 +286,9 @@ def _completion(body: Mapping[str, Any], left: Rate | None = None, n: int | None
         replies.append(reply(_text(message.get("content")) or refusal, finish))
     if not replies:
         said = "an answer without choices"
-        raise TransientError(said, rate=left, usage=usage if used else None, unknown=not used)
+        raise TransientError(said, rate=left, usage=usage, unknown=usage is None)
     if len(refusals) == len(replies):
-        raise RowRefused("refused", refusals[0][:500], usage)
+        raise RowRefused("refused", refusals[0][:500], usage, unknown=usage is None)
     return Completion(tuple(replies[:n]), usage, left)
 
 

@@ -107,6 +107,29 @@ def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
         sample(server, prompts=["x"])
 
 
+def test_a_long_wait_is_told_once_and_an_endless_one_ends_the_run(
+    server: FaultServer, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Fault(429, openai_error("slow down"), {"Retry-After": "600"})
+    server.faults.extend([slow] * 3)
+    assert len(sample(server)) == 3
+    assert pauses == [600.0] * 3
+    (line,) = [record.getMessage() for record in caplog.records if "waits" in record.getMessage()]
+    assert "600 s" in line
+    assert "slow down" in line
+    pauses.clear()
+    server.faults.extend([slow] * 9)
+    with pytest.raises(TeacherError, match=r"asked to wait 600 s, which is too long: .*slow down"):
+        sample(server, prompts=["x"])
+    assert len(pauses) == 3, "half an hour in all"
+    server.faults.clear()
+    server.faults.append(Fault(429, openai_error("slow down"), {"Retry-After": "900000000"}))
+    pauses.clear()
+    with pytest.raises(TeacherError, match=r"asked to wait 900000000 s, which is too long: .*slow down"):
+        sample(server, prompts=["x"])
+    assert pauses == []
+
+
 def test_a_prompt_that_is_too_long_has_empty_completions(server: FaultServer) -> None:
     server.faults.append(Fault(400, openai_error("maximum context length is 16 tokens")))
     assert sample(server, prompts=["x"], n=2) == [["", ""]]
