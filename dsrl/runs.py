@@ -17,7 +17,7 @@ from typing import Any, get_args
 import dsrl
 from dsrl.budget import worst_case
 from dsrl.calls import Spending, means_of, spending_of
-from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
+from dsrl.config import Settings, differences, read_settings, resolve, to_toml
 from dsrl.corpus import Corpus
 from dsrl.datasets import read_demos
 from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
@@ -60,8 +60,7 @@ def settle(config: Path | None, flags: dict[str, Any]) -> Settings:
     """
     file = read_settings(config) if config else {}
     named = flags.get("base_model") or file.get("base_model") or Settings.base_model
-    recipe = resolve_model(named).recipe
-    return resolve(read_settings(recipe, RECIPE_SECTIONS) if recipe else {}, file, flags)
+    return resolve(resolve_model(named).recipe.settings, file, flags)
 
 
 @contextmanager
