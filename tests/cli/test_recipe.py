@@ -15,7 +15,8 @@ pytest.importorskip("openai")
 def copied() -> Path:
     """A copy of the model ``tiny``."""
     spec = find_spec("dsrl_transformers.tiny")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(shutil.copytree(spec.submodule_search_locations[0], "copy"))
 
 
