@@ -17,12 +17,13 @@ from typing import Any, get_args
 import dsrl
 from dsrl.budget import worst_case
 from dsrl.calls import Spending, means_of, spending_of
-from dsrl.config import Settings, differences, read_settings, resolve, to_toml
-from dsrl.corpus import Corpus
+from dsrl.config import Settings, differences, parse_settings, read_settings, resolve, to_toml
+from dsrl.corpus import Corpus, embedded_library
 from dsrl.datasets import read_demos
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.errors import DataError, SettingsError, TeacherError
 from dsrl.forecast import Job, first_request, forecast, total
 from dsrl.hookspecs import TaskSpec, TeacherSpec
+from dsrl.inputs import Given, keep_inputs
 from dsrl.instructor import Definition
 from dsrl.ledger import Terms, price_of, unpriced
 from dsrl.models import resolve_model
@@ -80,11 +81,16 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     plugins = (task, *teachers.values(), retriever, trainer, load(sampler, "sampler"))
     look_at_teachers(settings, teachers, terms, task)
     definition = _definition(settings, task)
-    _look_at(settings)
+    corpus = _look_at(settings)
     _look_at_budget(settings, place, teachers, terms, definition, task)
     store = Store(place.runs / settings.name)
     try:
-        _keep_settings(store, settings, plugins)
+        notes = _keep_settings(store, settings, plugins)
+        fingerprint = corpus.fingerprint()
+        notes += keep_inputs(store, Given(settings, task, definition, fingerprint))
+        for note in notes:
+            store.add_event("note", note)
+            progress.note(note)
         yield Road(
             settings=settings,
             model=model,
@@ -96,6 +102,8 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
             retriever=retriever,
             trainer=trainer,
             definition=definition,
+            corpus=corpus,
+            fingerprint=fingerprint,
             progress=progress,
             stop_after=stop_after,
         )
@@ -206,10 +214,14 @@ def spending(store: Store, place: Workplace) -> Spending:
 
 
 def kept_settings(store: Store) -> Settings:
-    """Read back the settings that a run was started with."""
-    if not store.settings_file.is_file():
-        raise StoreError(f"{store.settings_file} is missing, so {store.folder} is no run that can be read")
-    return resolve(read_settings(store.settings_file))
+    """Read back the settings that a run was started with.
+
+    Raises:
+        StoreError: it holds none.
+        SettingsError: they cannot be read.
+    """
+    source = "run.db" if store.marked("settings") is not None else "run.toml"
+    return resolve(parse_settings(store.settings_text, str(store.folder / source)))
 
 
 def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
@@ -222,16 +234,16 @@ def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
     )
 
 
-def _look_at(settings: Settings) -> None:
-    """Refuse inputs that are not there before anything is paid for."""
-    if settings.corpus:
-        Corpus([Path(path) for path in settings.corpus])
+def _look_at(settings: Settings) -> Corpus:
+    """Refuse inputs that are not there before anything is paid for; give the passage library."""
+    corpus = Corpus([Path(path) for path in settings.corpus] or [embedded_library()], settings.max_bad)
     path = settings.dataset_path
     if path and (path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))) and not Path(path).exists():
         raise DataError(f"data set {path} is not there")
     output = Path(settings.output_model) if settings.output_model else None
     if output and output.exists() and not output.is_dir():
         raise DataError(f"--output-model {output} is a file; name a folder")
+    return corpus
 
 
 def _look_at_budget(
@@ -259,19 +271,33 @@ def _look_at_budget(
         )
 
 
-def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> None:
+def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> list[str]:
+    """Refuse other settings than a run was started with, and keep them; give what the user should know."""
+    now = versions = _versions(plugins)
+    notes = []
     # A run that failed before anything was made (a wrong model, say) may go on with other settings.
-    if store.settings_file.is_file() and store.keywords(1):
+    if store.reached("keywords"):
         changed = differences(kept_settings(store), settings)
         if changed:
             raise SettingsError(
                 f"run {settings.name!r} was started with other settings ({'; '.join(changed)}). Give those again to go "
                 "on with it, or another --name to start a new run."
             )
-        if kept_settings(store) != settings:
-            store.write_settings({**to_toml(settings), "versions": store.read_versions()})
-        return
-    store.write_settings({**to_toml(settings), "versions": _versions(plugins)})
+        versions = store.read_versions()
+        others = [
+            f"{name} {versions.get(name, '(none)')} -> {now.get(name, '(none)')}"
+            for name in {**versions, **now}
+            if versions.get(name) != now.get(name)
+        ]
+        if others:
+            notes.append(f"versions have changed since this run began: {', '.join(others)}")
+    edited = store.keep_settings({**to_toml(settings), "versions": versions})
+    if edited:
+        notes.append(
+            f"{store.settings_file} was edited; it is only a copy of the settings that this run keeps, so it was written "
+            f"anew, and the edited one is {edited}"
+        )
+    return notes
 
 
 def _versions(plugins: tuple[Plugin[Any], ...]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -143,15 +143,18 @@ class _Module:
         return ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
 
 
-@cache
 def _module(name: str) -> _Module | None:
     path = _file(name)
-    if path is None:
-        return None
     try:
-        return _Module(name, path, path.read_text(encoding="utf-8"))
+        stat = path.stat() if path else None
+        return _parsed(name, path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)) if path and stat else None
     except (OSError, ValueError, SyntaxError, RecursionError):
         return None
+
+
+@lru_cache(maxsize=256)
+def _parsed(name: str, path: Path, _version: tuple[int, ...]) -> _Module:
+    return _Module(name, path, path.read_text(encoding="utf-8"))
 
 
 def _file(name: str) -> Path | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from dsrl import source_digest as module
 from dsrl.source_digest import source_digest
 
 MODULE = '''
@@ -50,8 +49,6 @@ class Task:
 '''
 SHARED = "def clean(text):\n    return text.lower()\n\ndef unused():\n    return 1\n"
 TABLES = "GOOD = ['a']\n\nGOOD.append('b')\n"
-#: Gives the digest of a function, or of a method of the class, of the package as it is written then.
-Digest = Callable[[str, bool], str]
 
 
 @pytest.fixture
@@ -72,7 +69,6 @@ def digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
         (folder / "helpers.py").write_text("words = ()\n", encoding="utf-8")
         monkeypatch.setattr("builtins.hookimpl", lambda function: function, raising=False)
-        module._module.cache_clear()
         import edited  # type: ignore[import-not-found]
 
         found: dict[str, str] = {}
@@ -84,8 +80,7 @@ def digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
                 found[name] = source_digest([(edited, function)])
         return found
 
-    yield made  # type: ignore[misc]
-    module._module.cache_clear()
+    return made
 
 
 @pytest.mark.parametrize(
