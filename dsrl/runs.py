@@ -85,12 +85,9 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     _look_at_budget(settings, place, teachers, terms, definition, task)
     store = Store(place.runs / settings.name)
     try:
-        notes = _keep_settings(store, settings, plugins)
+        _note(store, progress, _keep_settings(store, settings, plugins))
         fingerprint = corpus.fingerprint()
-        notes += keep_inputs(store, Given(settings, task, definition, fingerprint))
-        for note in notes:
-            store.add_event("note", note)
-            progress.note(note)
+        _note(store, progress, keep_inputs(store, Given(settings, task, definition, fingerprint)))
         yield Road(
             settings=settings,
             model=model,
@@ -298,6 +295,12 @@ def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any],
             f"anew, and the edited one is {edited}"
         )
     return notes
+
+
+def _note(store: Store, progress: Progress, notes: list[str]) -> None:
+    for note in notes:
+        store.add_event("note", note)
+        progress.note(note)
 
 
 def _versions(plugins: tuple[Plugin[Any], ...]) -> dict[str, str]:

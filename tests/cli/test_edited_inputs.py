@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import tomllib
 from pathlib import Path
 
@@ -161,23 +162,25 @@ def test_an_edited_reward_is_taken_until_it_has_trained_something(dsrl, small):
     refused(dsrl(*flags), "the task's code that gives the reward has changed")
 
 
-def test_an_edited_task_of_the_same_version_gets_no_replies_of_the_old_one(dsrl, small):
-    from dsrl_tasks.mednli import procedural_sample
-
-    assert procedural_sample(7, 1, "") != procedural_sample(7, 5, "")
-    body = "from dsrl_tasks.mednli import procedural_sample as p\n    return p(seed, {}, passage)"
-    flags = [
-        *small[:3],
-        *small[5:],
-        "--override",
-        hook("procedural_sample", body.format(1), "seed, difficulty, passage"),
-    ]
-    database = "SELECT slot, input FROM samples WHERE parent IS NULL ORDER BY slot"
-    assert dsrl(*flags, "--name", "one", "--stop-after", "initial").code == 0
-    hook("procedural_sample", body.format(5), "seed, difficulty, passage")
-    assert dsrl(*flags, "--name", "two", "--stop-after", "initial").code == 0
-    one, two = (sqlite3.connect(f"runs/{name}/run.db").execute(database).fetchall() for name in ("one", "two"))
-    assert one != two
+def test_an_edited_task_of_the_same_version_gets_no_replies_of_the_old_one(dsrl, install, tmp_path):
+    text = (
+        "from dsrl import AnswerFormat, Example, Solved, hookimpl\n\nWORD = 'old'\n\n"
+        "@hookimpl\ndef description():\n    return 'Say yes.'\n\n"
+        "@hookimpl\ndef answer_format():\n    return AnswerFormat('tag', ('yes', 'no'))\n\n"
+        "@hookimpl\ndef procedural_sample(seed):\n    return Example(f'{WORD} {seed}', '<answer>yes</answer>')\n\n"
+        "@hookimpl\ndef procedural_solve(input):\n    return Solved('<answer>yes</answer>', 1)\n"
+    )
+    module = install("task", "mine", text)
+    flags = ["run", "--task", "mine", "--samples", "4", "--stop-after", "initial", "--name"]
+    assert dsrl(*flags, "one").code == 0
+    (tmp_path / "site0" / f"{module}.py").write_text(text.replace("'old'", "'newer'"))
+    del sys.modules[module]
+    assert "the task's code for the teacher 'procedural' has changed" in " ".join(dsrl(*flags, "one").err.split())
+    assert dsrl(*flags, "two").code == 0
+    database = sqlite3.connect("runs/two/run.db")
+    inputs = [input for (input,) in database.execute("SELECT input FROM samples")]
+    database.close()
+    assert [input.split()[0] for input in inputs] == ["newer"] * 4
 
 
 # --- test data -------------------------------------------------------------------------------------------------------
