@@ -44,6 +44,10 @@ def _place(function: Callable[..., Any]) -> tuple[str, str, str]:
     return getattr(function, "__module__", "") or "", name, name.partition(".")[0]
 
 
+#: Fields of a syntax tree that say nothing about what the code does.
+_UNWRITTEN = ("ctx", "kind", "type_comment")
+
+
 class _Reached:
     """Collects the top-level statements of a package that some code reaches, by the names that it uses."""
 
@@ -220,10 +224,20 @@ def _attributes(item: ast.AST) -> set[str]:
 
 def _written(item: Any) -> str:
     """Write a syntax tree; what is empty is left out, so that it is the same under every version of Python."""
-    if isinstance(item, ast.AST):
-        values = {name: value for name, value in ast.iter_fields(item) if name not in ("ctx", "kind", "type_comment")}
-        inner = " ".join(f"{name}={_written(value)}" for name, value in values.items() if value not in (None, []))
-        return f"{type(item).__name__}({inner})"
-    if isinstance(item, list):
-        return f"[{', '.join(_written(one) for one in item if not _is_text(one))}]"
-    return repr(item)
+    # With a stack of its own: a sum of a thousand texts is a tree of a thousand levels.
+    parts: list[str] = []
+    waiting: list[tuple[str, Any]] = [("", item)]
+    while waiting:
+        label, value = waiting.pop()
+        if isinstance(value, ast.AST):
+            parts.append(f"{label}{type(value).__name__}(")
+            inner = [(f"{name}=", v) for name, v in ast.iter_fields(value) if name not in _UNWRITTEN]
+            waiting.append((")", None))
+            waiting += reversed([(name, v) for name, v in inner if v not in (None, [])])
+        elif isinstance(value, list):
+            parts.append(f"{label}[")
+            waiting.append(("]", None))
+            waiting += [("", one) for one in reversed(value) if not _is_text(one)]
+        else:
+            parts.append(label if label in (")", "]") else label + repr(value))
+    return " ".join(parts)

@@ -100,6 +100,7 @@ def digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         ("append('b')", "append('c')", {"reward"}),
         ('== "x"', '== "y"', {"Task.reward"}),
         ("step = 2", "step = 1", {"Task.parse", "Task.reward", "Task.price"}),
+        ("SHIFT = 3", "SHIFT = 3" + " + 0" * 900, {"parse", "Task.price"}),
         ("self._cut(text)", "self._cut(text)[1:]", {"Task.parse", "Task.reward"}),
     ],
 )
