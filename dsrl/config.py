@@ -1,8 +1,8 @@
 """A run's settings, each in one place: its default, its name in a settings file, its flag, its help.
 
-Weakest to strongest: the paper's values, the base model's own recipe (``dsrl.toml`` beside its weights, for training and
-scoring only), the settings file (``--config``), flags. What came out is written to the run's ``run.toml``, which is a
-settings file again.
+Weakest to strongest: the paper's values, the base model's own recipe (``dsrl.toml`` beside its weights, numbers only, see
+:mod:`dsrl.recipes`), the settings file (``--config``), flags. What came out is kept in the run's ``run.db`` and copied to
+its ``run.toml``, which is a settings file again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from dsrl.keys import refuse_keys
 from dsrl.records import Purpose
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
-#: Sections of a settings file that a base model's recipe may set.
-RECIPE_SECTIONS = ("score", "train")
 #: Tables of run.toml that are told, not set.
 TOLD = ("versions",)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -70,8 +68,12 @@ class Settings:
 
     task: str = _setting("", "task", "Task: an installed name.", key="name")
     task_instruction: str = _setting("", "task", "Task description, instead of the task's own.", key="instruction")
-    dataset_path: str = _setting("", "task", "Real items to evaluate on: a DatasetDict folder, a JSONL file, a hub id.")
-    test_size: int = _setting(0, "task", "Evaluate on the first so many test items; 0: all of them.", low=0)
+    dataset_path: str = _setting(
+        "", "task", "Real items to evaluate on: a DatasetDict folder, a JSONL file, a hub id.", same_data=True
+    )
+    test_size: int = _setting(
+        0, "task", "Evaluate on the first so many test items; 0: all of them.", low=0, same_data=True
+    )
     domain: tuple[str, ...] = _setting((), "task", "Domain to search passages for; may be repeated.")
     demos: str = _setting("", "task", "JSON or JSONL file of demonstrations with input and output.")
     override: tuple[str, ...] = _setting((), "task", "Python file whose task hooks win for this run; may be repeated.")
@@ -207,35 +209,46 @@ _BY_PLACE = {(f.metadata["section"], key_of(f)): f for f in fields(Settings)}
 _SECTIONS = tuple(dict.fromkeys(f.metadata["section"] for f in fields(Settings)))
 
 
-def read_settings(path: Path, sections: Iterable[str] = _SECTIONS) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Read a settings file; give field name -> value of what it sets.
 
     Raises:
         SettingsError: names the file, the table and the key.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_settings(path.read_text(encoding="utf-8-sig"), f"settings file {path}")
     except FileNotFoundError as error:
         raise SettingsError(f"settings file {path} is not there") from error
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from error
-    allowed = tuple(sections)
+
+
+def parse_settings(text: str, source: str) -> dict[str, Any]:
+    """Read the text of a settings file; give field name -> value of what it sets.
+
+    Raises:
+        SettingsError: names ``source``, the table and the key.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source} is not TOML: {error}") from error
     values: dict[str, Any] = {}
     for section, table in document.items():
         if section in TOLD:
             continue
-        if section not in allowed or not isinstance(table, Mapping):
-            raise SettingsError(f"settings file {path}: no table [{section}]; there are {_listed(allowed)}")
+        if section not in _SECTIONS or not isinstance(table, Mapping):
+            raise SettingsError(f"{source}: no table [{section}]; there are {_listed(_SECTIONS)}")
         for key, value in table.items():
             setting = _BY_PLACE.get((section, key))
             if setting is None:
                 keys = [k for s, k in _BY_PLACE if s == section]
                 near = difflib.get_close_matches(key, keys, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {_listed(keys)}"
-                raise SettingsError(f"settings file {path}: no setting {key!r} in [{section}]; {hint}")
-            values[setting.name] = _typed(setting, value, f"{path}, [{section}] {key}")
+                raise SettingsError(f"{source}: no setting {key!r} in [{section}]; {hint}")
+            values[setting.name] = typed(setting, value, f"{source}, [{section}] {key}")
     return values
 
 
@@ -250,7 +263,7 @@ def resolve(*layers: Mapping[str, Any]) -> Settings:
         merged.update(layer)
     settings = Settings(**merged)
     for setting in fields(Settings):
-        _check(setting, getattr(settings, setting.name))
+        checked(setting, getattr(settings, setting.name))
     if not settings.task:
         raise SettingsError("no task is named; give --task NAME (`dsrl tasks` lists what is installed)")
     if not settings.name:
@@ -291,8 +304,13 @@ def _made_name(settings: Settings) -> str:
     return f"{stem or 'run'}-{digest}"
 
 
-def _typed(setting: Field[Any], value: Any, place: str) -> Any:
-    default = _default(setting)
+def typed(setting: Field[Any], value: Any, place: str) -> Any:
+    """Give a value of a settings file in the type of its setting.
+
+    Raises:
+        SettingsError: it is of another type; names ``place``.
+    """
+    default = default_of(setting)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, tuple):
@@ -309,17 +327,23 @@ def _typed(setting: Field[Any], value: Any, place: str) -> Any:
     raise SettingsError(f"{place} is {value!r}, but must be {wanted[type(default)]}")
 
 
-def _default(setting: Field[Any]) -> Any:
+def default_of(setting: Field[Any]) -> Any:
+    """Give the value of a setting where nobody says otherwise."""
     return setting.default if setting.default is not MISSING else cast(Any, setting.default_factory)()
 
 
-def _check(setting: Field[Any], value: Any) -> None:
+def checked(setting: Field[Any], value: Any, place: str = "") -> None:
+    """Refuse a value that its setting cannot have.
+
+    Raises:
+        SettingsError: names ``place``, or the setting's flag, and what it may be.
+    """
     low, high, choices = (setting.metadata[name] for name in ("low", "high", "choices"))
-    flag = flag_of(setting)
+    flag = place or flag_of(setting)
     if isinstance(value, Mapping):
         refuse_keys(value, flag)
-    if value == "" and _default(setting) != "":
-        raise SettingsError(f"{flag} is empty; leave it out for its default, {_default(setting)!r}")
+    if value == "" and default_of(setting) != "":
+        raise SettingsError(f"{flag} is empty; leave it out for its default, {default_of(setting)!r}")
     if choices and value not in choices:
         raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
     if low is not None and not value >= low:

@@ -1,20 +1,21 @@
 """Base models by name: a folder, a hub id, or a model that a plugin package ships.
 
 A package ships a model with an entry point of the group ``dsrl.models`` whose value is the dotted folder of the model
-(``tiny = "dsrl_transformers.tiny"``). Beside the weights a ``dsrl.toml`` may give the settings that suit the model; they
-are weaker than the user's own (see :mod:`dsrl.config`).
+(``tiny = "dsrl_transformers.tiny"``). Beside the weights a ``dsrl.toml`` may give the numbers that suit the model; they are
+weaker than the user's own (see :mod:`dsrl.recipes`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 from dsrl.errors import DataError, PluginError
+from dsrl.recipes import Recipe, read_recipe
 
 GROUP = "dsrl.models"
 RECIPE = "dsrl.toml"
@@ -27,11 +28,11 @@ class Model:
 
     Attributes:
         location: a folder, or a hub id that the sampler's library resolves.
-        recipe: the settings file that came with it; None if there is none.
+        recipe: the numbers that came with it, and the tasks that it was schooled for.
     """
 
     location: str
-    recipe: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 def resolve_model(name: str) -> Model:
@@ -39,6 +40,7 @@ def resolve_model(name: str) -> Model:
 
     Raises:
         DataError: no such model; a folder that holds none.
+        SettingsError: its recipe sets what a model may not set.
     """
     entries = entry_points(group=GROUP)
     shipped = {entry.name: entry.value for entry in entries}
@@ -73,4 +75,4 @@ def _folder(name: str, path: Path) -> Model:
     if not any(next(path.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
         raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors)")
     recipe = path / RECIPE
-    return Model(str(path), recipe if recipe.is_file() else None)
+    return Model(str(path), read_recipe(recipe) if recipe.is_file() else Recipe())

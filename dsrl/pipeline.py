@@ -15,7 +15,7 @@ from typing import get_args
 from dsrl import signals
 from dsrl.calls import PaidCalls
 from dsrl.config import Settings
-from dsrl.corpus import Corpus, embedded_library
+from dsrl.corpus import Corpus
 from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.hookspecs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.instructor import Definition, Instructor
@@ -25,7 +25,7 @@ from dsrl.plugins import Plugin, PluginRef, load, takes_option
 from dsrl.prices import dollars
 from dsrl.progress import Progress
 from dsrl.records import Passage, Purpose, TrainStep
-from dsrl.retrieval import index_for, passages_for
+from dsrl.retrieval import Index, index_for, passages_for
 from dsrl.slots import GROUP, SlotWalk, each
 from dsrl.stages import STAGES
 from dsrl.stages.evaluated import evaluate, load_items
@@ -87,6 +87,8 @@ class Road:
         teachers: bound plugins, by what they do.
         terms: on which they are asked.
         definition: the task in words; the user's words where given.
+        corpus: the passage libraries.
+        fingerprint: the corpus's, taken once for the whole run.
         progress: what the user sees.
         stop_after: the last stage to walk.
         items: test items as (input, label) where they are loaded already; None: they are loaded when they are needed.
@@ -102,6 +104,8 @@ class Road:
     retriever: Plugin[RetrieverSpec]
     trainer: Plugin[TrainerSpec]
     definition: Definition
+    corpus: Corpus
+    fingerprint: str
     progress: Progress
     stop_after: str = STAGES[-1]
     items: Sequence[tuple[str, str]] | None = None
@@ -144,19 +148,19 @@ class Road:
 
     def _synthesise(self, round: int) -> None:
         with self.clock("passages"):
-            library = self._read_library(round)  # first: a broken one should be told before a teacher is paid
+            index = self._index_library(round)  # first: a broken one should be told before a teacher is paid
         signals.run(self._find_keywords(round))
         self._done("keywords")
         with self.clock("passages"):
-            passages = self._find_passages(round, library)
+            passages = self._find_passages(round, index)
         self._done("passages")
         signals.run(self._walk_slots(round, passages))
 
-    def _read_library(self, round: int) -> Corpus | None:
+    def _index_library(self, round: int) -> Index | None:
         """Make the index of the passage libraries if it is not there; None where the passages are found already."""
         if self.store.has_passages(round):
             return None
-        corpus = Corpus([Path(path) for path in self.settings.corpus] or [embedded_library()], self.settings.max_bad)
+        corpus = self.corpus
         self.progress.start("passages", None)
         told = 0
 
@@ -165,10 +169,10 @@ class Road:
             self.progress.advance("passages", indexed - told)
             told = indexed
 
-        index_for(self.retriever, corpus, self.cache / "index", on_progress)
+        index = index_for(self.retriever, corpus, self.cache / "index", on_progress, self.fingerprint)
         if corpus.bad:
             self._note(f"{corpus.bad} line(s) of the passage library were left out: {'; '.join(corpus.faults[:3])}")
-        return corpus
+        return index
 
     async def _find_keywords(self, round: int) -> None:
         if self.store.keywords(round):
@@ -186,8 +190,8 @@ class Road:
         self.store.add_keywords(round, found)
         self.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in found.values()))
 
-    def _find_passages(self, round: int, library: Corpus | None) -> dict[str, list[Passage]]:
-        if library is None:
+    def _find_passages(self, round: int, index: Index | None) -> dict[str, list[Passage]]:
+        if index is None:
             return self.store.passages(round)
         settings = self.settings
         keywords = self.store.keywords(round)
@@ -195,7 +199,7 @@ class Road:
         found: dict[str, list[Passage]] = {}
         total = 0
         for domain, words in keywords.items():
-            hits = passages_for(self.retriever, library, self.cache / "index", words, settings.passages)
+            hits = passages_for(self.retriever, index, words, settings.passages)
             total += len(hits)
             found[domain] = deal(hits, share, Random(f"{settings.seed}:{round}:{domain}"))
             if len(hits) < share:
@@ -215,10 +219,10 @@ class Road:
             DsrlError: as :meth:`walk`.
         """
         with self.clock("passages"):
-            library = self._read_library(1)
+            index = self._index_library(1)
         signals.run(self._find_keywords(1))
         with self.clock("passages"):
-            passages = self._find_passages(1, library)
+            passages = self._find_passages(1, index)
         with suppress(Stopped):
             signals.run(self._walk_slots(1, passages, slots))
 
@@ -340,14 +344,11 @@ class Road:
             self._done("trained")
 
     def _evaluate(self) -> None:
-        if not self.store.items():
-            items = self.items
-            if items is None:
-                with self.clock("evaluated"):
-                    items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
-            rows = [(self.definition.prompt(input), input, label) for input, label in items]
-            write_parquet(self.store.folder / "data" / "test.parquet", self.task.name, "test", rows)
-            self.store.add_items(items)
+        items = self.items
+        if items is None:
+            with self.clock("evaluated"):
+                items = load_items(self.task, self.settings.dataset_path, self.settings.test_size)
+        self._keep_items(items)
         numbered = self.store.items()
         models = {"base": self.model, "trained": str(self.trained_model(self.settings.iterations))}
         answered = {name: self.store.evaluations(name) for name in models}
@@ -359,6 +360,22 @@ class Road:
                 with self.clock("evaluated"):
                     signals.run(self._answer(name, model, left))
             self.progress.finish("evaluated")
+
+    def _keep_items(self, items: Sequence[tuple[str, str]]) -> None:
+        """Keep the test items; where they are others than before, only what the models have not answered is left to do."""
+        before = [(input, label) for _, input, label in self.store.items()]
+        path = self.store.folder / "data" / "test.parquet"
+        if list(items) != before or not path.is_file():
+            rows = [(self.definition.prompt(input), input, label) for input, label in items]
+            write_parquet(path, self.task.name, "test", rows)
+        if list(items) != before:
+            self.store.replace_items(items)
+            if before:
+                answered = set(self.store.evaluations("base")) & set(self.store.evaluations("trained"))
+                self._note(
+                    f"the test items have changed ({len(before)} before, {len(items)} now); both models answer the "
+                    f"{len(items) - len(answered)} that are new to them"
+                )
 
     async def _answer(self, name: str, model: str, items: Sequence[tuple[int, str, str]]) -> None:
         if not items:

@@ -83,6 +83,11 @@ class Plugin(Generic[S_co]):
         """Say whether anything (the plugin, an override, a default) answers the hook."""
         return any(not impl.wrapper for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
+    def implementations(self, hook: str) -> list[tuple[object, Callable[..., Any]]]:
+        """Give what answers a hook, first who is asked first: the plugin (or module), and its function; no defaults."""
+        found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return [(i.plugin, i.function) for i in found if not i.wrapper and i.plugin_name not in ("defaults", "guard")]
+
 
 def available(kind: str) -> list[Found]:
     """List the installed plugins of a kind, sorted by name; a name that clashes is listed once for each distribution."""

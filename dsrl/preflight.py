@@ -77,14 +77,14 @@ class RunState:
             was not started.
         trained: whether the last training is done.
         unpaid: whether a larger budget would bring more samples, which are then trained on anew.
-        has_items: whether the test items are kept in the run.
-        finished: whether nothing is left to do.
+        items: the test items that are kept in the run, as (input, canonical label).
+        finished: whether nothing is left to do if the test items are still these.
     """
 
     output: str | None = None
     trained: bool = False
     unpaid: bool = False
-    has_items: bool = False
+    items: tuple[tuple[str, str], ...] = ()
     finished: bool = False
 
 
@@ -93,7 +93,7 @@ def check_inputs(inputs: Inputs) -> Sequence[tuple[str, str]] | None:
 
     Returns:
         The test items as (input, canonical label), which were loaded to be checked; None where this command does not
-        need them, or the run has them already.
+        need them.
 
     Raises:
         DsrlError: what is wrong, where, and what would work.
@@ -106,9 +106,10 @@ def check_inputs(inputs: Inputs) -> Sequence[tuple[str, str]] | None:
     if _reaches(inputs, "trained"):
         _check_output(inputs, done)
     items = None
-    if _reaches(inputs, "evaluated") and not done.has_items:
+    if _reaches(inputs, "evaluated"):
         items = load_items(inputs.task, inputs.settings.dataset_path, inputs.settings.test_size)
-    if _reaches(inputs, "attempted") and not done.finished and inputs.sampler.answers("check"):
+    finished = done.finished and (items is None or tuple(items) == done.items)
+    if _reaches(inputs, "attempted") and not finished and inputs.sampler.answers("check"):
         inputs.sampler.hook.check()
     if _reaches(inputs, "trained") and (not done.trained or done.unpaid) and inputs.trainer.answers("check"):
         inputs.trainer.hook.check(job=_empty_job(inputs))
@@ -220,14 +221,14 @@ def _state_of(folder: Path, rounds: int) -> RunState:
         return RunState()
     store = Store(folder, work=False)
     try:
-        items = len(store.items())
-        evaluated = items > 0 and all(len(store.evaluations(model)) == items for model in ("base", "trained"))
+        items = tuple((input, label) for _, input, label in store.items())
+        evaluated = items != () and all(len(store.evaluations(m)) == len(items) for m in ("base", "trained"))
         unpaid = bool(store.unpaid())
         return RunState(
             output=store.marked(f"training-{rounds}"),
             trained=store.marked(f"trained-{rounds}") is not None,
             unpaid=unpaid,
-            has_items=items > 0,
+            items=items,
             finished=evaluated and not unpaid,
         )
     finally:

@@ -50,14 +50,7 @@ class Index:
     built: bool
 
 
-def passages_for(
-    retriever: Plugin[RetrieverSpec],
-    corpus: Corpus,
-    directory: Path,
-    keywords: Sequence[str],
-    k: int,
-    on_progress: Callable[[int], None] | None = None,
-) -> list[Passage]:
+def passages_for(retriever: Plugin[RetrieverSpec], index: Index, keywords: Sequence[str], k: int) -> list[Passage]:
     """Find passages (paper, section 4.1): the ``k`` best for all keywords together, without repeated texts, best first.
 
     Fewer than ``k`` where the corpus has no more, or where texts repeat: repetitions are dropped after the search, as in
@@ -65,21 +58,16 @@ def passages_for(
 
     Args:
         retriever: the bound plugin.
-        corpus: what is searched. Its ``good``, ``bad`` and ``faults`` then tell of the reading that the index was made
-            from, also when that was in an earlier run.
-        directory: where indexes are kept; made if it is not there.
+        index: what is searched; the retriever made it.
         keywords: any strings; none at all, or none that the engine knows, finds nothing.
         k: 1 or more.
-        on_progress: told how many passages were indexed so far; not called when the index is there already.
 
     Raises:
-        DataError, PluginError, StoreError: as :func:`index_for`.
         PluginError: the retriever found something else than up to ``k`` passages.
         SettingsError: ``k`` is below 1.
     """
     if k < 1:
         raise SettingsError(f"The number of passages to search for must be at least 1, not {k}.")
-    index = index_for(retriever, corpus, directory, on_progress)
     found = retriever.hook.search(directory=index.directory, keywords=list(keywords), k=k)
     if not isinstance(found, Sequence) or not all(isinstance(passage, Passage) for passage in found):
         raise PluginError(f"The retriever {retriever.name} {retriever.version} did not find a list of passages.")
@@ -98,15 +86,24 @@ def index_for(
     corpus: Corpus,
     directory: Path,
     on_progress: Callable[[int], None] | None = None,
+    fingerprint: str = "",
 ) -> Index:
-    """Give the index of ``corpus`` for ``retriever``, made now unless it is there. Arguments as :func:`passages_for`.
+    """Give the index of ``corpus`` for ``retriever``, made now unless it is there.
+
+    Args:
+        retriever: the bound plugin.
+        corpus: what is indexed. Its ``good``, ``bad`` and ``faults`` then tell of the reading that the index was made
+            from, also when that was in an earlier run.
+        directory: where indexes are kept; made if it is not there.
+        on_progress: told how many passages were indexed so far; not called when the index is there already.
+        fingerprint: the corpus's, where it is known; it takes reading the whole corpus.
 
     Raises:
         DataError: the corpus cannot be read, or was changed meanwhile.
         PluginError: the index does not hold exactly the passages that were read.
         StoreError: the folder cannot be written.
     """
-    fingerprint = corpus.fingerprint()
+    fingerprint = fingerprint or corpus.fingerprint()
     name = _name(retriever, fingerprint)
     home = directory / name
     there = _open(home, corpus)

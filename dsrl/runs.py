@@ -16,11 +16,13 @@ from typing import Any, get_args
 
 import dsrl
 from dsrl.calls import Spending, means_of, spending_of
-from dsrl.config import RECIPE_SECTIONS, Settings, differences, read_settings, resolve, to_toml
+from dsrl.config import Settings, differences, parse_settings, read_settings, resolve, to_toml
+from dsrl.corpus import Corpus, embedded_library
 from dsrl.datasets import read_demos
-from dsrl.errors import SettingsError, StoreError
+from dsrl.errors import SettingsError
 from dsrl.forecast import Job, forecast, total
 from dsrl.hookspecs import TaskSpec, TeacherSpec
+from dsrl.inputs import Given, keep_inputs
 from dsrl.instructor import Definition
 from dsrl.ledger import Terms, price_of
 from dsrl.models import resolve_model
@@ -59,8 +61,7 @@ def settle(config: Path | None, flags: dict[str, Any]) -> Settings:
     """
     file = read_settings(config) if config else {}
     named = flags.get("base_model") or file.get("base_model") or Settings.base_model
-    recipe = resolve_model(named).recipe
-    return resolve(read_settings(recipe, RECIPE_SECTIONS) if recipe else {}, file, flags)
+    return resolve(resolve_model(named).recipe.settings, file, flags)
 
 
 @contextmanager
@@ -79,6 +80,7 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     sampler = bind_sampler(settings, model)
     plugins = (task, *teachers.values(), retriever, trainer, sampler)
     definition = _definition(settings, task)
+    corpus = Corpus([Path(path) for path in settings.corpus] or [embedded_library()], settings.max_bad)
     inputs = Inputs(
         settings=settings,
         model=model,
@@ -95,7 +97,9 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
     items = check_inputs(inputs)
     store = Store(inputs.folder)
     try:
-        _keep_settings(store, settings, plugins)
+        _note(store, progress, _keep_settings(store, settings, plugins))
+        fingerprint = corpus.fingerprint()
+        _note(store, progress, keep_inputs(store, Given(settings, task, definition, fingerprint)))
         yield Road(
             settings=settings,
             model=model,
@@ -107,6 +111,8 @@ def opened(settings: Settings, place: Workplace, progress: Progress, stop_after:
             retriever=retriever,
             trainer=trainer,
             definition=definition,
+            corpus=corpus,
+            fingerprint=fingerprint,
             progress=progress,
             stop_after=stop_after,
             items=items,
@@ -200,10 +206,14 @@ def notes(store: Store, place: Workplace) -> list[str]:
 
 
 def kept_settings(store: Store) -> Settings:
-    """Read back the settings that a run was started with."""
-    if not store.settings_file.is_file():
-        raise StoreError(f"{store.settings_file} is missing, so {store.folder} is no run that can be read")
-    return resolve(read_settings(store.settings_file))
+    """Read back the settings that a run was started with.
+
+    Raises:
+        StoreError: it holds none.
+        SettingsError: they cannot be read.
+    """
+    source = "run.db" if store.marked("settings") is not None else "run.toml"
+    return resolve(parse_settings(store.settings_text, str(store.folder / source)))
 
 
 def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
@@ -216,19 +226,39 @@ def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
     )
 
 
-def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> None:
+def _keep_settings(store: Store, settings: Settings, plugins: tuple[Plugin[Any], ...]) -> list[str]:
+    """Refuse other settings than a run was started with, and keep them; give what the user should know."""
+    now = versions = _versions(plugins)
+    notes = []
     # A run that failed before anything was made (a wrong model, say) may go on with other settings.
-    if store.settings_file.is_file() and store.keywords(1):
+    if store.reached("keywords"):
         changed = differences(kept_settings(store), settings)
         if changed:
             raise SettingsError(
                 f"run {settings.name!r} was started with other settings ({'; '.join(changed)}). Give those again to go "
                 "on with it, or another --name to start a new run."
             )
-        if kept_settings(store) != settings:
-            store.write_settings({**to_toml(settings), "versions": store.read_versions()})
-        return
-    store.write_settings({**to_toml(settings), "versions": _versions(plugins)})
+        versions = store.read_versions()
+        others = [
+            f"{name} {versions.get(name, '(none)')} -> {now.get(name, '(none)')}"
+            for name in {**versions, **now}
+            if versions.get(name) != now.get(name)
+        ]
+        if others:
+            notes.append(f"versions have changed since this run began: {', '.join(others)}")
+    edited = store.keep_settings({**to_toml(settings), "versions": versions})
+    if edited:
+        notes.append(
+            f"{store.settings_file} was edited; it is only a copy of the settings that this run keeps, so it was written "
+            f"anew, and the edited one is {edited}"
+        )
+    return notes
+
+
+def _note(store: Store, progress: Progress, notes: list[str]) -> None:
+    for note in notes:
+        store.add_event("note", note)
+        progress.note(note)
 
 
 def _versions(plugins: tuple[Plugin[Any], ...]) -> dict[str, str]:

@@ -69,6 +69,23 @@ CREATE TABLE events (at REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL)
 _MIGRATIONS: dict[int, str] = {}
 
 
+_INPUTS = "SELECT key, value FROM run WHERE key GLOB 'input-*'"
+#: Stage -> whether it has left something in the run.
+_LEFT = {
+    "keywords": "SELECT 1 FROM keywords",
+    "passages": "SELECT 1 FROM run WHERE key GLOB 'passages-*'",
+    "pattern": "SELECT 1 FROM patterns",
+    "initial": "SELECT 1 FROM samples",
+    "verified": "SELECT 1 FROM verdicts",
+    "attempted": "SELECT 1 FROM greedy_attempts",
+    "adapted": "SELECT 1 FROM samples WHERE parent IS NOT NULL",
+    "scored": "SELECT 1 FROM scores",
+    "selected": "SELECT 1 FROM selected",
+    "trained": "SELECT 1 FROM run WHERE key GLOB 'training-*'",
+    "evaluated": "SELECT 1 FROM evaluations",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The greedy attempt of the base model on a sample."""
@@ -161,21 +178,79 @@ class Store:
 
     @property
     def settings_file(self) -> Path:
-        """``run.toml``: every setting as resolved."""
+        """``run.toml``: a copy of the settings for people; what counts is kept in the database."""
         return self.folder / "run.toml"
 
-    def write_settings(self, tables: Mapping[str, Any]) -> None:
-        """Write ``run.toml``, whole or not at all."""
+    @property
+    def settings_text(self) -> str:
+        """The settings and versions that the run was started with, as the text of a settings file.
+
+        Raises:
+            StoreError: there are none.
+        """
+        text = self.marked("settings")
+        if text is not None:
+            return text
+        try:
+            # A run of an earlier version kept them in the file only.
+            return self.settings_file.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"run {self.folder.name!r} was stopped as it began and holds no settings; the same command starts it again"
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{self.settings_file} cannot be read: {error}") from error
+
+    def keep_settings(self, tables: Mapping[str, Any]) -> Path | None:
+        """Keep settings and versions, and copy them to ``run.toml``.
+
+        Returns:
+            Where a ``run.toml`` that somebody has edited was moved to; None if it was as dsrl wrote it, or gone.
+        """
         import tomli_w
 
-        self.write_file("run.toml", tomli_w.dumps(dict(tables)))
+        before, text = self.marked("settings"), tomli_w.dumps(dict(tables))
+        with told(self.settings_file):
+            there = self.settings_file.read_bytes() if self.settings_file.is_file() else None
+        edited = None
+        if before is not None and there is not None and there not in (before.encode(), text.encode()):
+            edited = self.settings_file.with_name("run.toml.edited")
+            with told(edited):
+                os.replace(self.settings_file, edited)
+        if there != text.encode():
+            self.write_file("run.toml", text)
+        if before != text:
+            self.mark("settings", text)
+        return edited
 
     def read_versions(self) -> dict[str, Any]:
-        """Give the table of versions in ``run.toml``; empty if there is none."""
+        """Give the versions that the run was started with."""
         try:
-            return dict(tomllib.loads(self.settings_file.read_text(encoding="utf-8")).get("versions", {}))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            return dict(tomllib.loads(self.settings_text).get("versions", {}))
+        except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
+
+    def inputs(self) -> dict[str, str]:
+        """Name of an input -> the digest that it had; empty if none was kept."""
+        return {key.removeprefix("input-"): value for key, value in self._all(_INPUTS)}
+
+    def keep_inputs(self, digests: Mapping[str, str], definition: Mapping[str, Any]) -> None:
+        """Keep the digests of a run's inputs, and its task's definition whole."""
+        rows = [(f"input-{name}", digest) for name, digest in digests.items()]
+        with self._transaction() as database:
+            database.execute("DELETE FROM run WHERE key GLOB 'input-*'")
+            database.executemany("INSERT INTO run VALUES (?, ?)", rows)
+            database.execute("INSERT OR REPLACE INTO run VALUES ('definition', ?)", (json.dumps(definition),))
+
+    def definition(self) -> dict[str, Any] | None:
+        """The task's definition and demonstrations that the run was made with; None where an earlier version made it."""
+        text = self.marked("definition")
+        return None if text is None else dict(json.loads(text))
+
+    def reached(self, stage: str) -> bool:
+        """Say whether this stage or a later one has left something in the run."""
+        stages = list(_LEFT)
+        return any(self._one(f"{_LEFT[later]} LIMIT 1") for later in stages[stages.index(stage) :])
 
     def write_file(self, name: str, text: str) -> None:
         """Write a file of the run's folder, whole or not at all."""
@@ -325,9 +400,26 @@ class Store:
         """Test items as (number, input, label)."""
         return [cast("tuple[int, str, str]", row) for row in self._all("SELECT * FROM items ORDER BY number")]
 
-    def add_items(self, items: Sequence[tuple[str, str]]) -> None:
-        """Keep the test set as (input, label)."""
-        self._insert("items", [(number, *item) for number, item in enumerate(items)])
+    def replace_items(self, items: Sequence[tuple[str, str]]) -> None:
+        """Keep the test set as (input, label); what the models answered to items that stay is kept."""
+        with self._transaction() as database:
+            answered = database.execute(
+                "SELECT e.model, i.input, i.label, e.output, e.answer, e.correct "
+                "FROM evaluations e JOIN items i ON i.number = e.item"
+            ).fetchall()
+            database.execute("DELETE FROM evaluations")
+            database.execute("DELETE FROM items")
+            database.executemany("INSERT INTO items VALUES (?, ?, ?)", [(n, *item) for n, item in enumerate(items)])
+            by_item = {(model, input, label): rest for model, input, label, *rest in answered}
+            database.executemany(
+                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?)",
+                [
+                    (model, number, *by_item[model, *item])
+                    for model in {key[0] for key in by_item}
+                    for number, item in enumerate(items)
+                    if (model, *item) in by_item
+                ],
+            )
 
     def evaluations(self, model: str) -> dict[int, bool]:
         """Item number -> right, of a model."""

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsrl.config import (
-    RECIPE_SECTIONS,
     SELECTIONS,
     Settings,
     differences,
@@ -78,19 +77,6 @@ def test_the_defaults_are_the_papers() -> None:
 def test_a_later_layer_wins_key_by_key() -> None:
     found = resolve({"task": "a", "samples": 1, "votes": 1}, {"samples": 2, "attempts": 2}, {"attempts": 3})
     assert (found.samples, found.votes, found.attempts) == (2, 1, 3)
-
-
-def test_a_recipe_sets_scoring_and_training_only(tmp_path: Path) -> None:
-    recipe = written(tmp_path, "[score]\nattempt_temperature = 1\n")
-    with pytest.raises(
-        SettingsError, match=r"no setting 'attempt_temperature' in \[score\]; did you mean 'temperature'"
-    ):
-        read_settings(recipe, RECIPE_SECTIONS)
-    recipe = written(tmp_path, "[score]\ntemperature = 1\n[train]\ntemperature = 2\n")
-    assert read_settings(recipe, RECIPE_SECTIONS) == {"attempt_temperature": 1.0, "train_temperature": 2.0}
-    recipe = written(tmp_path, "[synthesis]\nsamples = 1\n")
-    with pytest.raises(SettingsError, match=r"no table \[synthesis\]; there are score, train"):
-        read_settings(recipe, RECIPE_SECTIONS)
 
 
 def test_every_setting_has_its_own_place_flag_and_help() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from dsrl.errors import DataError, DsrlError
 from dsrl.models import GROUP, Model, resolve_model
+from dsrl.recipes import Recipe
 
 
 def made(folder: Path, *files: str) -> Path:
@@ -24,8 +25,16 @@ def test_a_folder_is_a_model(tmp_path: Path, weights: str) -> None:
 
 
 def test_a_recipe_beside_the_weights_is_found(tmp_path: Path) -> None:
-    folder = made(tmp_path / "m", "config.json", "model.safetensors", "dsrl.toml")
-    assert resolve_model(str(folder)).recipe == folder / "dsrl.toml"
+    folder = made(tmp_path / "m", "config.json", "model.safetensors")
+    (folder / "dsrl.toml").write_text("[score]\nattempts = 8\n[model]\ntasks = ['mednli', 'gsm8k']\n", encoding="utf-8")
+    assert resolve_model(str(folder)).recipe == Recipe({"attempts": 8}, ("mednli", "gsm8k"))
+
+
+def test_a_model_with_a_wrong_recipe_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path / "m", "config.json", "model.safetensors")
+    (folder / "dsrl.toml").write_text("[score]\nname = 'openai'\n", encoding="utf-8")
+    with pytest.raises(DsrlError, match=r"dsrl\.toml sets \[score\] name"):
+        resolve_model(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -59,10 +68,11 @@ def test_a_name_that_is_nothing_is_told_with_what_is_installed(name: str) -> Non
 
 
 def test_an_installed_model_is_found_by_its_name(install: Any, tmp_path: Path) -> None:
-    folder = made(tmp_path / "site0" / "shipped" / "small", "config.json", "model.safetensors", "dsrl.toml")
+    folder = made(tmp_path / "site0" / "shipped" / "small", "config.json", "model.safetensors")
+    (folder / "dsrl.toml").write_text("[train]\nepochs = 2\n", encoding="utf-8")
     (folder.parent / "__init__.py").write_text("", encoding="utf-8")
     install("task", "small", "", group=GROUP, value="shipped.small")
-    assert resolve_model("small") == Model(str(folder), folder / "dsrl.toml")
+    assert resolve_model("small") == Model(str(folder), Recipe({"epochs": 2}))
 
 
 @pytest.mark.parametrize("value", ["shipped_nowhere", "shipped_nowhere.small", "json.small"])

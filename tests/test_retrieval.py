@@ -64,6 +64,12 @@ def bound(target: object, name: str = "fake", version: str = "1", **options: obj
     return Plugin(PluginRef("retriever", name, options), "fake-dist", version, manager.hook, manager)
 
 
+def found_in(corpus: Corpus, directory: Path, keywords: Sequence[str], k: int, fault: str = "") -> list[Passage]:
+    """Find passages of a corpus with the fake retriever."""
+    retriever = bound(FakeRetriever(fault))
+    return passages_for(retriever, index_for(retriever, corpus, directory), keywords, k)
+
+
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     path = tmp_path / "library.jsonl"
@@ -73,9 +79,9 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_found_in_rank_order_without_repeated_texts(library: Path, tmp_path: Path) -> None:
-    found = passages_for(bound(FakeRetriever()), Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
+    found = found_in(Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
     assert [p.id for p in found] == ["library.jsonl:1", "library.jsonl:2", "library.jsonl:4"]
-    assert passages_for(bound(FakeRetriever()), Corpus([library]), tmp_path / "index", [], 10) == []
+    assert found_in(Corpus([library]), tmp_path / "index", [], 10) == []
 
 
 def test_an_index_is_made_once_until_something_changes(library: Path, tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
     library.write_text(library.read_text() + "{oops\n")
     for _ in range(2):
         corpus = Corpus([library])
-        passages_for(bound(FakeRetriever()), corpus, tmp_path / "index", ["apple"], 3)
+        found_in(corpus, tmp_path / "index", ["apple"], 3)
         assert (corpus.good, corpus.bad) == (5, 1)
         assert corpus.faults[0].startswith(f"{library}:6: not JSON")
 
@@ -113,7 +119,7 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
 )
 def test_a_retriever_that_breaks_its_contract(library: Path, tmp_path: Path, fault: str, sentence: str) -> None:
     with pytest.raises(PluginError, match=sentence):
-        passages_for(bound(FakeRetriever(fault)), Corpus([library]), tmp_path / "index", ["apple"], 1)
+        found_in(Corpus([library]), tmp_path / "index", ["apple"], 1, fault)
     kept = [path for path in (tmp_path / "index").iterdir() if not path.name.endswith(".lock")]
     assert len(kept) == (1 if fault.startswith("finds") else 0)
 
@@ -145,7 +151,7 @@ def test_a_corpus_that_changes_or_is_too_broken_leaves_nothing(library: Path, tm
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_is_one_or_more(library: Path, tmp_path: Path, k: int) -> None:
     with pytest.raises(SettingsError, match="at least 1"):
-        passages_for(bound(FakeRetriever()), Corpus([library]), tmp_path, ["apple"], k)
+        found_in(Corpus([library]), tmp_path, ["apple"], k)
 
 
 def test_a_damaged_index_is_made_again(library: Path, tmp_path: Path) -> None:
@@ -154,7 +160,9 @@ def test_a_damaged_index_is_made_again(library: Path, tmp_path: Path) -> None:
     for harm in ('{"passages": ', "[]", '{"passages": 5}'):
         (made.directory.parent / "manifest.json").write_text(harm)
         assert index_for(bound(fake), Corpus([library]), tmp_path / "index").built
-    assert len(passages_for(bound(fake), Corpus([library]), tmp_path / "index", ["apple"], 9)) == 2
+    assert (
+        len(passages_for(bound(fake), index_for(bound(fake), Corpus([library]), tmp_path / "index"), ["apple"], 9)) == 2
+    )
 
 
 def build(fault: str, wait: float, library: Path, home: Path) -> None:
@@ -196,8 +204,19 @@ def test_two_processes_may_want_the_same_index(
 def test_the_default_retriever_finds_in_the_embedded_library(tmp_path: Path) -> None:
     bm25 = load(PluginRef("retriever", "bm25"), "retriever")
     corpus = Corpus([embedded_library()])
-    found = passages_for(bm25, corpus, tmp_path, ["wheezing", "inhaler"], 5)
+    index = index_for(bm25, corpus, tmp_path)
+    found = passages_for(bm25, index, ["wheezing", "inhaler"], 5)
     assert found[0].id in {"medical/asthma", "medical/inhalers"}
-    found = passages_for(bm25, corpus, tmp_path, ["eggs", "cartons", "hens"], 5)
+    found = passages_for(bm25, index, ["eggs", "cartons", "hens"], 5)
     assert found[0].id == "quantities/egg-cartons"
-    assert len(passages_for(bm25, corpus, tmp_path, [p.title for p in corpus], 10_000)) > 350
+    assert len(passages_for(bm25, index, [p.title for p in corpus], 10_000)) > 350
+
+
+def test_a_fingerprint_that_is_known_is_not_taken_again(library: Path, tmp_path: Path) -> None:
+    corpus = Corpus([library])
+    fingerprint = corpus.fingerprint()
+    made = index_for(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
+    assert made.built
+    library.unlink()  # a second reading would fail
+    again = index_for(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
+    assert again.directory == made.directory

@@ -12,6 +12,7 @@ import pytest
 from dsrl.database import Schema, connect, transaction
 from dsrl.errors import StoreError
 from dsrl.records import UNREADABLE, Passage, Sample, Score
+from dsrl.stages import STAGES
 from dsrl.store import Attempt, Evaluated, Store
 
 INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
@@ -43,7 +44,7 @@ def test_what_is_written_is_read_back_after_reopening(store: Store) -> None:
     store.add_samples([INITIAL, DROPPED])
     store.add_samples([HARDER])
     store.add_greedy_attempts([Attempt("1-00000", "out", "2", True)])
-    store.add_items([("q", "a"), ("r", "b")])
+    store.replace_items([("q", "a"), ("r", "b")])
     store.add_evaluations([Evaluated("base", 0, "out", UNREADABLE, False), Evaluated("base", 1, "b", "b", True)])
     store.add_selected(1, ["1-00000h", "1-00000"])
     store = again(store)
@@ -192,14 +193,58 @@ def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: P
 # --- files of the run ------------------------------------------------------------------------------------------------
 
 
-def test_settings_are_written_whole_or_not_at_all(store: Store) -> None:
-    assert not store.settings_file.exists()
-    store.write_settings({"task": {"name": "mednli"}, "versions": {"dsrl": "0.1"}})
+def test_settings_are_kept_whole_or_not_at_all(store: Store) -> None:
+    with pytest.raises(StoreError, match="holds no settings"):
+        _ = store.settings_text
+    store.keep_settings({"task": {"name": "mednli"}, "versions": {"dsrl": "0.1"}})
+    assert store.settings_file.read_text() == store.settings_text
     assert store.read_versions() == {"dsrl": "0.1"}
     with pytest.raises(TypeError):
-        store.write_settings({"task": {"name": object()}})
+        store.keep_settings({"task": {"name": object()}})
     assert store.read_versions() == {"dsrl": "0.1"}
     assert not list(store.folder.glob("*.part"))
+
+
+def test_the_file_of_the_settings_is_a_copy(store: Store) -> None:
+    settings = {"task": {"name": "mednli"}}
+    assert store.keep_settings(settings) is None
+    kept = store.settings_text
+    for harm in (b"[task]\nname = 'gsm8k'\n", b"[task", b"\xff"):
+        store.settings_file.write_bytes(harm)
+        assert store.settings_text == kept
+        edited = store.keep_settings(settings)
+        assert edited is not None
+        assert edited.read_bytes() == harm
+        assert store.settings_file.read_text() == kept
+    store.settings_file.unlink()
+    assert store.keep_settings(settings) is None
+    assert store.settings_file.read_text() == kept
+    # dsrl's own change of a setting is no edit.
+    assert store.keep_settings({"task": {"name": "mednli", "test_size": 5}}) is None
+
+
+def test_settings_of_an_earlier_version_are_in_the_file_only(store: Store) -> None:
+    store.settings_file.write_text('[task]\nname = "mednli"\n\n[versions]\ndsrl = "0.0.1"\n')
+    assert "mednli" in store.settings_text
+    assert store.read_versions() == {"dsrl": "0.0.1"}
+
+
+def test_answers_to_items_that_stay_are_kept(store: Store) -> None:
+    store.replace_items([("q", "a"), ("r", "b"), ("s", "c")])
+    store.add_evaluations([Evaluated("base", 0, "x", "a", True), Evaluated("base", 1, "y", "a", False)])
+    store.add_evaluations([Evaluated("trained", 2, "z", "c", True)])
+    store.replace_items([("new", "a"), ("s", "c"), ("r", "b"), ("q", "other"), ("s", "c")])
+    assert store.items()[0] == (0, "new", "a")
+    assert store.evaluations("base") == {2: False}
+    assert store.evaluations("trained") == {1: True, 4: True}
+
+
+def test_a_stage_is_reached_when_it_or_a_later_one_has_left_something(store: Store) -> None:
+    assert not any(map(store.reached, STAGES))
+    store.add_keywords(1, {"d": ["k"]})
+    assert [stage for stage in STAGES if store.reached(stage)] == ["keywords"]
+    store.mark("training-1")
+    assert [stage for stage in STAGES if not store.reached(stage)] == ["evaluated"]
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_rounds_are_counted_apart_and_together(store: Store) -> None:
 
 def test_accuracy_is_known_when_all_items_are_answered(store: Store) -> None:
     assert accuracy(store, "base") is None
-    store.add_items([(f"q{number}", "a") for number in range(4)])
+    store.replace_items([(f"q{number}", "a") for number in range(4)])
     store.add_evaluations([Evaluated("base", number, "o", "a", number == 0) for number in range(3)])
     assert accuracy(store, "base") is None
     store.add_evaluations([Evaluated("base", 3, "o", "a", True)])
@@ -105,7 +105,7 @@ def test_a_summary_has_the_promised_keys_and_says_none_for_what_is_not_known(sto
 
 def test_a_summary_of_a_whole_run(store: Store) -> None:
     walked(store)
-    store.add_items([(f"q{number}", "a") for number in range(10)])
+    store.replace_items([(f"q{number}", "a") for number in range(10)])
     base = {number: number < 4 for number in range(10)}
     trained = {number: number < 9 for number in range(10)}
     for model, right in (("base", base), ("trained", trained)):

@@ -38,6 +38,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             return
         outcome = result(store, place)
         outcome["settings"] = to_toml(kept_settings(store))
+        outcome["definition"] = store.definition()
         outcome["notes"] = notes(store, place)
     finally:
         store.close()
@@ -51,6 +52,11 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         echo()
     for note in outcome["notes"]:
         echo(f"note: {note}")
+    definition = outcome["definition"]
+    if definition:
+        demos = len(definition.pop("demos"))
+        rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items()]
+        table("definition", ["", ""], [*rows, ["demonstrations", str(demos)]])
     settings = [
         [section, key, str(value)] for section, keys in outcome["settings"].items() for key, value in keys.items()
     ]

@@ -7,13 +7,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 from dsrl.errors import SettingsError, TeacherError
 from dsrl.hookspecs import TaskSpec, hookimpl
 from dsrl.plugins import Plugin
 from dsrl.records import Completion, Example, Price, Reply, Request, Solved
+from dsrl.source_digest import source_digest
 
 #: Levels that first samples are written at, evenly.
 LEVELS = (1, 2, 3, 4, 5)
@@ -87,6 +87,7 @@ class ProceduralTeacher:
             raise SettingsError(f"--teacher-option wait={wait!r} must be a number of seconds")
         self._slip, self._wait = float(slip), float(wait)
         self._task: Plugin[TaskSpec] | None = None
+        self._rules = ""
 
     @hookimpl
     def prepare(self, task: Plugin[TaskSpec]) -> None:
@@ -97,12 +98,15 @@ class ProceduralTeacher:
                 "choose another with --teacher"
             )
         self._task = task
+        # An edited task often keeps its version; replies by its old rules must not count as replies by the new ones.
+        self._rules = source_digest(
+            found for hook in ("procedural_sample", "procedural_solve") for found in task.implementations(hook)
+        )
 
     @hookimpl
     def identity(self) -> str:
         task = self._bound()
-        overrides = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in task.ref.overrides]
-        return f"{task.name} of {task.distribution} {task.version} {sorted(task.ref.options.items())} {overrides}"
+        return f"{task.name} of {task.distribution} {task.version} {sorted(task.ref.options.items())} {self._rules}"
 
     @hookimpl
     def price(self, model: str) -> Price:
