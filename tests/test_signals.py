@@ -83,11 +83,14 @@ def test_what_is_ignored_stays_ignored_and_the_others_work() -> None:
 
 
 def test_a_forked_worker_dies_of_a_signal_as_usual() -> None:
+    running, ready = os.pipe()
     with signals.handled():
         worker = os.fork()
         if not worker:
+            os.write(ready, b"x")
             time.sleep(60)
             os._exit(0)
+        os.read(running, 1)
         os.kill(worker, signal.SIGTERM)
         _, status = os.waitpid(worker, 0)
     assert os.WTERMSIG(status) == signal.SIGTERM
