@@ -301,7 +301,7 @@ def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> 
 
 @pytest.mark.parametrize("work", [True, False])
 def test_a_database_that_is_missing_beside_its_settings_is_told(store: Store, work: bool) -> None:
-    store.write_settings({"task": {"name": "mednli"}})
+    store.keep_settings({"task": {"name": "mednli"}})
     store.close()
     (store.folder / "run.db").unlink()
     with pytest.raises(StoreError, match=r"trial/run\.db is missing, .* Put a copy of it back, or .* another --name"):
