@@ -78,7 +78,7 @@ def plan_of(seed: int) -> Plan:
         seed=seed,
         teacher=random.choice(["openai:gpt-4o"] * 3 + ["anthropic:claude-haiku-4-5"]),
         processes=processes,
-        budget=None if random.random() < 0.35 else round(random.uniform(0.02, 0.15), 4),
+        budget=None if random.random() < 0.35 else round(random.uniform(0.02, 0.2), 4),
         faults=tuple(faults),
         rate=random.choice([0.0, 0.05, 0.2, 0.4, 0.4]),
         delay=random.choice([0.002, 0.02, 0.1, 0.3]),

@@ -132,7 +132,8 @@ class Provider(FaultServer):
         if fault == "fewer choices":
             n = max(1, n - 1)
         replies = tuple(next(self._serials) for _ in range(n))
-        usage = (random.randint(1, len(prompt_of(body)) // 2), n * random.randint(1, most))
+        # Near to what can be at most, so that a budget is short as soon as a bill is booked too low.
+        usage = (int(_letters(body) * random.uniform(0.7, 1.0)), n * random.randint(most - most // 4, most))
         billed = fault in DELIVERED | BILLED
         usd = (usage[0] * PRICE[0] + usage[1] * PRICE[1]) / 1e6 if billed else 0.0
         self.met[fault] += 1
@@ -201,6 +202,11 @@ class Provider(FaultServer):
 
     def _write(self, line: Mapping[str, Any]) -> None:
         os.write(self._book, json.dumps(line).encode() + b"\n")
+
+
+def _letters(body: Any) -> int:
+    texts = [block["text"] for block in body.get("system", ())] + [said["content"] for said in body["messages"]]
+    return len("".join(texts))
 
 
 def _good(path: str, body: Any, texts: list[str], usage: tuple[int, int]) -> Any:
