@@ -32,7 +32,8 @@ class Fault:
 
     Attributes:
         status: of HTTP.
-        body: sent as JSON, or as it is where it is text or bytes; None: the good answer to the request.
+        body: sent as JSON, or as it is where it is text or bytes; None: the good answer to the request, or an error's body
+            where the status is one.
         headers: on top of the usual.
         how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever. What is
             asked is not done then, but with ``lost`` (done, then cut) and ``late`` (done, then hanging for ever).
@@ -175,7 +176,10 @@ class FaultServer:
             fault = Fault(401, openai_error(say, "invalid_api_key"))
         elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
-        content = fault.body if fault.body is not None else self._good(request.path, body)
+        content = fault.body
+        if content is None:
+            refused = openai_error(f"status {fault.status}")
+            content = self._good(request.path, body) if fault.status < 400 else refused
         if any(fault.bill):
             self.book.append(fault.bill)
         return await self._send(request, fault, content)

@@ -16,6 +16,7 @@ from dsrl.plugins import PluginRef, load
 from dsrl.preflight import Inputs, check_inputs, check_room, check_writable
 from dsrl.records import Price, TrainJob, TrainStep
 from dsrl.runs import terms_of
+from dsrl.stages.evaluated import load_items
 from dsrl.stages.trained import output_mark
 from dsrl.store import Evaluated, Store
 
@@ -82,6 +83,14 @@ def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return made
 
 
+def evaluate_all(store: Store) -> None:
+    """Answer the test items of :func:`inputs` as both models."""
+    items = load_items(load(PluginRef("task", "mednli"), "task"), "", 2)
+    store.replace_items(items)
+    for model in ("base", "trained"):
+        store.add_evaluations([Evaluated(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
+
+
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:
     for early in ("keywords", "verified"):
         assert check_inputs(inputs(early)) is None
@@ -91,9 +100,7 @@ def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any,
     assert CheckedTrainer.jobs == []
     assert list(tmp_path.glob("runs")) == []
     store = Store(tmp_path / "runs" / "r")
-    store.add_items([("q", "neutral")])
-    for model in ("base", "trained"):
-        store.add_evaluations([Evaluated(model, 0, "t", "neutral", True)])
+    evaluate_all(store)
     store.close()
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(inputs(output_model="out"))
@@ -109,18 +116,16 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not empty"):
         check_inputs(now)
     store = Store(tmp_path / "runs" / "r")
-    store.add_items([("q", "neutral")])
-    for model in ("base", "trained"):
-        store.add_evaluations([Evaluated(model, 0, "t", "neutral", True)])
+    evaluate_all(store)
     store.mark("training-1", output_mark(now.settings, 1))
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(now)
     store.mark("trained-1")
-    assert check_inputs(now) is None
+    assert check_inputs(now) is not None
     with pytest.raises(SettingsError, match="give --output-model out again"):
         check_inputs(inputs(output_model="other"))
     store.mark("training-1", "done")  # as an earlier version marked it
-    assert check_inputs(now) is None
+    assert check_inputs(now) is not None
     store.set_unpaid(1, {"initial": 3})  # a larger budget makes samples and trains anew
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)

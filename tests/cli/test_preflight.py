@@ -296,7 +296,7 @@ def test_a_data_set_that_cannot_be_evaluated_on(refused: Refused, tmp_path: Path
     refused("--dataset-path", "empty.jsonl", words=["empty.jsonl"])
 
 
-def test_a_data_set_is_loaded_once_and_not_where_it_is_not_needed(
+def test_a_data_set_is_loaded_once_a_command_and_not_where_it_is_not_needed(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
     Path("count.py").write_text(
@@ -309,7 +309,7 @@ def test_a_data_set_is_loaded_once_and_not_where_it_is_not_needed(
     assert dsrl(*flags).code == 0
     assert Path("loaded").read_text() == "x"
     assert dsrl(*flags).code == 0
-    assert Path("loaded").read_text() == "x", "the items are in the run"
+    assert Path("loaded").read_text() == "xx", "it may have been edited"
 
 
 # --- plugins, folders, room --------------------------------------------------------------------------------------------

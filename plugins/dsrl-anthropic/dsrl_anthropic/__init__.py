@@ -13,13 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
-from dsrl.database import storable
-from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.hookspecs import hookimpl
-from dsrl.keys import find_key
-from dsrl.prices import lookup
-from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
-from dsrl.remote import (
+from dsrl_http.prices import lookup
+from dsrl_http.remote import (
     SLACK,
     ProviderError,
     Remote,
@@ -33,6 +28,12 @@ from dsrl.remote import (
     row_fault,
     tokens,
 )
+
+from dsrl.database import storable
+from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
+from dsrl.hookspecs import hookimpl
+from dsrl.keys import find_key
+from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
 
 if TYPE_CHECKING:
     from dsrl.records import BatchStatus

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from dsrl_http.remote import Remote, Service, forget_environment, tokens
+
 from dsrl.errors import SettingsError
 from dsrl.keys import find_key
 from dsrl.records import Usage
-from dsrl.remote import Remote, Service, forget_environment, tokens
 
 OPENAI = "https://api.openai.com/v1"
 _PAGE = "platform.openai.com (API keys)"
@@ -42,7 +43,7 @@ class Server:
 
     @property
     def price_source(self) -> str:
-        """What :func:`dsrl.prices.lookup` knows it as."""
+        """What :func:`dsrl_http.prices.lookup` knows it as."""
         if self.azure:
             return "azure"
         return "openai" if self.official else self.address

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
 
+from dsrl_http.remote import MOST_CHARACTERS, ProviderError, Remote, part
+
 from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
-from dsrl.remote import MOST_CHARACTERS, ProviderError, Remote, part
 from dsrl_openai.connection import positive, server
 from dsrl_openai.teacher import named
 

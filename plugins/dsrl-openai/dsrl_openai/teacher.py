@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from dsrl_http.prices import lookup
+from dsrl_http.remote import ProviderError, Remote, count, everything, part, reply, row_fault
+
 from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.hookspecs import hookimpl
 from dsrl.keys import excerpt
-from dsrl.prices import lookup
 from dsrl.records import BatchState, Completion, Price, Rate, Request
-from dsrl.remote import ProviderError, Remote, count, everything, part, reply, row_fault
 from dsrl_openai.connection import positive, read_usage, server
 
 if TYPE_CHECKING:

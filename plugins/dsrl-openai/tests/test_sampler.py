@@ -171,19 +171,19 @@ def test_the_check_asks_for_the_list_of_models_only(server: FaultServer, caplog:
     ],
 )
 def test_a_server_without_a_list_passes_the_check(server: FaultServer, fault: Fault) -> None:
-    server.batch_faults[""].append(fault)
+    server.batch_faults["models"].append(fault)
     bound(server).check()
 
 
 def test_a_list_that_never_comes_passes_the_check(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsrl_openai.sampler.CHECK_SECONDS", 0.3)
-    server.batch_faults[""].append(Fault(how="hang"))
+    server.batch_faults["models"].append(Fault(how="hang"))
     bound(server).check()
 
 
 def test_the_check_refuses_a_key_or_an_address(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMPLER_KEY", "wrong")
-    server.batch_faults[""].append(Fault(401, {"error": {"message": "Incorrect API key provided"}}))
+    server.batch_faults["models"].append(Fault(401, {"error": {"message": "Incorrect API key provided"}}))
     with pytest.raises(TeacherError, match="does not take the key in SAMPLER_KEY"):
         bound(server, api_key_env="SAMPLER_KEY").check()
     hook = bound(server)

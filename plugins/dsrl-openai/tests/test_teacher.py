@@ -127,7 +127,7 @@ def test_a_reply_of_ten_megabytes_is_cut(server: FaultServer) -> None:
 
 
 def test_an_endless_body_is_not_read_to_its_end(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.remote.MOST_BYTES", 2**20)
+    monkeypatch.setattr("dsrl_http.remote.MOST_BYTES", 2**20)
     server.faults.append(Fault(body="x" * (2**20 + 1)))
     with pytest.raises(TransientError, match="more than 1 MB"):
         ask(server)

@@ -525,7 +525,7 @@ class Remote:
 
     async def _bound(self, response: Any) -> None:
         """Put a bound on the body of any response, before the SDK or anyone else reads it."""
-        from dsrl.bodies import BoundedBody
+        from dsrl_http.bodies import BoundedBody
 
         def too_long(most: int) -> Exception:
             return TransientError(f"{self._service.name} sent more than {_megabytes(most)}", unknown=True)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from dsrl_http.remote import ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.records import Rate, Reply
-from dsrl.remote import ProviderError, count, parsed, part, rate, reply, retry_after, row_fault, seconds
 
 
 @pytest.mark.parametrize(

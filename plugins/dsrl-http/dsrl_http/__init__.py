@@ -1,0 +1,1 @@
+"""What teachers and samplers behind a network share, on the official SDKs of their providers."""
