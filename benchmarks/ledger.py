@@ -22,9 +22,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from dsrl.ledger import Ledger, Terms
-from dsrl.plugins import Plugin, PluginRef, load
-from dsrl.records import Message, Price, Request
+from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.types import Message, Price, Request
 
 SYSTEM = "Add. " * 200
 #: Asks with a question that nobody asked before.
@@ -140,9 +140,12 @@ async def compare(server: Server, requests: int, in_flight: int, rounds: int, fo
             client = openai.AsyncOpenAI(api_key="none", base_url=server.url, max_retries=0, http_client=http)
             await stack.enter_async_context(client)
             clients[name] = lambda text, client=client: client.chat.completions.create(**body(text))  # type: ignore[misc]
-        for name, terms in (("ledger", Terms(in_flight)), ("ledger, with a budget", Terms(in_flight, budget=1e6))):
+        for name, policy in (
+            ("ledger", CallPolicy(in_flight)),
+            ("ledger, with a budget", CallPolicy(in_flight, budget=1e6)),
+        ):
             prices = {"m": Price(1.0, 2.0)}
-            given = Terms(terms.concurrency, budget=terms.budget, prices=prices)
+            given = CallPolicy(policy.concurrency, budget=policy.budget, prices=prices)
             book = Ledger(teacher(server.url), folder / f"{name}.db", "run", given)
             stack.push_async_callback(book.close)
             clients[name] = lambda text, book=book: book.complete(question(text))  # type: ignore[misc]
@@ -166,14 +169,14 @@ async def compare(server: Server, requests: int, in_flight: int, rounds: int, fo
 async def edited(server: Server, folder: Path) -> None:
     for rows in ([str(row) for row in range(500)], [str(row) for row in range(499)] + ["edited"]):
         before = await server.posts()
-        book = Ledger(teacher(server.url), folder / "edited.db", "run", Terms(64))
+        book = Ledger(teacher(server.url), folder / "edited.db", "run", CallPolicy(64))
         await asyncio.gather(*(book.complete(question(row)) for row in rows))
         await book.close()
         print(f"500 rows: {await server.posts() - before} requests")
 
 
 async def refused(server: Server, folder: Path) -> None:
-    book = Ledger(teacher(server.url), folder / "refused.db", "run", Terms(64))
+    book = Ledger(teacher(server.url), folder / "refused.db", "run", CallPolicy(64))
     wall, _ = await timed(500, 64, lambda text: book.complete(question(text)), "refused")
     await book.close()
     print(f"500 requests, 1% of them 429 with Retry-After 1: {wall:.1f} s, {await server.posts()} requests")

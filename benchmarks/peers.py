@@ -88,15 +88,15 @@ def dsrl(job: dict[str, Any]) -> Generate:
     """Ask our teacher `openai` through a ledger with a budget; its gate lets so many through at once."""
     import ledger
 
-    from dsrl.ledger import Ledger, Terms
-    from dsrl.records import Price
+    from dsrl.teaching.ledger import CallPolicy, Ledger
+    from dsrl.types import Price
 
     ledger.SYSTEM = job["system"]
 
     def generate(name: str, rows: list[str]) -> list[str]:
         async def run() -> None:
-            terms = Terms(job["in_flight"], budget=1e6, prices={"m": Price(1.0, 2.0)})
-            book = Ledger(ledger.teacher(job["url"]), Path(f"{name}.db"), "run", terms)
+            policy = CallPolicy(job["in_flight"], budget=1e6, prices={"m": Price(1.0, 2.0)})
+            book = Ledger(ledger.teacher(job["url"]), Path(f"{name}.db"), "run", policy)
             left: Iterator[str] = iter(rows)
             at_once = 3 * job["in_flight"]  # as from the road
             await ledger.timed(len(rows), at_once, lambda _: book.complete(ledger.question(next(left))), "")

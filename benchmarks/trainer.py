@@ -158,7 +158,7 @@ def train_dsrl(job: dict[str, Any]) -> dict[str, Any]:
     import dsrl_transformers.training  # noqa: F401  its imports are what is timed
     from dsrl_transformers.grpo import GRPOTrainer
 
-    from dsrl.records import TrainItem, TrainJob, TrainStep
+    from dsrl.types import TrainItem, TrainJob, TrainStep
 
     imports = time.perf_counter() - start
     task: Any = SimpleNamespace(hook=SimpleNamespace(reward=reward))

@@ -72,7 +72,7 @@ async def clients(port: int, measure: Callable[[str, Ask], Awaitable[None]]) -> 
     import openai
     from dsrl_openai.teacher import OpenAITeacher
 
-    from dsrl.records import Message, Request
+    from dsrl.types import Message, Request
 
     url = f"http://127.0.0.1:{port}/v1"
     body = {"model": "m", "messages": MESSAGES, "max_tokens": 256, "temperature": 0.7}

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from random import Random
 
-from dsrl.records import UNREADABLE, Answer
-from dsrl.stages.verified import majority, votes_wanted
+from dsrl.pipeline.stages.verified import majority, votes_wanted
+from dsrl.types import UNREADABLE, Answer
 
 VOTES = 16
 SAMPLES = 2000

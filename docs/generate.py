@@ -11,10 +11,10 @@ HERE = Path(__file__).parent
 
 
 def hooks() -> str:
-    """Make the reference of all hooks out of :mod:`dsrl.hookspecs`."""
-    from dsrl import hookspecs
+    """Make the reference of all hooks out of :mod:`dsrl.plugins.specs`."""
+    from dsrl.plugins import specs as hookspecs
 
-    parts = ["# Hooks", "", "*Made by `make docs` from `dsrl/hookspecs.py`.*", "", _text(hookspecs.__doc__), ""]
+    parts = ["# Hooks", "", "*Made by `make docs` from `dsrl/plugins/specs.py`.*", "", _text(hookspecs.__doc__), ""]
     for kind, (group, spec) in hookspecs.GROUPS.items():
         parts += [f"## {kind}: group `{group}`", "", _text(spec.__doc__), ""]
         for name, function in vars(spec).items():

@@ -9,15 +9,15 @@ __all__ = ["UNREADABLE", "AnswerFormat", "Example", "Solved", "__version__", "ho
 
 if TYPE_CHECKING:
     from dsrl.answers import AnswerFormat
-    from dsrl.hookspecs import hookimpl
-    from dsrl.records import UNREADABLE, Example, Solved
+    from dsrl.plugins.specs import hookimpl
+    from dsrl.types import UNREADABLE, Example, Solved
 
 _HOMES = {
     "AnswerFormat": "dsrl.answers",
-    "hookimpl": "dsrl.hookspecs",
-    "UNREADABLE": "dsrl.records",
-    "Example": "dsrl.records",
-    "Solved": "dsrl.records",
+    "hookimpl": "dsrl.plugins.specs",
+    "UNREADABLE": "dsrl.types",
+    "Example": "dsrl.types",
+    "Solved": "dsrl.types",
 }
 
 

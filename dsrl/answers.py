@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from dsrl.records import UNREADABLE, Answer
+from dsrl.types import UNREADABLE, Answer
 
 Form = Literal["tag", "boxed", "hashes", "choice"]
 FORMS: tuple[str, ...] = ("tag", "boxed", "hashes", "choice")

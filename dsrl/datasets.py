@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dsrl.database import storable
 from dsrl.errors import DataError
-from dsrl.records import Example
+from dsrl.text import replace_surrogates
+from dsrl.types import Example
 
 Row = Mapping[str, Any]
 
@@ -145,5 +145,5 @@ def read_demos(path: Path) -> Sequence[Example]:
     for place, row in _file_rows(path):
         if not isinstance(row.get("input"), str) or not isinstance(row.get("output"), str):
             raise DataError(f"{place}: {shape}; this one has {', '.join(map(str, row)) or 'no keys'}")
-        examples.append(Example(storable(row["input"]), storable(row["output"])))
+        examples.append(Example(replace_surrogates(row["input"]), replace_surrogates(row["output"])))
     return examples

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dsrl.records import Rate, Usage
+    from dsrl.types import Rate, Usage
 
 
 class DsrlError(Exception):

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import pytest
 from fault_server import Fault, FaultServer
 
-from dsrl.batches import known_batches
-from dsrl.calls import spending_of
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
-from dsrl.ledger import Ledger, Terms
-from dsrl.plugins import Plugin, PluginRef, load
-from dsrl.records import Completion, Message, Price, Request
+from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.teaching.batches import list_batches
+from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.teaching.reply_store import spending_of
+from dsrl.types import Completion, Message, Price, Request
 
 T = TypeVar("T")
 #: Dollars are easy to count with it: a token is a tenth of a cent, half of that in a batch.
@@ -35,8 +35,8 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from batch_contract import all_of, sitting
-import dsrl.batches
-dsrl.batches.WINDOW, dsrl.batches.POLLS, dsrl.batches.MOST = 0.02, (0.01, 0.01), 3
+import dsrl.teaching.batches
+dsrl.teaching.batches.WINDOW, dsrl.teaching.batches.POLLS, dsrl.teaching.batches.MOST = 0.02, (0.01, 0.01), 3
 plugin, address, model, path, run, count = sys.argv[1:]
 __import__(plugin)  # takes longer than all the rest
 print("ready", flush=True)
@@ -72,8 +72,8 @@ async def sitting(
 ) -> T:
     """Open a ledger with the real plugin, work with it, close it."""
     teacher = load(PluginRef("teacher", plugin, {"base_url": address}), "teacher")
-    terms = Terms(8, budget=budget, prices={model: PRICE}, batch=batch)
-    ledger = Ledger(teacher, path, run, terms, note=([] if notes is None else notes).append)
+    policy = CallPolicy(8, budget=budget, prices={model: PRICE}, batch=batch)
+    ledger = Ledger(teacher, path, run, policy, note=([] if notes is None else notes).append)
     try:
         return await work(ledger)
     finally:
@@ -122,8 +122,8 @@ class BatchContract:
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dsrl.batches.WINDOW", 0.02)
-        monkeypatch.setattr("dsrl.batches.POLLS", (0.01, 0.01))
+        monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
+        monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.01, 0.01))
 
     @pytest.fixture
     def server(self) -> Iterator[FaultServer]:
@@ -204,7 +204,7 @@ class BatchContract:
         assert len(set(texts(self.asking(server, path, 4)))) == 4
         assert self.sizes(server) == [4, 2]
         assert spending_of(path, "run").cost_usd == self.cost(4)
-        assert [(batch.status, batch.done, batch.requests) for batch in known_batches(path)] == [
+        assert [(batch.status, batch.done, batch.requests) for batch in list_batches(path)] == [
             ("ended", 2, 2),
             ("expired", 2, 4),
         ]
@@ -306,7 +306,7 @@ class BatchContract:
         path = tmp_path / "calls.db"
         server.batch_status = "in_progress"
         self.stopped(server, path, 3, "poll")
-        assert [batch.status for batch in known_batches(path)] == ["in_progress"]
+        assert [batch.status for batch in list_batches(path)] == ["in_progress"]
         server.batch_status = "completed"
         assert len(set(texts(self.asking(server, path, 3)))) == 3
         assert self.sizes(server) == [3]
@@ -316,7 +316,7 @@ class BatchContract:
     def test_another_process_may_wait_for_the_same_batch(
         self, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dsrl.batches.POLLS", (2.0, 2.0))  # so that the other is quicker, and books it
+        monkeypatch.setattr("dsrl.teaching.batches.POLLS", (2.0, 2.0))  # so that the other is quicker, and books it
         path = tmp_path / "calls.db"
         server.batch_status = "in_progress"
 
@@ -354,14 +354,14 @@ class BatchContract:
                 time.sleep(0.01)
             child.send_signal(signal.SIGKILL)
             child.wait(60)
-        assert [batch.status for batch in known_batches(path)] == ["submitting"]
+        assert [batch.status for batch in list_batches(path)] == ["submitting"]
         assert spending_of(path, "run").uncertain_usd > 0
         notes: list[str] = []
         assert len(set(texts(self.asking(server, path, 3, notes=notes)))) == 3
         assert self.sizes(server) == [3], "paid once"
         spent = spending_of(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
-        assert [batch.status for batch in known_batches(path)] == (["ended"] if how == "late" else ["ended", "failed"])
+        assert [batch.status for batch in list_batches(path)] == (["ended"] if how == "late" else ["ended", "failed"])
         assert ("is found again" if how == "late" else "no such batch") in " ".join(notes)
 
     @pytest.mark.slow

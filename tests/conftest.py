@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from dsrl.hookspecs import GROUPS
-from dsrl.plugins import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.specs import GROUPS
 
 # A busy machine must not fail a test.
 settings.register_profile("dsrl", deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsrl.answers import FORMS, AnswerFormat
-from dsrl.records import UNREADABLE
+from dsrl.types import UNREADABLE
 
 LABELS = ("entailment", "neutral", "contradiction")
 FORMATS = (

@@ -9,7 +9,7 @@ import pytest
 
 from dsrl.datasets import read_dataset, read_demos
 from dsrl.errors import DataError
-from dsrl.records import Example
+from dsrl.types import Example
 
 ITEMS = [Example("1 + 1", "2"), Example("2 + 2", "4")]
 

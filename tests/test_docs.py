@@ -82,7 +82,7 @@ def test_the_task_of_the_tutorial_is_a_task(tmp_path, monkeypatch):
     lines = [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
-    from dsrl.plugins import PluginRef, available, check, load
+    from dsrl.plugins.binding import PluginRef, available, check, load
 
     (found,) = [plugin for plugin in available("task") if plugin.name == "lease"]
     assert check(found) is None
@@ -96,14 +96,14 @@ def test_the_override_of_the_tutorial_works(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text("utf-8"), re.DOTALL)
     file = tmp_path / "my_reward.py"
     file.write_text(blocks[-1])
-    from dsrl.plugins import PluginRef, load
+    from dsrl.plugins.binding import PluginRef, load
 
     task = load(PluginRef("task", "mednli", {}, (str(file),)), "task")
     assert task.hook.reward(output="it is neutral", label="neutral") == 1.0
 
 
 def test_the_json_page_names_every_key():
-    from dsrl.summary import SampleCounts
+    from dsrl.pipeline.summary import SampleCounts
 
     text = (ROOT / "docs/runs.md").read_text("utf-8")
     for key in (*SampleCounts.__annotations__, "gain_ci95", "teacher_calls", "cost_usd", "seconds", "model_path"):

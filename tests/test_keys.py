@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dsrl.config import resolve
 from dsrl.errors import SettingsError, TeacherError
 from dsrl.keys import excerpt, find_key, mask, refuse_keys
+from dsrl.settings import resolve
 
 KEY = "sk-proj-planted0123456789abcdefghij"
 

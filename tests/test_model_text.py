@@ -17,18 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsrl.answers import AnswerFormat
-from dsrl.database import storable
 from dsrl.datasets import json_rows
 from dsrl.errors import DataError
-from dsrl.instructor import Definition, as_json
-from dsrl.loose_json import read_object
-from dsrl.plugins import PluginRef, load
-from dsrl.progress import printable
-from dsrl.prompts import render
-from dsrl.records import UNREADABLE, Example, Message, Purpose, Reply, Request
-from dsrl.stages.attempted import grade
-from dsrl.stages.initial import read_sample
-from dsrl.stages.keywords import read_keywords
+from dsrl.pipeline.instructor import Definition, as_json
+from dsrl.pipeline.loose_json import read_object
+from dsrl.pipeline.prompts import render
+from dsrl.pipeline.stages.attempted import grade
+from dsrl.pipeline.stages.initial import read_sample
+from dsrl.pipeline.stages.keywords import read_keywords
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.text import printable, replace_surrogates
+from dsrl.types import UNREADABLE, Example, Message, Purpose, Reply, Request
 
 #: Seconds of processor time that one text may take.
 LIMIT = 0.5
@@ -83,7 +82,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "keywords": read_keywords,
     "rows of JSON": _read_demos,
     "JSON of an example": lambda text: as_json(Example(text, text)),
-    "storable text": storable,
+    "storable text": replace_surrogates,
     "printable text": printable,
     "prompt": _render,
     "prompt of the base model": _DEFINITION.prompt,

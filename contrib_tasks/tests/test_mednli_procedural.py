@@ -102,15 +102,15 @@ def test_the_generator_cannot_write_held_out_items() -> None:
     """Other sentences, which solve() does not know, and other terms, even where a passage mentions them."""
     own = set().union(*map(set, GENERATOR))
     for split, vocabulary, other in (("dev", DEV, TEST), ("test", TEST, DEV)):
-        terms = set().union(*map(set, vocabulary))
-        assert not terms & own
-        assert not terms & set().union(*map(set, other))
+        policy = set().union(*map(set, vocabulary))
+        assert not policy & own
+        assert not policy & set().union(*map(set, other))
         items = procedural.heldout(split, 500)
         assert all(procedural.solve(text) is None for text, _ in items)
-        passage = " ".join(sorted(terms))
+        passage = " ".join(sorted(policy))
         for seed in range(300):
             text = procedural.write(random.Random(seed), 1 + seed % 5, passage)[0]
-            assert not any(re.search(rf"\b{term}\b", text) for term in terms)
+            assert not any(re.search(rf"\b{term}\b", text) for term in policy)
     shared = list(zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True))
     assert not any(set(sum(dev, ())) & set(sum(test, ())) for dev, test in shared)
 

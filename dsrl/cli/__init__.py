@@ -112,12 +112,12 @@ def main(args: list[str] | None = None) -> Any:
 
 def _tell(error: Exception, sentence: str) -> None:
     """Tell an error that the user can mend; with ``--debug``, or ``DSRL_TRACEBACK`` set, its traceback before it."""
-    from dsrl.progress import printable
+    from dsrl.text import printable
 
     if shown.debug or os.environ.get("DSRL_TRACEBACK"):
         from traceback import format_exception
 
-        from dsrl.runlog import bounded
+        from dsrl.storage.run_log import bounded
 
         click.echo(bounded("".join(format_exception(error))), err=True)
     click.echo(f"Error: {printable('; '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)

@@ -8,23 +8,23 @@ from pathlib import Path
 
 import click
 
-from dsrl.cli.common import Command, json_option, note, place_options, print_json, table
+from dsrl.cli.common import Command, folder_options, json_option, note, print_json, table
 
 
 @click.command("batches", cls=Command)
 @click.option("--cancel", "cancelled", metavar="ID", help="Ask the provider to stop this batch.")
-@place_options
+@folder_options
 @json_option
 def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the batches of this folder, newest first; the provider is asked how far those are that are out.
 
     What a cancelled batch has answered is kept when its run goes on.
     """
-    from dsrl.batches import cancel, known_batches, look
     from dsrl.errors import DsrlError, SettingsError
-    from dsrl.records import Completion
+    from dsrl.teaching.batches import cancel, list_batches, look
+    from dsrl.types import Completion
 
-    batches = known_batches(cache_dir / "calls.db")
+    batches = list_batches(cache_dir / "calls.db")
     if cancelled is not None:
         batch = next((batch for batch in batches if batch.provider_id == cancelled), None)
         if batch is None:

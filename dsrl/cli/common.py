@@ -37,7 +37,7 @@ class Shown:
 shown = Shown()
 
 
-def place_options(command: F) -> F:
+def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir``."""
     runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
     cache = click.option(
@@ -115,7 +115,7 @@ class _LogOnStderr(logging.Handler):
     """Shows log records on what is stderr at that moment: a live display puts itself there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from dsrl.runlog import NOTES, format_record
+        from dsrl.storage.run_log import NOTES, format_record
 
         least = logging.INFO if shown.verbose else logging.ERROR if shown.quiet else logging.WARNING
         if record.levelno < least or record.name == NOTES:  # notes are shown by the display

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import echo, json_option, place_options, print_json, shown, table
-from dsrl.cli.run import RunCommand, given, settings_options
-from dsrl.prices import dollars
+from dsrl.cli.common import echo, folder_options, json_option, print_json, shown, table
+from dsrl.cli.run import RunCommand, flag_values, settings_options
+from dsrl.teaching.pricing import dollars
 
 
 @click.command("plan", cls=RunCommand)
@@ -21,7 +21,7 @@ from dsrl.prices import dollars
     type=click.IntRange(min=1),
     help="Let the teacher write and verify so many samples first; they are paid for.",
 )
-@place_options
+@folder_options
 @json_option
 def command(
     config: Path | None, probe: int | None, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
@@ -39,18 +39,18 @@ def command(
         dsrl plan --task mednli --teacher openai:gpt-4o
         dsrl plan --task mednli --teacher openai:gpt-4o --probe 4 --budget 0.50
     """
-    from dsrl.runs import Workplace, opened, plan, settle
+    from dsrl.pipeline.setup import Workspace, open_run, plan, resolve_settings
 
-    place = Workplace(runs_dir, cache_dir)
-    settings = settle(config, given(values))
+    place = Workspace(runs_dir, cache_dir)
+    settings = resolve_settings(config, flag_values(values))
     if probe is not None:
-        from dsrl.progress import progress_on_stderr
-        from dsrl.runlog import run_log
+        from dsrl.pipeline.progress import progress_on_stderr
+        from dsrl.storage.run_log import run_log
 
         with (
             run_log(runs_dir / settings.name),
             progress_on_stderr(shown.quiet) as progress,
-            opened(settings, place, progress, "verified") as road,
+            open_run(settings, place, progress, "verified") as road,
         ):
             road.probe(probe)
     outcome = plan(settings, place)

@@ -16,10 +16,10 @@ from dsrl.cli.common import Command, echo, json_option, print_json, table
 @json_option
 def command(checks: bool, as_json: bool) -> None:
     """List the installed plugins of every kind. Without --check nothing of them is imported."""
-    from dsrl.hookspecs import GROUPS
-    from dsrl.plugins import available, check
+    from dsrl.plugins.binding import check, installed
+    from dsrl.plugins.specs import GROUPS
 
-    found = [plugin for kind in GROUPS for plugin in available(kind)]
+    found = [plugin for kind in GROUPS for plugin in installed(kind)]
     faults = {plugin: check(plugin) for plugin in found} if checks else {}
     if as_json:
         print_json(

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Command, json_option, note, place_options, print_json, shown
-from dsrl.config import Settings, flag_of
+from dsrl.cli.common import Command, folder_options, json_option, note, print_json, shown
+from dsrl.pipeline.stages import STAGES
+from dsrl.settings import Settings, flag_of
 from dsrl.signals import exit_code
-from dsrl.stages import STAGES
 
 
 class RunCommand(Command):
@@ -64,9 +64,9 @@ def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...,
     return click.option(flag, setting.name, type=kind, default=None, help=shown)
 
 
-def given(values: dict[str, Any]) -> dict[str, Any]:
+def flag_values(values: dict[str, Any]) -> dict[str, Any]:
     """Keep the settings whose flags were given."""
-    from dsrl.plugins import parse_options
+    from dsrl.plugins.binding import parse_options
 
     flags: dict[str, Any] = {}
     for setting in fields(Settings):
@@ -82,7 +82,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 @settings_options
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags win over it.")
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="Last stage to walk.")
-@place_options
+@folder_options
 @json_option
 def command(
     config: Path | None, stop_after: str, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
@@ -98,17 +98,17 @@ def command(
         dsrl run --task mednli --corpus passages/ --samples 100 --name trial
         dsrl run --config runs/trial/run.toml --name again
     """
-    from dsrl.progress import progress_on_stderr
-    from dsrl.runlog import run_log
-    from dsrl.runs import Workplace, opened, result, settle
+    from dsrl.pipeline.progress import progress_on_stderr
+    from dsrl.pipeline.setup import Workspace, open_run, resolve_settings, result
+    from dsrl.storage.run_log import run_log
 
-    place = Workplace(runs_dir, cache_dir)
-    settings = settle(config, given(values))
+    place = Workspace(runs_dir, cache_dir)
+    settings = resolve_settings(config, flag_values(values))
     try:
         with (
             run_log(runs_dir / settings.name),
             progress_on_stderr(shown.quiet) as progress,
-            opened(settings, place, progress, stop_after) as road,
+            open_run(settings, place, progress, stop_after) as road,
         ):
             finished = road.walk()
             outcome = result(road.store, place)

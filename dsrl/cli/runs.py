@@ -8,26 +8,26 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Command, json_option, note, place_options, print_json, table
-from dsrl.prices import dollars
+from dsrl.cli.common import Command, folder_options, json_option, note, print_json, table
+from dsrl.teaching.pricing import dollars
 
 
 @click.command("runs", cls=Command)
-@place_options
+@folder_options
 @json_option
 def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
     from dsrl.errors import DsrlError, StoreError
-    from dsrl.runs import Workplace, result
-    from dsrl.store import Store, run_folders
+    from dsrl.pipeline.setup import Workspace, result
+    from dsrl.storage.run_store import RunStore, run_folders
 
     found: list[dict[str, Any]] = []
     unreadable = 0
     for folder in run_folders(runs_dir):
         try:
-            store = Store(folder, work=False)
+            store = RunStore(folder, work=False)
             try:
-                found.append({"created": store.created, **result(store, Workplace(runs_dir, cache_dir))})
+                found.append({"created": store.created, **result(store, Workspace(runs_dir, cache_dir))})
             finally:
                 store.close()
         except DsrlError as error:

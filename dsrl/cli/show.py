@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Command, echo, json_option, place_options, print_json, table
-from dsrl.prices import dollars
-from dsrl.progress import printable, unknown_bills
+from dsrl.cli.common import Command, echo, folder_options, json_option, print_json, table
+from dsrl.pipeline.progress import unknown_bills
+from dsrl.teaching.pricing import dollars
+from dsrl.text import printable
 
 
 @click.command("show", cls=Command)
 @click.argument("run")
 @click.option("--sample", help="Show the lineage of one sample, by its id.")
-@place_options
+@folder_options
 @json_option
 def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """Show a run: where its samples went, accuracy, time and cost, settings. With --sample: one sample's lineage.
@@ -24,13 +25,13 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
-    from dsrl.config import to_toml
-    from dsrl.lineage import lineage
-    from dsrl.runs import Workplace, kept_settings, notes, result
-    from dsrl.store import Store
+    from dsrl.pipeline.setup import Workspace, kept_settings, notes, result
+    from dsrl.settings import to_toml
+    from dsrl.storage.lineage import lineage
+    from dsrl.storage.run_store import RunStore
 
-    place = Workplace(runs_dir, cache_dir)
-    store = Store(runs_dir / run, work=False)
+    place = Workspace(runs_dir, cache_dir)
+    store = RunStore(runs_dir / run, work=False)
     try:
         if sample is not None:
             found = lineage(store, sample)

@@ -21,9 +21,9 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 def _list_tasks(as_json: bool) -> None:
-    from dsrl.plugins import available
+    from dsrl.plugins.binding import installed
 
-    found = available("task")
+    found = installed("task")
     if as_json:
         print_json([{"name": f.name, "distribution": f.distribution, "version": f.version} for f in found])
     elif found:
@@ -37,11 +37,11 @@ def _list_tasks(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a task's definition: its instructions, answers, demonstrations, domains and what it can do."""
-    from dsrl.plugins import PluginRef, load
+    from dsrl.plugins.binding import PluginRef, load
 
     task = load(PluginRef("task", name), "task")
     hook = task.hook
-    answer_format = hook.answer_format() if task.answers("answer_format") else None
+    answer_format = hook.answer_format() if task.implements("answer_format") else None
     shown: dict[str, Any] = {
         "name": name,
         "distribution": task.distribution,
@@ -53,7 +53,7 @@ def show(name: str, as_json: bool) -> None:
         "choices": list(answer_format.choices) if answer_format else [],
         "domains": list(hook.domains()),
         "demonstrations": len(hook.demos()),
-        "procedural": task.answers("procedural_sample") and task.answers("procedural_solve"),
+        "procedural": task.implements("procedural_sample") and task.implements("procedural_solve"),
     }
     if as_json:
         print_json(shown)

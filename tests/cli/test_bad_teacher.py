@@ -191,7 +191,7 @@ def test_a_ledger_that_cannot_be_read(dsrl: Any, server: FaultServer, harm: Any,
 def test_a_ledger_that_another_process_has_locked(
     dsrl: Any, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.database.PATIENCE", 0.2)
+    monkeypatch.setattr("dsrl.storage.sqlite.PATIENCE", 0.2)
     command = asking("openai", server.root)
     assert dsrl(*command, "--stop-after", "initial").code == 0
     server.asked.clear()
@@ -228,8 +228,8 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
 def test_a_fault_that_waits_for_other_calls_is_told_before(
     dsrl: Any, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.pipeline._QUIET", 0.1)
-    monkeypatch.setattr("dsrl.ledger.GRACE", 1.0)
+    monkeypatch.setattr("dsrl.pipeline.run._QUIET", 0.1)
+    monkeypatch.setattr("dsrl.teaching.ledger.GRACE", 1.0)
     met = {1: None, 2: None, 3: Fault(how="hang")}
     server.refuses = lambda body: met.get(len(server.asked), Fault(401))
     outcome = dsrl(*asking("openai", server.root))

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from dsrl.batches import known_batches
-from dsrl.ledger import Ledger, Terms
-from dsrl.plugins import PluginRef, load
-from dsrl.records import Message, Request
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.teaching.batches import list_batches
+from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.types import Message, Request
 
 TEACHER = """
 from dsrl import hookimpl
-from dsrl.records import BatchState, Price
+from dsrl.types import BatchState, Price
 
 asked = []
 
@@ -42,16 +42,16 @@ async def cancel_batch(batch):
 def test_a_batch_is_listed_and_cancelled(dsrl: Any, install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(dsrl("batches", "--json").out) == []
     module = install("teacher", "batcher", TEACHER)
-    monkeypatch.setattr("dsrl.batches.WINDOW", 0.01)
+    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.01)
 
     async def submitted() -> None:
         ledger = Ledger(
-            load(PluginRef("teacher", "batcher"), "teacher"), Path(".dsrl/calls.db"), "r", Terms(batch=True)
+            load(PluginRef("teacher", "batcher"), "teacher"), Path(".dsrl/calls.db"), "r", CallPolicy(batch=True)
         )
         request = Request("write", "m", (Message("user", "x"),), 0.0, 9)
         task = asyncio.create_task(ledger.complete(request))
         async with asyncio.timeout(20):
-            while not (known := known_batches(Path(".dsrl/calls.db"))) or not known[0].done:
+            while not (known := list_batches(Path(".dsrl/calls.db"))) or not known[0].done:
                 await asyncio.sleep(0.01)
         task.cancel()
         await ledger.close()

@@ -12,7 +12,7 @@ import pytest
 TEACHER = """
 from dataclasses import replace
 from dsrl import hookimpl
-from dsrl.records import Price, Usage
+from dsrl.types import Price, Usage
 from dsrl_procedural import ProceduralTeacher
 
 
@@ -60,7 +60,7 @@ def test_the_money_is_shown_while_the_run_is_under_way(
 ) -> None:
     module = install("teacher", "paying", TEACHER, distribution="payer")
     install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
-    monkeypatch.setattr("dsrl.progress.Lines.every", 0.0)
+    monkeypatch.setattr("dsrl.pipeline.progress.LineProgress.every", 0.0)
     outcome = dsrl(*small, "--teacher", "bill", "--budget", "5", "--stop-after", "verified")
     assert re.search(r"^initial 24/24 .* calls, \$0\.\d+ of \$5\.00$", outcome.err, re.MULTILINE), outcome.err
     outcome = dsrl(*small, "--name", "free", "--stop-after", "verified")

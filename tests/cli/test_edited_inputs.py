@@ -285,7 +285,7 @@ def test_other_versions_are_told_and_refuse_nothing(dsrl, small):
 
 
 def test_the_corpus_is_fingerprinted_once_however_many_domains_there_are(dsrl, small, monkeypatch):
-    from dsrl.corpus import Corpus
+    from dsrl.corpus.reader import Corpus
 
     taken = []
     fingerprint = Corpus.fingerprint

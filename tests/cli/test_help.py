@@ -36,7 +36,7 @@ def test_run_shows_every_setting():
     from click.testing import CliRunner
 
     from dsrl.cli.run import command
-    from dsrl.config import Settings, flag_of
+    from dsrl.settings import Settings, flag_of
 
     text = CliRunner().invoke(command, ["--help"]).output
     for setting in fields(Settings):

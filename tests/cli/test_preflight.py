@@ -300,7 +300,7 @@ def test_a_data_set_is_loaded_once_a_command_and_not_where_it_is_not_needed(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
     Path("count.py").write_text(
-        "from dsrl import hookimpl\nfrom dsrl.records import Example\n\n@hookimpl\ndef load_dataset(path, split):\n"
+        "from dsrl import hookimpl\nfrom dsrl.types import Example\n\n@hookimpl\ndef load_dataset(path, split):\n"
         "    open('loaded', 'a').write('x')\n    return [Example('a', '<answer> neutral </answer>')]\n"
     )
     flags = (*command, "--override", "count.py")

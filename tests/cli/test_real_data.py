@@ -22,9 +22,9 @@ def test_samples_rest_on_medquad(dsrl, small):
     outcome = dsrl(*small, "--corpus", real("medquad"), "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["trained_accuracy"] is not None
-    from dsrl.store import Store
+    from dsrl.storage.run_store import RunStore
 
-    store = Store(Path("runs/small"), work=False)
+    store = RunStore(Path("runs/small"), work=False)
     (passages,) = store.passages(1).values()
     assert len(passages) == 24
     assert len({passage.id for passage in passages}) == 24

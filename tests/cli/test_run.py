@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.stages import STAGES
+from dsrl.pipeline.stages import STAGES
 
 
 def counts_add_up(samples: dict) -> None:
@@ -152,18 +152,18 @@ def test_any_number_of_demonstrations(dsrl, small, n):
     demos = [procedural_sample(seed, 2, "") for seed in range(n)]
     Path("demos.json").write_text(json.dumps([{"input": d.input, "output": d.output} for d in demos]))
     assert dsrl(*small, "--demos", "demos.json", "--stop-after", "verified").code == 0
-    from dsrl.store import Store
+    from dsrl.storage.run_store import RunStore
 
-    pattern = Store(Path("runs/small"), work=False).pattern(1)
+    pattern = RunStore(Path("runs/small"), work=False).pattern(1)
     assert bool(pattern) == bool(n)
 
 
 def test_task_instruction_and_domain_win(dsrl, small):
     flags = ("--task-instruction", "Decide about cats.", "--domain", "fever", "--domain", "asthma")
     assert dsrl(*small, *flags, "--stop-after", "initial").code == 0
-    from dsrl.store import Store
+    from dsrl.storage.run_store import RunStore
 
-    assert Store(Path("runs/small"), work=False).keywords(1) == {"fever": ["fever"], "asthma": ["asthma"]}
+    assert RunStore(Path("runs/small"), work=False).keywords(1) == {"fever": ["fever"], "asthma": ["asthma"]}
 
 
 def test_override_changes_one_hook(dsrl, small):

@@ -25,7 +25,7 @@ def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
 TEACHER = """
 from dataclasses import replace
 from dsrl import hookimpl
-from dsrl.records import Price, Usage
+from dsrl.types import Price, Usage
 from dsrl_procedural import ProceduralTeacher
 
 
@@ -70,7 +70,7 @@ def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, inst
 SILENT = """
 from dataclasses import replace
 from dsrl import hookimpl
-from dsrl.records import Price
+from dsrl.types import Price
 from dsrl_procedural import ProceduralTeacher
 
 
@@ -105,9 +105,9 @@ def test_lineage_of_a_rewritten_sample_that_was_trained_on(dsrl, small):
     dsrl(*small)
     from pathlib import Path
 
-    from dsrl.store import Store
+    from dsrl.storage.run_store import RunStore
 
-    store = Store(Path("runs/small"), work=False)
+    store = RunStore(Path("runs/small"), work=False)
     id = next(id for id in store.selected(1) if id[-1] in "he")
     store.close()
     found = json.loads(dsrl("show", "small", "--sample", id, "--json").out)

@@ -269,7 +269,7 @@ _NOT_A_NAME = frozenset(
             for side in pair
             for form in side
         ),
-        *(term for vocabulary in (GENERATOR, DEV, TEST) for terms in vocabulary for term in terms),
+        *(term for vocabulary in (GENERATOR, DEV, TEST) for policy in vocabulary for term in policy),
         *_KIN,
         "about after again because before being between could during every other others should since their there these "
         "thing things those through under until usually very where which while whose within without would often might "

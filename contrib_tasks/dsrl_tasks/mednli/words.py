@@ -18,12 +18,12 @@ class Vocabulary(NamedTuple):
     measures: tuple[str, ...]  # a number, above or below another
 
 
-def _terms(text: str) -> tuple[str, ...]:
+def _policy(text: str) -> tuple[str, ...]:
     return tuple(term.strip() for term in text.split(","))
 
 
 GENERATOR = Vocabulary(
-    findings=_terms(
+    findings=_policy(
         "fever, cough, rash, nausea, vomiting, diarrhea, headache, dizziness, fatigue, chills, edema, jaundice, anemia, "
         "asthma, diabetes, hypertension, pneumonia, sepsis, stroke, angina, gout, arthritis, cancer, hepatitis, "
         "cirrhosis, bronchitis, migraine, depression, anxiety, insomnia, obesity, glaucoma, eczema, constipation, "
@@ -31,33 +31,33 @@ GENERATOR = Vocabulary(
         "dehydration, fainting, chest pain, back pain, sore throat, weight loss, heart failure, blood clots, "
         "night sweats, blurred vision"
     ),
-    drugs=_terms(
+    drugs=_policy(
         "aspirin, heparin, warfarin, insulin, metformin, ibuprofen, morphine, codeine, statins, lithium, steroids, "
         "antibiotics, penicillin, iron pills, diuretics, digoxin"
     ),
-    sites=_terms("knee, shoulder, hip, ankle, wrist, elbow, foot, ear, lung, kidney"),
-    measures=_terms("heart rate, blood sugar, body weight, sodium level, platelet count, protein level"),
+    sites=_policy("knee, shoulder, hip, ankle, wrist, elbow, foot, ear, lung, kidney"),
+    measures=_policy("heart rate, blood sugar, body weight, sodium level, platelet count, protein level"),
 )
 
 DEV = Vocabulary(
-    findings=_terms(
+    findings=_policy(
         "wheezing, malaria, measles, psoriasis, epilepsy, hernia, acne, cataract, tinnitus, cramps, hoarseness, scurvy, "
         "tonsillitis, colic, vertigo, neck pain, palpitations, tuberculosis, mumps, dementia, lupus, sinusitis, hives, "
         "cholera, hiccups, drowsiness, bruising, shingles, rickets, stiffness, thirst, tooth pain, confusion, leprosy"
     ),
-    drugs=_terms(
+    drugs=_policy(
         "naproxen, quinine, thyroxine, laxatives, vitamins, tramadol, lidocaine, estrogen, antacids, sedatives"
     ),
-    sites=_terms("leg, hand, eye, arm, thumb, heel, lobe"),
-    measures=_terms("pulse rate, calcium level, zinc level, breathing rate, potassium level, cholesterol level"),
+    sites=_policy("leg, hand, eye, arm, thumb, heel, lobe"),
+    measures=_policy("pulse rate, calcium level, zinc level, breathing rate, potassium level, cholesterol level"),
 )
 
 TEST = Vocabulary(
-    findings=_terms(
+    findings=_policy(
         "pleurisy, tetanus, croup, shivering, goiter, rabies, scabies, botulism, blisters, phlebitis, neuritis, deafness, "
         "snoring, sweating, jaw pain, memory loss, sciatica, scarring"
     ),
-    drugs=_terms("fentanyl, prednisone, atropine, ketamine, probiotics"),
-    sites=_terms("toe, calf, cheek, temple"),
-    measures=_terms("oxygen level, iron level, pupil size"),
+    drugs=_policy("fentanyl, prednisone, atropine, ketamine, probiotics"),
+    sites=_policy("toe, calf, cheek, temple"),
+    measures=_policy("oxygen level, iron level, pupil size"),
 )

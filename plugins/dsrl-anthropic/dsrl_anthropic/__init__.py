@@ -29,14 +29,14 @@ from dsrl_http.remote import (
     tokens,
 )
 
-from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.hookspecs import hookimpl
 from dsrl.keys import find_key
-from dsrl.records import BatchState, Completion, Price, Rate, Request, Usage
+from dsrl.plugins.specs import hookimpl
+from dsrl.text import replace_surrogates
+from dsrl.types import BatchState, Completion, Price, Rate, Request, Usage
 
 if TYPE_CHECKING:
-    from dsrl.records import BatchStatus
+    from dsrl.types import BatchStatus
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _LOOK = 60.0
 
 
 class AnthropicTeacher:
-    """Asks Claude models; see :class:`dsrl.hookspecs.TeacherSpec`.
+    """Asks Claude models; see :class:`dsrl.plugins.specs.TeacherSpec`.
 
     The API gives one answer a call. Its shared part, the system message, is marked for the prompt cache. Since version
     2026-10-21 it takes no temperature and no top_p: the model's own (1.0) hold then, and a line in the log says so.
@@ -243,8 +243,10 @@ class AnthropicTeacher:
         return self._levels.get(model, "schema" if self._structured == "auto" else self._structured)
 
     def _body(self, request: Request) -> dict[str, Any]:
-        shared = [storable(m.content) for m in request.messages if m.role == "system"]
-        own = [{"role": m.role, "content": storable(m.content)} for m in request.messages if m.role != "system"]
+        shared = [replace_surrogates(m.content) for m in request.messages if m.role == "system"]
+        own = [
+            {"role": m.role, "content": replace_surrogates(m.content)} for m in request.messages if m.role != "system"
+        ]
         body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "messages": own}
         if shared:
             block: dict[str, Any] = {"type": "text", "text": "\n\n".join(shared)}

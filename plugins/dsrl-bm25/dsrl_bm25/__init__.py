@@ -20,8 +20,8 @@ from threading import Lock
 import tantivy
 
 from dsrl.errors import SettingsError, StoreError
-from dsrl.hookspecs import hookimpl
-from dsrl.records import Passage
+from dsrl.plugins.specs import hookimpl
+from dsrl.types import Passage
 
 __all__ = ["BM25Retriever"]
 

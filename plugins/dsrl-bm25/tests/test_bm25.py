@@ -15,10 +15,10 @@ from dsrl_bm25 import BM25Retriever
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dsrl.corpus import Corpus
+from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, SettingsError, StoreError
-from dsrl.plugins import PluginRef, load
-from dsrl.records import Passage
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.types import Passage
 
 MEDQUAD = Path(__file__).parents[4] / "shared" / "data" / "medquad"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from dsrl.records import Price
+from dsrl.types import Price
 
 # Prices can rise with the length of a prompt, from some 100,000 tokens on. dsrl's prompts are far below that.
 _TOKENS = 1000

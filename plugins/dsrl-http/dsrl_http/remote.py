@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.keys import excerpt
-from dsrl.records import Completion, Message, Rate, Reply, Request, Usage
+from dsrl.types import Completion, Message, Rate, Reply, Request, Usage
 
 T = TypeVar("T")
 #: What ``TeacherSpec.complete`` may raise.

@@ -13,16 +13,16 @@ from functools import cache
 import pytest
 from fault_server import Fault, FaultServer
 
-from dsrl.plugins import PluginRef, load
-from dsrl.records import Message, Request
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.types import Message, Request
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
 
 CHILD = """
 import asyncio, json, resource, sys
-from dsrl.plugins import PluginRef, load
-from dsrl.records import Message, Request
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.types import Message, Request
 import dsrl_http.remote
 
 plugin, url, model, batch = sys.argv[1:5]

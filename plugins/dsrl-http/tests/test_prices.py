@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dsrl_http.prices import lookup
 
-from dsrl.records import Price
+from dsrl.types import Price
 
 
 @pytest.fixture(autouse=True)

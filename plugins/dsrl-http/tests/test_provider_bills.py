@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
-from dsrl.calls import spending_of
 from dsrl.errors import RowRefused, TransientError
-from dsrl.ledger import Ledger, Terms
-from dsrl.plugins import PluginRef, load
-from dsrl.records import Message, Price, Request, Usage
+from dsrl.plugins.binding import PluginRef, load
+from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.teaching.reply_store import spending_of
+from dsrl.types import Message, Price, Request, Usage
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
@@ -83,7 +83,7 @@ CASES = [(plugin, name) for plugin in MODELS for name in answers(plugin)]
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.patience.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("dsrl.teaching.patience.LONGEST_PAUSE", 0.001)
 
 
 def request(plugin: str, number: int, **settings: Any) -> Request:
@@ -94,7 +94,7 @@ def spend(plugin: str, server: FaultServer, path: Path, budget: float, requests:
     async def work() -> list[Any]:
         url = server.url if plugin == "openai" else server.root
         teacher = load(PluginRef("teacher", plugin, {"base_url": url}), "teacher")
-        ledger = Ledger(teacher, path, "run", Terms(4, budget=budget, prices={MODELS[plugin]: PRICE}))
+        ledger = Ledger(teacher, path, "run", CallPolicy(4, budget=budget, prices={MODELS[plugin]: PRICE}))
         try:
             async with asyncio.timeout(30):  # of a ledger that waits for money for ever
                 return await asyncio.gather(*map(ledger.complete, requests), return_exceptions=True)

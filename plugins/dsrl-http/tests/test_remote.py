@@ -5,7 +5,7 @@ from dsrl_http.remote import ProviderError, count, parsed, part, rate, reply, re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.records import Rate, Reply
+from dsrl.types import Rate, Reply
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dsrl_http.remote import Remote, Service, forget_environment, tokens
 
 from dsrl.errors import SettingsError
 from dsrl.keys import find_key
-from dsrl.records import Usage
+from dsrl.types import Usage
 
 OPENAI = "https://api.openai.com/v1"
 _PAGE = "platform.openai.com (API keys)"

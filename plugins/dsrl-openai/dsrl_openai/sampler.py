@@ -13,9 +13,9 @@ from pathlib import PurePath
 
 from dsrl_http.remote import MOST_CHARACTERS, ProviderError, Remote, part
 
-from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.hookspecs import hookimpl
+from dsrl.plugins.specs import hookimpl
+from dsrl.text import replace_surrogates
 from dsrl_openai.connection import positive, server
 from dsrl_openai.teacher import named
 
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class OpenAISampler:
-    """Samples from a served model by plain prompts, without a chat template; see :class:`dsrl.hookspecs.SamplerSpec`.
+    """Samples from a served model by plain prompts, without a chat template; see :class:`dsrl.plugins.specs.SamplerSpec`.
 
     The server is asked for the model by the name that dsrl has for it: a hub id or a folder, that of the run's trained
     model too when it is evaluated. A server that gives whatever it has under any name makes a run that is worth nothing.
@@ -173,7 +173,7 @@ class OpenAISampler:
     async def _ask(
         self, remote: Remote, gate: asyncio.Semaphore, prompt: str, n: int, settings: dict[str, float], seed: int
     ) -> list[str]:
-        body = {"model": self._model, "prompt": storable(prompt), "seed": seed % 2**31, **settings}
+        body = {"model": self._model, "prompt": replace_surrogates(prompt), "seed": seed % 2**31, **settings}
         if n > 1:
             body["n"] = n
         waited = 0.0

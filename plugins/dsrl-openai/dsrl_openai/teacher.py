@@ -14,15 +14,15 @@ from urllib.parse import quote
 from dsrl_http.prices import lookup
 from dsrl_http.remote import ProviderError, Remote, count, everything, part, reply, row_fault
 
-from dsrl.database import storable
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.hookspecs import hookimpl
 from dsrl.keys import excerpt
-from dsrl.records import BatchState, Completion, Price, Rate, Request
+from dsrl.plugins.specs import hookimpl
+from dsrl.text import replace_surrogates
+from dsrl.types import BatchState, Completion, Price, Rate, Request
 from dsrl_openai.connection import positive, read_usage, server
 
 if TYPE_CHECKING:
-    from dsrl.records import BatchStatus
+    from dsrl.types import BatchStatus
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class _Ways:
 
 
 class OpenAITeacher:
-    """Asks a model for chat completions; see :class:`dsrl.hookspecs.TeacherSpec`.
+    """Asks a model for chat completions; see :class:`dsrl.plugins.specs.TeacherSpec`.
 
     What a model or server does not take (a schema, the name of the length limit, a temperature, ``n``) is learnt from its
     refusal, once, and left out from then on.
@@ -230,7 +230,7 @@ class OpenAITeacher:
         way = self._way(request.model)
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": m.role, "content": storable(m.content)} for m in request.messages],
+            "messages": [{"role": m.role, "content": replace_surrogates(m.content)} for m in request.messages],
             way.limit: request.max_tokens,
         }
         if "temperature" not in way.left_out:

@@ -12,8 +12,8 @@ pytest.register_assert_rewrite("batch_contract")
 from batch_contract import BatchContract, Lines  # noqa: E402
 from fault_server import FaultServer, completion, openai_error  # noqa: E402
 
-from dsrl.calls import spending_of  # noqa: E402
 from dsrl.errors import TeacherError  # noqa: E402
+from dsrl.teaching.reply_store import spending_of  # noqa: E402
 
 _EXPIRED = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
 

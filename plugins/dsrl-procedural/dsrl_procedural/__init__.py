@@ -10,10 +10,10 @@ from collections import Counter
 from random import Random
 
 from dsrl.errors import SettingsError, TeacherError
-from dsrl.hookspecs import TaskSpec, hookimpl
-from dsrl.plugins import Plugin
-from dsrl.records import Completion, Example, Price, Reply, Request, Solved
-from dsrl.source_digest import source_digest
+from dsrl.plugins.binding import Plugin
+from dsrl.plugins.source_digest import source_digest
+from dsrl.plugins.specs import TaskSpec, hookimpl
+from dsrl.types import Completion, Example, Price, Reply, Request, Solved
 
 #: Levels that first samples are written at, evenly.
 LEVELS = (1, 2, 3, 4, 5)
@@ -73,7 +73,7 @@ _COMMON = frozenset(
 class ProceduralTeacher:
     """Answers every request from the task's hooks ``procedural_sample`` and ``procedural_solve``.
 
-    The same request gives the same replies. It reads :attr:`dsrl.records.Request.variables`, not the prose around them.
+    The same request gives the same replies. It reads :attr:`dsrl.types.Request.variables`, not the prose around them.
 
     Args:
         slip: share of answers that are wrong, 0 to 1, as those of a language model are; the votes have to mend them.
@@ -91,7 +91,7 @@ class ProceduralTeacher:
 
     @hookimpl
     def prepare(self, task: Plugin[TaskSpec]) -> None:
-        missing = [hook for hook in ("procedural_sample", "procedural_solve") if not task.answers(hook)]
+        missing = [hook for hook in ("procedural_sample", "procedural_solve") if not task.implements(hook)]
         if missing:
             raise TeacherError(
                 f"task {task.name!r} has no hook {' and '.join(missing)}, so the teacher 'procedural' cannot write for it; "

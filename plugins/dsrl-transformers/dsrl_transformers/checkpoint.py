@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from dsrl.errors import StoreError
-from dsrl.preflight import check_room
-from dsrl.records import TrainJob
+from dsrl.pipeline.preflight import check_room
+from dsrl.types import TrainJob
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from dsrl.errors import SettingsError
 from dsrl_transformers.options import seconds, whole_number
 
 if TYPE_CHECKING:
-    from dsrl.hookspecs import TaskSpec
-    from dsrl.plugins import Plugin
-    from dsrl.records import TrainJob, TrainStep
+    from dsrl.plugins.binding import Plugin
+    from dsrl.plugins.specs import TaskSpec
+    from dsrl.types import TrainJob, TrainStep
 
 
 class GRPOTrainer:
-    """Trains by GRPO (Shao et al. 2024, DeepSeekMath, section 4.1); see :class:`dsrl.hookspecs.TrainerSpec`.
+    """Trains by GRPO (Shao et al. 2024, DeepSeekMath, section 4.1); see :class:`dsrl.plugins.specs.TrainerSpec`.
 
     One step: ``batch_size`` prompts, ``group_size`` answers each, one update by AdamW at a constant learning rate after
     a short warm-up. The KL term is against the starting model, by the k3 estimator. Dropout is off throughout: the old
@@ -37,7 +37,7 @@ class GRPOTrainer:
 
     @hookimpl
     def train(self, job: TrainJob, task: Plugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
-        """Train ``job.model`` on ``job.items``; see :meth:`dsrl.hookspecs.TrainerSpec.train`.
+        """Train ``job.model`` on ``job.items``; see :meth:`dsrl.plugins.specs.TrainerSpec.train`.
 
         A step that was told but not yet in a checkpoint when the process was killed is done and told again, with the
         same number and the same result.
@@ -64,7 +64,7 @@ class GRPOTrainer:
 
     @hookimpl
     def check(self, job: TrainJob) -> None:
-        """Find what is wrong with a job before it has items; see :meth:`dsrl.hookspecs.TrainerSpec.check`.
+        """Find what is wrong with a job before it has items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
 
         Raises:
             DataError: there is no readable model to start from.

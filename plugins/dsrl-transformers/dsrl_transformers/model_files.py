@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dsrl.errors import DataError
-from dsrl.preflight import check_room
+from dsrl.pipeline.preflight import check_room
 
 T = TypeVar("T")
 

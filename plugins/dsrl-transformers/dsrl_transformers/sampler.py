@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TransformersSampler:
-    """Samples from a causal language model; see :class:`dsrl.hookspecs.SamplerSpec`.
+    """Samples from a causal language model; see :class:`dsrl.plugins.specs.SamplerSpec`.
 
     Calls are worked off one after the other in one thread, so that the event loop stays free. The same call gives the
     same texts on the same machine, whatever else is sampled; calls with some dozens of prompts are the quickest.

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from dsrl.errors import DsrlError, PluginError
-from dsrl.records import TrainItem, TrainJob, TrainStep
+from dsrl.types import TrainItem, TrainJob, TrainStep
 from dsrl_transformers.checkpoint import Checkpoints, check_output, fingerprint, save_whole
 from dsrl_transformers.language_model import LanguageModel, load, quiet
 from dsrl_transformers.lora import add_adapters

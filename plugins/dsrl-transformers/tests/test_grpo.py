@@ -16,7 +16,7 @@ import torch
 from dsrl_transformers.grpo import GRPOTrainer
 
 from dsrl.errors import DataError, DsrlError, PluginError, StoreError
-from dsrl.records import TrainItem, TrainJob, TrainStep
+from dsrl.types import TrainItem, TrainJob, TrainStep
 
 ITEMS = tuple(TrainItem(str(i), f"say {c}: ", f"say {c}", c) for i, c in enumerate("abcdefgh" * 4))
 

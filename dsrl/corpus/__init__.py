@@ -1,0 +1,1 @@
+"""Passage libraries: the reader, and the index that a retriever builds of them."""

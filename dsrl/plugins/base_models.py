@@ -1,0 +1,78 @@
+"""Base models by name: a folder, a hub id, or a model that a plugin package ships.
+
+A package ships a model with an entry point of the group ``dsrl.models`` whose value is the dotted folder of the model
+(``tiny = "dsrl_transformers.tiny"``). Beside the weights a ``dsrl.toml`` may give the numbers that suit the model; they are
+weaker than the user's own (see :mod:`dsrl.plugins.recipes`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from dsrl.errors import DataError, PluginError
+from dsrl.plugins.recipes import Recipe, read_recipe
+
+GROUP = "dsrl.models"
+RECIPE = "dsrl.toml"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Where a model is.
+
+    Attributes:
+        location: a folder, or a hub id that the sampler's library resolves.
+        recipe: the numbers that came with it, and the tasks that it was schooled for.
+    """
+
+    location: str
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+def resolve_model(name: str) -> Model:
+    """Find a model: a shipped name, a folder, a hub id, in this order.
+
+    Raises:
+        DataError: no such model; a folder that holds none.
+        SettingsError: its recipe sets what a model may not set.
+    """
+    entries = entry_points(group=GROUP)
+    shipped = {entry.name: entry.value for entry in entries}
+    if name in shipped:
+        owners = [entry.dist.name for entry in entries if entry.name == name and entry.dist]
+        if len(owners) > 1:
+            raise PluginError(f"base model {name!r} is declared by {' and '.join(owners)}; uninstall one of them")
+        try:
+            spec = find_spec(shipped[name])
+        except ImportError:
+            spec = None
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            return _folder(name, Path(place))
+        raise DataError(f"base model {name!r}: its package names the folder {shipped[name]!r}, which is not there")
+    path = Path(name)
+    if os.path.exists(path):  # unlike Path.exists, no fault for a name that is too long
+        return _folder(name, path)
+    if _HUB_ID.fullmatch(name):
+        return Model(name)
+    hint = f"models that are installed: {', '.join(sorted(shipped))}" if shipped else "no model package is installed"
+    raise DataError(
+        f"base model {name!r} is no folder, no installed model and no hub id of the form owner/name; {hint}. "
+        "Give the folder of a model in Hugging Face form with --base-model."
+    )
+
+
+def _folder(name: str, path: Path) -> Model:
+    if not path.is_dir():
+        raise DataError(f"base model {name!r} is a file; give the folder that holds config.json and the weights")
+    if not (path / "config.json").is_file():
+        raise DataError(f"base model {name!r}: {path}/config.json is not there, so the folder holds no model")
+    if not any(next(path.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
+        raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors)")
+    recipe = path / RECIPE
+    return Model(str(path), read_recipe(recipe) if recipe.is_file() else Recipe())

@@ -1,0 +1,70 @@
+"""The defaults of the task's hooks: what a task need not write itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from dsrl.plugins.specs import TaskSpec, hookimpl
+from dsrl.types import UNREADABLE, Answer, Example
+
+
+class TaskDefaults:
+    """Answers the optional hooks of a task from its other hooks.
+
+    Args:
+        task: the hooks of the bound task, itself included.
+    """
+
+    def __init__(self, task: TaskSpec) -> None:
+        self._task = task
+
+    @hookimpl(trylast=True)
+    def input_instruction(self) -> str:
+        return ""
+
+    @hookimpl(trylast=True)
+    def output_instruction(self) -> str | None:
+        answer_format = self._task.answer_format()
+        return answer_format.instruction() if answer_format else None
+
+    @hookimpl(trylast=True)
+    def demos(self) -> Sequence[Example]:
+        return ()
+
+    @hookimpl(trylast=True)
+    def domains(self) -> Sequence[str]:
+        return ()
+
+    @hookimpl(trylast=True)
+    def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example] | None:
+        if not path:
+            return None
+        from dsrl.datasets import read_dataset
+
+        return read_dataset(path, split)
+
+    @hookimpl(trylast=True)
+    def process_label(self, output: str) -> Answer:
+        answer_format = self._task.answer_format()
+        label = self._task.process_prediction(output=output)
+        if label is not UNREADABLE:
+            return label
+        # A gold output is often the bare answer, without the form that a model is asked for.
+        return answer_format.canonical(output) if answer_format else output.strip() or UNREADABLE
+
+    @hookimpl(trylast=True)
+    def process_prediction(self, output: str) -> Answer | None:
+        answer_format = self._task.answer_format()
+        return answer_format.extract(output) if answer_format else None
+
+    @hookimpl(trylast=True)
+    def eval(self, prediction: str, label: str) -> bool:
+        return prediction.casefold() == label.casefold()
+
+    @hookimpl(trylast=True)
+    def reward(self, output: str, label: str) -> float:
+        prediction = self._task.process_prediction(output=output)
+        if prediction is UNREADABLE:
+            return 0.0
+        return 1.0 if self._task.eval(prediction=prediction, label=label) else 0.1

@@ -1,0 +1,392 @@
+"""The strict reader: what it reads, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dsrl.corpus import reader as corpus_module
+from dsrl.corpus.reader import Corpus, embedded_library
+from dsrl.errors import DataError, SettingsError
+from dsrl.types import Passage
+
+MEDQUAD = Path(__file__).parents[2] / "shared" / "data" / "medquad" / "passages.jsonl"
+
+
+def write(path: Path, lines: Iterable[object]) -> Path:
+    """Write JSON Lines; a ``str`` or ``bytes`` goes in as it is."""
+    raw = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\n".join(raw) + b"\n")
+    return path
+
+
+def good(n: int, word: str = "passage") -> list[dict[str, str]]:
+    return [{"text": f"{word} number {i}"} for i in range(n)]
+
+
+def test_fields_and_made_ids(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        [{"id": "x", "title": " T ", "text": " one "}, "", {"text": "two", "id": None}, {"text": "three", "id": 7}],
+    )
+    corpus = Corpus([path])
+    assert list(corpus) == [
+        Passage("x", "one", "T"),
+        Passage("a.jsonl:3", "two"),
+        Passage("7", "three"),
+    ]
+    assert (corpus.good, corpus.bad, corpus.faults) == (3, 0, [])
+
+
+def test_line_ends_and_unicode_separators_do_not_split(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"text": "one\u2028two"}\r\n{"text": "three"}'.encode())
+    assert [passage.text for passage in Corpus([path])] == ["one\u2028two", "three"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_packed_files(tmp_path: Path, ending: str, mark: bytes) -> None:
+    data = mark + b"".join(json.dumps({"text": f"text {i}"}).encode() + b"\n" for i in range(5000))
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(pack(data, ending))
+    corpus = Corpus([path])
+    assert [passage.text for passage in corpus] == [f"text {i}" for i in range(5000)]
+
+
+def pack(data: bytes, ending: str) -> bytes:
+    if ending.endswith(".gz"):
+        return gzip.compress(data)
+    if ending.endswith(".zst"):
+        zstandard = pytest.importorskip("zstandard")
+        half = len(data) // 2  # two frames, as packers that use several threads write them
+        return zstandard.compress(data[:half]) + zstandard.compress(data[half:])
+    return data
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+@pytest.mark.parametrize("harm", ["cut", "changed", "not packed"])
+def test_a_damaged_packed_file_is_an_error_not_an_early_end(tmp_path: Path, ending: str, harm: str) -> None:
+    data = b"".join(json.dumps({"text": os.urandom(20).hex()}).encode() + b"\n" for i in range(3000))
+    packed = pack(data, ending)
+    if harm == "cut":
+        packed = packed[:-40]
+    elif harm == "changed":
+        middle = len(packed) // 2
+        packed = packed[:middle] + bytes(200) + packed[middle + 200 :]
+    else:
+        packed = data
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(packed)
+    corpus = Corpus([path], max_bad=1)
+    with pytest.raises(DataError, match=r"a\.jsonl\.\w+ is damaged after line \d|a\.jsonl\.\w+:\d"):
+        list(corpus)
+
+
+READ_IN_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from dsrl.corpus.reader import Corpus
+resource.setrlimit(resource.RLIMIT_DATA, (200 * 2**20, 200 * 2**20))
+corpus = Corpus([Path(sys.argv[1])])
+print(sum(1 for _ in corpus), [fault.partition(": ")[2] for fault in corpus.faults])
+"""
+MEBIBYTE = 2**20
+GOOD_LINE = b'{"text": "good"}\n'
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+@pytest.mark.parametrize(
+    ("middle", "said"),
+    [
+        (bytes(128 * MEBIBYTE) + b"\n", "2 ['longer than 16 MiB']"),
+        (b"\n" * (64 * MEBIBYTE), "2 []"),
+        (b" " * (15 * MEBIBYTE) + b"\n\n", "2 []"),
+    ],
+    ids=["one line", "blank lines", "a long blank line"],
+)
+def test_a_small_file_that_unpacks_to_a_large_one_is_read_in_little_memory(
+    tmp_path: Path, ending: str, middle: bytes, said: str
+) -> None:
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(pack(GOOD_LINE + middle, ending) + pack(GOOD_LINE, ending))
+    assert path.stat().st_size < MEBIBYTE
+    read = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(path)]
+    found = subprocess.run(read, capture_output=True, text=True, timeout=60)
+    assert (found.stderr, found.stdout.strip(), found.returncode) == ("", said, 0)
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_blank_lines_are_counted_and_many_small_frames_are_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    parts = [pack(b"\n" * n + b" \t\r\n  " + GOOD_LINE, ending) for n in (0, 1, 9_000, 300_000)]
+    path.write_bytes(b"".join(parts) + pack(b"", ending) * 1_000 + pack(b"{}\n", ending))
+    corpus = Corpus([path])
+    numbers = [int(passage.id.rpartition(":")[2]) for passage in corpus]
+    assert numbers == [2, 5, 9_007, 309_009]
+    assert corpus.faults == [f"{path}:309010: no field 'text'; the fields are none"]
+
+
+def test_a_file_that_needs_gigabytes_to_unpack_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "a.jsonl.zst"
+    parameters = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
+    with path.open("wb") as file, zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as out:
+        out.write(GOOD_LINE)
+    with pytest.raises(DataError, match=r"a\.jsonl\.zst cannot be unpacked in less than 128 MiB .* zstd -d --long=31"):
+        list(Corpus([path]))
+
+
+def test_zst_without_the_package_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
+    path = write(tmp_path / "a.jsonl.zst", good(1))
+    with pytest.raises(DataError, match="pip install zstandard"):
+        list(Corpus([path]))
+
+
+FAULTS = {
+    "not JSON": "{oops",
+    "not UTF-8": b'{"text": "\xff\xfe"}',
+    "not an object but a list": "[1]",
+    "not an object but a string": '"text"',
+    "not an object but null": "null",
+    "no field 'text'; the fields are 'instruction', 'reference'": {"instruction": "x", "reference": "y"},
+    "'text' is empty": {"text": " \n\t"},
+    "'text' is not a string but null": {"text": None},
+    "'text' is not a string but a number": {"text": 5},
+    "'text' holds half a surrogate pair": '{"text": "a \\ud800 b"}',
+    "'title' holds half a surrogate pair": '{"text": "a", "title": "\\udfff"}',
+    "'title' is not a string but a list": {"text": "a", "title": ["b"]},
+    "'id' is not a string but true or false": {"text": "a", "id": True},
+    "nested too deeply": "[" * 100_000,
+    "thousands of digits": '{"text": "a", "n": ' + "9" * 5000 + "}",
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_fault_is_counted_and_named(tmp_path: Path, reason: str) -> None:
+    path = write(tmp_path / "a.jsonl", [*good(3), FAULTS[reason], *good(2)])
+    corpus = Corpus([path])
+    assert len(list(corpus)) == corpus.good == 5
+    assert corpus.bad == 1
+    assert corpus.faults[0].startswith(f"{path}:4: ")
+    assert reason in corpus.faults[0]
+
+
+def test_faults_stop_at_the_eleventh_in_a_small_library(tmp_path: Path) -> None:
+    ten = write(tmp_path / "ten.jsonl", [*good(5), *["{"] * 10])
+    assert len(list(Corpus([ten]))) == 5
+    eleven = write(tmp_path / "eleven.jsonl", [*good(5), *["{"] * 11])
+    corpus = Corpus([eleven])
+    with pytest.raises(DataError, match=rf"^{eleven}:16: not JSON.*fault 11 in 16 lines.*\n  {eleven}:6: not JSON"):
+        list(corpus)
+    assert len(corpus.faults) == corpus_module.NAMED
+
+
+def test_faults_stop_above_one_percent_in_a_large_library(tmp_path: Path) -> None:
+    fine = write(tmp_path / "fine.jsonl", [*good(3000), *["{"] * 30])
+    assert len(list(Corpus([fine]))) == 3000
+    broken = write(tmp_path / "broken.jsonl", [*good(3000), *["{"] * 31])
+    with pytest.raises(DataError, match=r"broken\.jsonl:3031: .*fault 31 in 3,031 lines.*1\.00%"):
+        list(Corpus([broken]))
+    assert len(list(Corpus([broken], max_bad=0.02))) == 3000
+    with pytest.raises(DataError, match=r"broken\.jsonl:3001"):
+        list(Corpus([broken], max_bad=0))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_the_borne_share_is_a_share(tmp_path: Path, share: float) -> None:
+    with pytest.raises(SettingsError, match="max_bad"):
+        Corpus([write(tmp_path / "a.jsonl", good(1))], max_bad=share)
+
+
+def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", good(50))
+    write(tmp_path / "test.jsonl", [{"instruction": "i", "reference": "r"}] * 3)
+    read = iter(Corpus([tmp_path], max_bad=1))
+    with pytest.raises(DataError, match=r"test\.jsonl:1: no field 'text'.*None of the first 3 lines"):
+        next(read)
+
+
+def test_folders_are_read_in_order_and_hidden_files_are_not(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    write(library / "b.jsonl", [{"text": "second"}])
+    write(library / "a" / "wiki_00.jsonl", [{"text": "first"}])
+    write(library / "c.json.gz", []).write_bytes(gzip.compress(b'{"text": "third"}'))
+    for ignored in ("._b.jsonl", ".cache/x.jsonl", "info.json", "notes.txt"):
+        write(library / ignored, ["not read"])
+    assert list(Corpus([library])) == [
+        Passage("library/a/wiki_00.jsonl:1", "first"),
+        Passage("library/b.jsonl:1", "second"),
+        Passage("library/c.json.gz:1", "third"),
+    ]
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", good(3))
+    (tmp_path / "link.jsonl").symlink_to(path)
+    assert len(list(Corpus([path, tmp_path, path, tmp_path / "link.jsonl"]))) == 3
+
+
+def test_ids_are_unique(tmp_path: Path) -> None:
+    first = write(
+        tmp_path / "a" / "p.jsonl",
+        [{"id": "x", "text": "1"}, {"id": "x", "text": "2"}, {"text": "3"}, {"id": "p.jsonl:3", "text": "4"}],
+    )
+    second = write(tmp_path / "b" / "p.jsonl", [{"id": "x", "text": "5"}, {"text": "6"}])
+    ids = [passage.id for passage in Corpus([first])]
+    assert ids == ["x", "x@p.jsonl:2", "p.jsonl:3", "p.jsonl:3@p.jsonl:4"]
+    ids = [passage.id for passage in Corpus([first, second])]
+    assert len(set(ids)) == 6
+
+
+def test_what_is_no_library(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no passage library at .*nowhere"):
+        Corpus([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="No passage library was named"):
+        Corpus([])
+    with pytest.raises(DataError, match=r"holds no passage files\. They end with \.jsonl"):
+        Corpus([tmp_path])
+    with pytest.raises(DataError, match="is no passage file"):
+        Corpus([write(tmp_path / "notes.txt", [])])
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        Corpus([tmp_path / "pipe.jsonl"])
+    (tmp_path / "empty.jsonl").write_bytes(b"\n\n")
+    with pytest.raises(DataError, match=r"no passage in .*empty\.jsonl"):
+        list(Corpus([tmp_path / "empty.jsonl"]))
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Permissions do not hold back a superuser, who may run these tests.
+    corpus = Corpus([write(tmp_path / "a.jsonl", good(2))])
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(corpus_module, "_open", refuse)
+    with pytest.raises(DataError, match=r"a\.jsonl cannot be read: Permission denied"):
+        list(corpus)
+
+
+def test_an_overlong_line_is_a_fault_and_its_rest_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_module, "MAX_LINE", 2**20)
+    path = write(tmp_path / "a.jsonl", [{"text": "before"}, {"text": "x" * 5 * 2**20}, {"text": "after"}])
+    corpus = Corpus([path])
+    assert [passage.text for passage in corpus] == ["before", "after"]
+    assert corpus.faults == [f"{path}:2: longer than 1 MiB"]
+
+
+def test_iterating_again_counts_anew(tmp_path: Path) -> None:
+    corpus = Corpus([write(tmp_path / "a.jsonl", [*good(3), "{"])])
+    assert list(corpus) == list(corpus)
+    assert (corpus.good, corpus.bad, len(corpus.faults)) == (3, 1, 1)
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ({"text": "word " * 200} for _ in range(20_000)))
+    assert path.stat().st_size > 20_000_000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in Corpus([path])) == 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 18 * 2**20  # 16 MiB of which are the record of met ids
+
+
+def test_the_fingerprint_follows_content_name_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = write(tmp_path / "x" / "a.jsonl", good(3)), write(tmp_path / "x" / "b.jsonl", good(3, "other"))
+    first = Corpus([a, b]).fingerprint()
+    assert first == Corpus([a, b]).fingerprint()
+    os.utime(a, ns=(1, 1))
+    assert first == Corpus([a, b]).fingerprint()
+    copies = [write(tmp_path / "y" / "a.jsonl", good(3)), write(tmp_path / "y" / "b.jsonl", good(3, "other"))]
+    assert first == Corpus(copies).fingerprint()
+    edited = a.read_bytes().replace(b"number 1", b"number 7")
+    others = {Corpus([b, a]).fingerprint(), Corpus([a]).fingerprint(), Corpus([tmp_path / "x"]).fingerprint()}
+    a.write_bytes(edited)
+    others.add(Corpus([a, b]).fingerprint())
+    assert len(others | {first}) == 5
+    monkeypatch.setattr(corpus_module, "HASHED", 10)
+    large = Corpus([a, b]).fingerprint()
+    os.utime(a, ns=(5, 5))
+    assert large != Corpus([a, b]).fingerprint()
+
+
+def test_file_names_that_are_no_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl"))
+    try:
+        write(path, [*good(1), "{"])
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    corpus = Corpus([path])
+    (passage,) = corpus
+    assert passage.id == "caf\\xe9.jsonl:1"
+    (passage.id + corpus.faults[0] + corpus.fingerprint()).encode()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+fields = st.fixed_dictionaries({}, optional=dict.fromkeys(("text", "id", "title", "url"), anything))
+hostile = st.binary(max_size=60) | fields.map(lambda record: json.dumps(record).encode())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(hostile, max_size=8))
+def test_hostile_lines_are_passages_or_faults(tmp_path: Path, lines: list[bytes]) -> None:
+    lines = [line.replace(b"\n", b"") for line in lines]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "sure"}\n' + b"\n".join(lines))
+    corpus = Corpus([path])
+    passages = list(corpus)
+    blank = sum(not line.strip() for line in lines)
+    assert len(passages) == corpus.good
+    assert corpus.good + corpus.bad == 1 + len(lines) - blank
+    assert len({passage.id for passage in passages}) == len(passages)
+    for passage in passages:
+        assert passage.text.strip()
+        (passage.id + passage.title + passage.text).encode()
+    "".join(corpus.faults).encode()
+
+
+def test_the_embedded_library() -> None:
+    corpus = Corpus([embedded_library()])
+    passages = list(corpus)
+    assert corpus.bad == 0
+    kinds = {"medical": 200, "quantities": 120, "general": 60}
+    by_kind = {kind: [passage for passage in passages if passage.id.startswith(f"{kind}/")] for kind in kinds}
+    for kind, least in kinds.items():
+        assert len(by_kind[kind]) >= least
+    assert sum(map(len, by_kind.values())) == len(passages)
+    assert len({p.text for p in passages}) == len({p.title for p in passages}) == len(passages)
+    assert all(p.title and 55 <= len(p.text.split()) <= 120 for p in passages)
+    # Word problems are grounded on these: each names several numbers.
+    assert all(sum(c.isdigit() for c in p.text) >= 4 for p in by_kind["quantities"])
+    assert sum(file.stat().st_size for file in embedded_library().glob("*")) < 400_000
+
+
+@pytest.mark.skipif(not MEDQUAD.exists(), reason=f"the MedQuAD passages are not at {MEDQUAD}")
+def test_medquad_is_read_without_a_fault() -> None:
+    corpus = Corpus([MEDQUAD.parent])
+    ids = {passage.id for passage in corpus}
+    assert (corpus.good, corpus.bad, len(ids)) == (27_254, 0, 27_254)

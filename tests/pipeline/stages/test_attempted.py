@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dsrl.errors import PluginError
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.stages.attempted import attempt, grade
+from dsrl.plugins.binding import Plugin
+from dsrl.storage.run_store import Attempt
+from dsrl.types import UNREADABLE, Sample
+
+SAMPLES = [
+    Sample("1-00000", 1, 0, "initial", "A?", "o", label="yes"),
+    Sample("1-00001", 1, 1, "initial", "B?", "o", label="yes"),
+    Sample("1-00002", 1, 2, "initial", "C?", "o", label="no"),
+]
+OUTPUTS = {"A?": "<answer>Yes</answer>", "B?": "<answer>no</answer>", "C?": "I do not know"}
+
+
+@pytest.mark.parametrize(
+    ("output", "graded"),
+    [
+        ("<answer>YES.</answer>", ("yes", True)),
+        ("<answer>no</answer>", ("no", False)),
+        ("yes", (UNREADABLE, False)),
+        ("", (UNREADABLE, False)),
+    ],
+)
+def test_an_output_is_right_wrong_or_unreadable(task: Plugin[Any], output: str, graded: tuple[object, bool]) -> None:
+    assert grade(task, output, "yes") == graded
+
+
+def test_each_sample_is_attempted_once(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
+    prompts: list[str] = []
+
+    def answer(prompt: str, number: int) -> str:
+        prompts.append(prompt)
+        return OUTPUTS[prompt.partition(" ")[0]]
+
+    attempts = asyncio.run(attempt(sampler(answer), definition, task, SAMPLES, 16))
+    assert prompts == ["A? In <answer> tags.", "B? In <answer> tags.", "C? In <answer> tags."]
+    assert attempts == [
+        Attempt("1-00000", OUTPUTS["A?"], "yes", True),
+        Attempt("1-00001", OUTPUTS["B?"], "no", False),
+        Attempt("1-00002", OUTPUTS["C?"], UNREADABLE, False),
+    ]
+
+
+def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, definition: Definition, sampler: Any) -> None:
+    own = "from dsrl import AnswerFormat, hookimpl\n" + "".join(
+        f"@hookimpl\ndef {hook}(): return {value}\n"
+        for hook, value in (("description", "'x'"), ("answer_format", "AnswerFormat('tag')"))
+    )
+    output = "<answer>\ud800</answer>"
+    (found,) = asyncio.run(attempt(sampler(lambda *_: output), definition, bound("task", own), SAMPLES[:1], 16))
+    assert found.output.encode()
+    assert str(found.answer).encode()
+
+
+def test_a_sampler_that_gives_another_number_of_texts_is_told_by_name(
+    task: Plugin[Any], definition: Definition, sampler: Any
+) -> None:
+    with pytest.raises(PluginError, match="sampler"):
+        asyncio.run(attempt(sampler(lambda *_: "x", fewer=1), definition, task, SAMPLES, 16))

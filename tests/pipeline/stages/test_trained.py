@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from dsrl.errors import PluginError
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.stages.trained import make_job, refuse_no_model, write_parquet
+from dsrl.plugins.specs import hookimpl
+from dsrl.settings import resolve
+from dsrl.types import Sample, TrainItem, TrainJob
+
+
+def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path) -> None:
+    values = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 3, "group_size": 4, "train_temperature": 1.1}
+    values |= {"train_top_p": 0.9, "kl_coef": 0.5, "max_completion_tokens": 7, "max_prompt_tokens": 8, "seed": 9}
+    values |= {"lora_rank": 10}
+    settings = resolve({"task": "t", "device": "cuda:1", "dtype": "bfloat16", **values})
+    samples = [Sample("1-00001h", 1, 1, "harder", "Is it?", "o", label="yes", parent="1-00001")]
+    job = make_job(settings, definition, "base", samples, tmp_path / "out", tmp_path / "work")
+    assert job.items == (TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes"),)
+    assert (job.model, job.output_dir, job.work_dir) == ("base", tmp_path / "out", tmp_path / "work")
+    assert (job.temperature, job.top_p, job.device, job.dtype) == (1.1, 0.9, "cuda:1", "bfloat16")
+    same = {field.name for field in fields(job)} & values.keys()
+    assert {name: getattr(job, name) for name in same} == {name: values[name] for name in same}
+    assert len(same) == 9
+
+
+def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "train.parquet"
+    write_parquet(path, "mednli", "train", [("Is it? Tag it.", "Is it?", "yes"), ("ä \u2028?", "ä", "no")])
+    first, second = pq.read_table(path).to_pylist()
+    assert first == {
+        "data_source": "mednli",
+        "prompt": [{"role": "user", "content": "Is it? Tag it."}],
+        "ability": "mednli",
+        "reward_model": {"style": "rule", "ground_truth": "yes"},
+        "extra_info": {"split": "train", "index": 0, "question": "Is it?"},
+    }
+    assert second["prompt"][0]["content"] == "ä \u2028?"
+    assert second["extra_info"]["index"] == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["train.parquet"]
+    write_parquet(path, "mednli", "train", [("p", "q", "yes")])
+    assert pq.read_table(path).num_rows == 1
+
+
+# --- what a trainer leaves behind ------------------------------------------------------------------------------------
+
+
+class Idle:
+    """A fake trainer that does nothing."""
+
+    @hookimpl
+    def train(self, job: TrainJob) -> None: ...
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    spec = find_spec("dsrl_transformers.tiny")
+    assert spec is not None
+    (source,) = spec.submodule_search_locations or ()
+    return Path(shutil.copytree(source, tmp_path / "model"))
+
+
+def header_of(path: Path) -> tuple[bytes, int]:
+    content = path.read_bytes()
+    return content, int.from_bytes(content[:8], "little")
+
+
+def cut_weights(model: Path) -> None:
+    content, _ = header_of(model / "model.safetensors")
+    (model / "model.safetensors").write_bytes(content[:-1])
+
+
+def no_tensors(model: Path) -> None:
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+def endless_header(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+
+
+def lost_shard(model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def empty_bin(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(b"")
+
+
+def no_tokenizer(model: Path) -> None:
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shutil.rmtree, "there is no such folder"),
+        (lambda model: (model / "config.json").unlink(), "config.json is missing"),
+        (lambda model: (model / "config.json").write_bytes(b"\xff{"), "no JSON object"),
+        (lambda model: (model / "config.json").write_text("[" * 100_000), "no JSON object"),
+        (lambda model: (model / "model.safetensors").unlink(), "no weights"),
+        (lambda model: (model / "model.safetensors").write_bytes(b""), "model.safetensors is no whole file"),
+        (cut_weights, "model.safetensors is no whole file"),
+        (no_tensors, "model.safetensors is no whole file"),
+        (endless_header, "model.safetensors is no whole file"),
+        (lost_shard, "model-2.safetensors is missing"),
+        (empty_bin, "no weights"),
+        (no_tokenizer, "no tokenizer"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_the_trainers_name(
+    bound: Any, model: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    trainer = bound("trainer", Idle)
+    refuse_no_model(trainer, model)
+    damage(model)
+    with pytest.raises(PluginError) as caught:
+        refuse_no_model(trainer, model)
+    assert "trainer 'trainer0' of stranger-trainer0 1.0 ended and left no model" in str(caught.value)
+    assert words in str(caught.value)

@@ -1,0 +1,72 @@
+"""What a run shows while it works."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from dsrl.pipeline.progress import Lines, Live, spent
+from dsrl.teaching.reply_store import Spending
+
+
+@pytest.mark.parametrize(
+    ("spending", "budget", "said"),
+    [
+        (Spending(0, 0.0, True), 5.0, ""),
+        (Spending(7, 0.0, True), None, ""),  # costs nothing
+        (Spending(7, 0.42, True), None, "7 calls, $0.42"),
+        (Spending(7, 0.42, True), 5.0, "7 calls, $0.42 of $5.00"),
+        (Spending(7, 0.0042, True), 0.05, "7 calls, $0.0042 of $0.05"),
+        (Spending(7, 0.0, False, unpriced=7), None, "7 calls, price unknown"),
+        (Spending(7, 0.42, False, unpriced=1), 5.0, "7 calls, $0.42 of $5.00, and calls of unknown price"),
+        (Spending(33, 0.0, False, unknown_bills=33), None, "33 calls, bill of 33 calls not known"),
+        (Spending(7, 0.42, False, unknown_bills=1), 5.0, "7 calls, $0.42 of $5.00, bill of 1 call not known"),
+    ],
+)
+def test_what_is_said_of_the_money(spending: Spending, budget: float | None, said: str) -> None:
+    assert spent(spending, budget) == said
+
+
+def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    booked = iter([Spending(1, 0.5, True), Spending(2, 1.0, True)])
+    lines = Lines()
+    lines.every = 0.0
+    lines.start("initial", 8)
+    lines.advance("initial")
+    lines.watch(lambda: next(booked), 5.0)
+    lines.advance("initial")
+    lines.advance("initial")
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["initial 1/8", "initial 2/8  1 call, $0.50 of $5.00", "initial 3/8  2 calls, $1.00 of $5.00"]
+
+
+def shown(live: Live) -> str:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(live._bars.get_renderable())
+    return capture.get()
+
+
+def test_the_live_display_tells_the_money_below_the_bars() -> None:
+    live = Live()
+    live.start("initial", 500)
+    assert "teacher" not in shown(live)
+    calls = 0
+    live.watch(lambda: Spending(calls, calls * 0.125, True), 5.0)
+    assert "teacher" not in shown(live), "nothing is spent yet"
+    calls = 3
+    *_, last = shown(live).splitlines()
+    assert last == "teacher: 3 calls, $0.38 of $5.00"
+    live.finish("initial", "500 written")
+    assert "$0.38 of $5.00" in shown(live)
+
+
+def test_counts_and_words_fit_a_narrow_terminal() -> None:
+    live = Live()
+    live.start("attempted", 10_000, 9_998)
+    live.advance("attempted")
+    live.finish("keywords", "[/red] \x1b[2J medicine, " + "long " * 40)
+    text = shown(live)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "9999/10000" in text
+    assert "[/red]  [2J medic" in text, "a model's words are neither markup nor control sequences"

@@ -1,0 +1,177 @@
+"""Every hook of every contract is documented, and has a test that calls it as the road does."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run import close
+from dsrl.pipeline.stages.trained import make_job
+from dsrl.plugins import specs as hookspecs
+from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.specs import GROUPS, MANDATORY, hookimpl
+from dsrl.settings import resolve
+from dsrl.types import Passage, Sample, TrainJob, TrainStep
+
+ROOT = Path(__file__).parent.parent
+PROCEDURAL = "plugins/dsrl-procedural/tests/test_procedural.py"
+#: (kind, hook) -> the test that calls it.
+TESTS = {
+    ("task", "description"): "tests/test_plugins.py::test_a_plugin_is_loaded_without_the_others",
+    ("task", "input_instruction"): "tests/test_plugins.py::test_the_defaults_of_a_task_follow_from_its_answer_format",
+    ("task", "output_instruction"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
+    ("task", "answer_format"): "tests/test_plugins.py::test_an_overridden_answer_format_changes_what_follows_from_it",
+    ("task", "demos"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
+    ("task", "domains"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
+    ("task", "load_dataset"): "tests/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
+    ("task", "process_label"): "tests/test_plugins.py::test_a_gold_output_may_be_the_bare_answer",
+    ("task", "process_prediction"): "tests/test_plugins.py::test_a_strangers_own_parser_and_reward_are_used",
+    ("task", "eval"): "tests/test_plugins.py::test_the_default_reward_asks_the_tasks_own_eval",
+    ("task", "reward"): "tests/test_plugins.py::test_a_strangers_own_parser_and_reward_are_used",
+    (
+        "task",
+        "procedural_sample",
+    ): f"{PROCEDURAL}::test_the_same_number_is_the_same_reply",
+    (
+        "task",
+        "procedural_solve",
+    ): f"{PROCEDURAL}::test_without_slips_every_answer_is_right",
+    ("teacher", "complete"): "tests/test_ledger.py::test_only_gaps_are_asked_for",
+    ("teacher", "price"): "tests/test_ledger.py::test_spending_is_booked_once_and_on_the_run_that_asked",
+    ("teacher", "prepare"): f"{PROCEDURAL}::test_a_task_without_rules_is_refused",
+    ("teacher", "identity"): "tests/test_ledger.py::test_the_key_changes_with_whatever_decides_a_reply",
+    ("teacher", "aclose"): "tests/test_ledger.py::test_a_cancelled_request_keeps_what_was_paid_for",
+    ("teacher", "max_n"): "tests/test_ledger.py::test_a_request_for_more_than_one_call_brings_is_split",
+    ("teacher", "submit_batch"): "tests/test_batches.py::"
+    "test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_batch",
+    ("teacher", "find_batch"): "tests/test_batches.py::test_a_batch_that_got_through_all_the_same_is_found",
+    ("teacher", "poll_batch"): "tests/test_batches.py::test_a_batch_that_is_out_is_found_again_and_not_submitted_twice",
+    ("teacher", "cancel_batch"): "tests/cli/test_batches.py::test_a_batch_is_listed_and_cancelled",
+    ("retriever", "index"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
+    ("retriever", "search"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
+    ("sampler", "sample"): "tests/stages/test_attempted.py::test_each_sample_is_attempted_once",
+    ("sampler", "close"): "tests/test_hookspecs.py::test_a_sampler_is_closed_where_it_can_be",
+    ("sampler", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    ("trainer", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    ("trainer", "train"): "tests/test_hookspecs.py::test_a_trainer_is_given_job_task_and_a_listener",
+}
+
+
+def hooks(kind: str) -> list[str]:
+    return [name for name in vars(GROUPS[kind][1]) if not name.startswith("_")]
+
+
+ALL = [(kind, hook) for kind in GROUPS for hook in hooks(kind)]
+
+
+@pytest.mark.parametrize(("kind", "hook"), ALL)
+def test_every_hook_is_documented_and_typed(kind: str, hook: str) -> None:
+    function = getattr(GROUPS[kind][1], hook)
+    words = inspect.getdoc(function) or ""
+    assert "." in words.partition("\n\n")[0]
+    assert "return" in function.__annotations__
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    assert all(name in function.__annotations__ for name in parameters)
+    marks = function.dsrl_spec
+    assert marks["firstresult"]
+    status = ("mandatory" in words.lower(), "default:" in words.lower(), "optional" in words.lower())
+    assert any(status), "says whether it may be left out, and what holds then"
+    assert not (hook in MANDATORY[kind] and not status[0]), "says that it may not be left out"
+
+
+def test_every_contract_and_the_page_itself_are_documented() -> None:
+    assert inspect.getdoc(hookspecs)
+    for kind, (group, spec) in GROUPS.items():
+        assert group == f"dsrl.{kind}s"
+        assert group in (spec.__doc__ or ""), "names its entry-point group"
+        assert set(MANDATORY[kind]) <= set(hooks(kind))
+
+
+def test_every_hook_has_a_test() -> None:
+    assert set(TESTS) == set(ALL)
+    for hook, place in TESTS.items():
+        path, _, name = place.partition("::")
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (hook, place)
+
+
+# --- kinds that have no stage of their own here ----------------------------------------------------------------------
+
+TASK = """
+from dsrl import AnswerFormat, hookimpl
+
+@hookimpl
+def description():
+    return "Say yes or no."
+
+@hookimpl
+def answer_format():
+    return AnswerFormat("tag", ("yes", "no"))
+"""
+RETRIEVER = """
+from dsrl import hookimpl
+from dsrl.types import Passage
+
+class Whole:
+    @hookimpl
+    def index(self, passages, directory):
+        lines = [f"{p.id}\\t{p.text}" for p in passages]
+        (directory / "all.tsv").write_text("\\n".join(lines))
+        return len(lines)
+
+    @hookimpl
+    def search(self, directory, keywords, k):
+        rows = [line.split("\\t") for line in (directory / "all.tsv").read_text().splitlines()]
+        return [Passage(*row) for row in rows if any(word in row[1] for word in keywords)][:k]
+"""
+
+
+def test_a_retriever_is_called_with_what_the_contract_says(install: Any, tmp_path: Path) -> None:
+    module = install("retriever", "module", RETRIEVER)
+    install("retriever", "whole", "", distribution="whole", value=f"{module}:Whole")
+    hook = load(PluginRef("retriever", "whole"), "retriever").hook
+    passages = [Passage("1", "heart and lung"), Passage("2", "heart"), Passage("3", "knee")]
+    assert hook.index(passages=iter(passages), directory=tmp_path) == 3
+    assert hook.search(directory=tmp_path, keywords=["heart"], k=5) == passages[:2]
+    assert hook.search(directory=tmp_path, keywords=["heart", "knee"], k=1) == passages[:1]
+    assert hook.search(directory=tmp_path, keywords=['"; DROP'], k=1) == []
+
+
+def test_a_sampler_is_closed_where_it_can_be(bound: Any) -> None:
+    closed: list[str] = []
+
+    class Plain:
+        @hookimpl
+        async def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+            return [["x"] * n for _ in prompts]
+
+    class Closing(Plain):
+        @hookimpl
+        def close(self) -> None:
+            closed.append("closed")
+
+    for made in (Plain, Closing):
+        close(bound("sampler", made))
+    assert closed == ["closed"]
+
+
+def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) -> None:
+    class Rewarding:
+        @hookimpl
+        def train(self, job: TrainJob, task: Plugin[Any], on_step: Callable[[TrainStep], None]) -> None:
+            rewards = {item.id: task.hook.reward(output="<answer>yes</answer>", label=item.label) for item in job.items}
+            on_step(TrainStep(1, 1, 1.0, {"reward": sum(rewards.values())}, rewards))
+
+    task = bound("task", TASK)
+    definition = Definition("d", "", "o")
+    samples = [Sample(f"1-{n}", 1, n, "initial", "q", "o", label=label) for n, label in enumerate(("yes", "no"))]
+    job = make_job(resolve({"task": "t"}), definition, "base", samples, tmp_path / "out", tmp_path / "work")
+    steps: list[TrainStep] = []
+    bound("trainer", Rewarding).hook.train(job=job, task=task, on_step=steps.append)
+    assert [step.rewards for step in steps] == [{"1-0": 1.0, "1-1": 0.1}]
