@@ -82,9 +82,9 @@ def test_the_task_of_the_tutorial_is_a_task(tmp_path, monkeypatch):
     lines = [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
-    from dsrl.plugins.binding import PluginRef, available, check, load
+    from dsrl.plugins.binding import PluginRef, check, installed, load
 
-    (found,) = [plugin for plugin in available("task") if plugin.name == "lease"]
+    (found,) = [plugin for plugin in installed("task") if plugin.name == "lease"]
     assert check(found) is None
     task = load(PluginRef("task", "lease"), "task")
     assert task.hook.reward(output="<think> it says so </think> <answer> Yes. </answer>", label="yes") == 1.0

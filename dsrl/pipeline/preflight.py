@@ -257,7 +257,8 @@ def _check_budget(inputs: Inputs) -> None:
         teacher = f"{name}:{model}".rstrip(":")
         raise SettingsError(
             f"--budget {policy.budget:g} is not enough for the first call, which may cost up to {dollars(worst)} "
-            f"({teacher}, replies of up to {settings.teacher_max_tokens} tokens); give more. `dsrl plan` says what the run may cost"
+            f"({teacher}, replies of up to {settings.teacher_max_tokens} tokens); give more. "
+            "`dsrl plan` says what the run may cost"
         )
 
 

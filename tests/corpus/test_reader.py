@@ -20,7 +20,7 @@ from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.errors import DataError, SettingsError
 from dsrl.types import Passage
 
-MEDQUAD = Path(__file__).parents[2] / "shared" / "data" / "medquad" / "passages.jsonl"
+MEDQUAD = Path(__file__).parents[3] / "shared" / "data" / "medquad" / "passages.jsonl"
 
 
 def write(path: Path, lines: Iterable[object]) -> Path:

@@ -1,4 +1,4 @@
-"""Plugins, first as pip installs them (``tests/packages``), then one rule of the contract at a time."""
+"""Plugins, first as pip installs them (``packages``), then one rule of the contract at a time."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def clashing(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
 def test_plugins_are_listed_without_being_imported(strangers: Scratch) -> None:
     code = (
         "import json, sys\n"
-        "from dsrl.plugins.binding import available\n"
-        "names = [found.name for found in available('task')]\n"
+        "from dsrl.plugins.binding import installed\n"
+        "names = [found.name for found in installed('task')]\n"
         "print(json.dumps([names, [m for m in sys.modules if m.startswith('dsrl_')]]))"
     )
     names, imported = json.loads(strangers.run(code).stdout)

@@ -19,21 +19,27 @@ from dsrl.plugins.specs import GROUPS, MANDATORY, hookimpl
 from dsrl.settings import resolve
 from dsrl.types import Passage, Sample, TrainJob, TrainStep
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROCEDURAL = "plugins/dsrl-procedural/tests/test_procedural.py"
 #: (kind, hook) -> the test that calls it.
 TESTS = {
-    ("task", "description"): "tests/test_plugins.py::test_a_plugin_is_loaded_without_the_others",
-    ("task", "input_instruction"): "tests/test_plugins.py::test_the_defaults_of_a_task_follow_from_its_answer_format",
-    ("task", "output_instruction"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
-    ("task", "answer_format"): "tests/test_plugins.py::test_an_overridden_answer_format_changes_what_follows_from_it",
-    ("task", "demos"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
-    ("task", "domains"): "tests/test_plugins.py::test_a_strangers_task_is_shown",
-    ("task", "load_dataset"): "tests/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
-    ("task", "process_label"): "tests/test_plugins.py::test_a_gold_output_may_be_the_bare_answer",
-    ("task", "process_prediction"): "tests/test_plugins.py::test_a_strangers_own_parser_and_reward_are_used",
-    ("task", "eval"): "tests/test_plugins.py::test_the_default_reward_asks_the_tasks_own_eval",
-    ("task", "reward"): "tests/test_plugins.py::test_a_strangers_own_parser_and_reward_are_used",
+    ("task", "description"): "tests/plugins/test_binding.py::test_a_plugin_is_loaded_without_the_others",
+    (
+        "task",
+        "input_instruction",
+    ): "tests/plugins/test_binding.py::test_the_defaults_of_a_task_follow_from_its_answer_format",
+    ("task", "output_instruction"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
+    (
+        "task",
+        "answer_format",
+    ): "tests/plugins/test_binding.py::test_an_overridden_answer_format_changes_what_follows_from_it",
+    ("task", "demos"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
+    ("task", "domains"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
+    ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
+    ("task", "process_label"): "tests/plugins/test_binding.py::test_a_gold_output_may_be_the_bare_answer",
+    ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
+    ("task", "eval"): "tests/plugins/test_binding.py::test_the_default_reward_asks_the_tasks_own_eval",
+    ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     (
         "task",
         "procedural_sample",
@@ -42,24 +48,33 @@ TESTS = {
         "task",
         "procedural_solve",
     ): f"{PROCEDURAL}::test_without_slips_every_answer_is_right",
-    ("teacher", "complete"): "tests/test_ledger.py::test_only_gaps_are_asked_for",
-    ("teacher", "price"): "tests/test_ledger.py::test_spending_is_booked_once_and_on_the_run_that_asked",
+    ("teacher", "complete"): "tests/teaching/test_ledger.py::test_only_gaps_are_asked_for",
+    ("teacher", "price"): "tests/teaching/test_ledger.py::test_spending_is_booked_once_and_on_the_run_that_asked",
     ("teacher", "prepare"): f"{PROCEDURAL}::test_a_task_without_rules_is_refused",
-    ("teacher", "identity"): "tests/test_ledger.py::test_the_key_changes_with_whatever_decides_a_reply",
-    ("teacher", "aclose"): "tests/test_ledger.py::test_a_cancelled_request_keeps_what_was_paid_for",
-    ("teacher", "max_n"): "tests/test_ledger.py::test_a_request_for_more_than_one_call_brings_is_split",
-    ("teacher", "submit_batch"): "tests/test_batches.py::"
+    ("teacher", "identity"): "tests/teaching/test_ledger.py::test_the_key_changes_with_whatever_decides_a_reply",
+    ("teacher", "aclose"): "tests/teaching/test_ledger.py::test_a_cancelled_request_keeps_what_was_paid_for",
+    ("teacher", "max_n"): "tests/teaching/test_ledger.py::test_a_request_for_more_than_one_call_brings_is_split",
+    ("teacher", "submit_batch"): "tests/teaching/test_batches.py::"
     "test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_batch",
-    ("teacher", "find_batch"): "tests/test_batches.py::test_a_batch_that_got_through_all_the_same_is_found",
-    ("teacher", "poll_batch"): "tests/test_batches.py::test_a_batch_that_is_out_is_found_again_and_not_submitted_twice",
+    ("teacher", "find_batch"): "tests/teaching/test_batches.py::test_a_batch_that_got_through_all_the_same_is_found",
+    (
+        "teacher",
+        "poll_batch",
+    ): "tests/teaching/test_batches.py::test_a_batch_that_is_out_is_found_again_and_not_submitted_twice",
     ("teacher", "cancel_batch"): "tests/cli/test_batches.py::test_a_batch_is_listed_and_cancelled",
-    ("retriever", "index"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
-    ("retriever", "search"): "tests/test_hookspecs.py::test_a_retriever_is_called_with_what_the_contract_says",
-    ("sampler", "sample"): "tests/stages/test_attempted.py::test_each_sample_is_attempted_once",
-    ("sampler", "close"): "tests/test_hookspecs.py::test_a_sampler_is_closed_where_it_can_be",
-    ("sampler", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
-    ("trainer", "check"): "tests/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
-    ("trainer", "train"): "tests/test_hookspecs.py::test_a_trainer_is_given_job_task_and_a_listener",
+    ("retriever", "index"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
+    ("retriever", "search"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
+    ("sampler", "sample"): "tests/pipeline/stages/test_attempted.py::test_each_sample_is_attempted_once",
+    ("sampler", "close"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",
+    (
+        "sampler",
+        "check",
+    ): "tests/pipeline/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    (
+        "trainer",
+        "check",
+    ): "tests/pipeline/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    ("trainer", "train"): "tests/plugins/test_specs.py::test_a_trainer_is_given_job_task_and_a_listener",
 }
 
 

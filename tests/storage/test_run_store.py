@@ -249,9 +249,10 @@ def test_a_stage_is_reached_when_it_or_a_later_one_has_left_something(store: Run
 
 # --- one process at a time -------------------------------------------------------------------------------------------
 
-OPEN = (
-    "import sys; from pathlib import Path; from dsrl.storage.run_store import Store; store = Store(Path(sys.argv[1]))"
-)
+OPEN = """import sys
+from pathlib import Path
+from dsrl.storage.run_store import RunStore
+store = RunStore(Path(sys.argv[1]))"""
 
 
 def test_a_second_process_is_refused_with_the_first_ones_id(store: RunStore) -> None:
@@ -314,14 +315,14 @@ def test_a_database_that_is_missing_beside_its_settings_is_told(store: RunStore,
 def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: Path) -> None:
     """Killed at each file operation of the making, one after the other: the same command always goes on."""
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.storage.run_store import Store\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.storage.run_store import RunStore\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, args):\n"
         "    if event in ('sqlite3.connect', 'open', 'os.link', 'os.remove', 'sqlite3.connect/handle'):\n"
         "        left[0] -= 1\n"
         "        if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(count)\n"
-        "Store(Path(sys.argv[1]))\n"
+        "RunStore(Path(sys.argv[1]))\n"
     )
     for step in range(20):
         folder = tmp_path / f"trial{step}"
@@ -397,8 +398,8 @@ def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
     """A real limit of the operating system on what the process may write."""
     code = (
         "import resource, signal, sys\nfrom pathlib import Path\nfrom dsrl.errors import StoreError\n"
-        "from dsrl.types import Sample\nfrom dsrl.storage.run_store import Store\n"
-        "store = Store(Path(sys.argv[1]))\n"
+        "from dsrl.types import Sample\nfrom dsrl.storage.run_store import RunStore\n"
+        "store = RunStore(Path(sys.argv[1]))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))\n"
         "try:\n"

@@ -207,7 +207,7 @@ def test_waiting_for_money_is_not_the_latency_of_the_provider(provider: Any, tmp
             calls = (ledger.complete(Request("solve", "m", (text,), 0.7, MOST)) for text in texts)
             await asyncio.gather(*calls)
             assert time.monotonic() - began > 32 * 0.02, "they waited for each other's money"
-            return ledger._desk.limiter._mean
+            return ledger._default_route.limiter._mean
         finally:
             await ledger.close()
 

@@ -24,7 +24,7 @@ KEY = "0123456789abcdef" * 4
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-from dsrl.teaching.ledger import Ledger, Terms
+from dsrl.teaching.ledger import Ledger, CallPolicy
 from dsrl.plugins.binding import PluginRef, load
 from dsrl.types import Message, Price, Request
 
@@ -32,8 +32,8 @@ url, path, name, budget = sys.argv[1:]
 
 async def work():
     teacher = load(PluginRef("teacher", "openai", {"base_url": url}), "teacher")
-    terms = Terms(8, budget=float(budget) or None, prices={"gpt-4o": Price(1.0, 2.0)})
-    ledger = Ledger(teacher, Path(path), name, terms, note=lambda text: print(text, file=sys.stderr))
+    policy = CallPolicy(8, budget=float(budget) or None, prices={"gpt-4o": Price(1.0, 2.0)})
+    ledger = Ledger(teacher, Path(path), name, policy, note=lambda text: print(text, file=sys.stderr))
     requests = [
         Request("solve", "gpt-4o", (Message("user", f"question {number}"),), 0.7, 64, n=2) for number in range(30)
     ]
@@ -158,7 +158,7 @@ def test_waiting_long_is_told_once_with_whom_it_waits_for(tmp_path: Path, monkey
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
-from dsrl.teaching.ledger import Ledger, Terms
+from dsrl.teaching.ledger import Ledger, CallPolicy
 from dsrl.plugins.binding import PluginRef, load
 from dsrl.types import Message, Request
 
@@ -176,7 +176,7 @@ def note(text):
 
 async def work():
     teacher = load(PluginRef("teacher", "openai", {"base_url": url}), "teacher")
-    ledger = Ledger(teacher, Path(path), "run", Terms(8), note=note)
+    ledger = Ledger(teacher, Path(path), "run", CallPolicy(8), note=note)
     if filler:
         with open(filler, "wb", buffering=0) as file:
             try:

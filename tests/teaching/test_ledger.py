@@ -781,10 +781,10 @@ def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None
 
 def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dsrl.teaching.reply_store import Calls\n"
+        "import sys; from pathlib import Path; from dsrl.teaching.reply_store import ReplyStore\n"
         "print('ready', flush=True)\n"
         "sys.stdin.read()\n"
-        "calls = Calls(Path(sys.argv[1]), 'run')\n"
+        "calls = ReplyStore(Path(sys.argv[1]), 'run')\n"
         "calls._writer.execute('INSERT INTO holds (run, usd) VALUES (0, 1.0)')"
     )
     path = str(tmp_path / "calls.db")

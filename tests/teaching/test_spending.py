@@ -200,12 +200,12 @@ def test_a_tight_budget_is_used_up(bound: Any, tmp_path: Path, no_pause: None) -
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from test_spending import FakeProvider, ask_all, request
-from dsrl.plugins.binding import Plugin, PluginRef, Found, _bind
+from teaching.test_spending import FakeProvider, ask_all, request
+from dsrl.plugins.binding import Plugin, PluginInfo, PluginRef, _bind
 
 book, path, seed = sys.argv[1:]
 ref = PluginRef("teacher", "fake")
-plugin = _bind(ref, Found("teacher", "fake", "", "fake", "1"), FakeProvider(int(seed), 0.1, book))
+plugin = _bind(ref, PluginInfo("teacher", "fake", "", "fake", "1"), FakeProvider(int(seed), 0.1, book))
 import dsrl.teaching.patience
 dsrl.teaching.patience.LONGEST_PAUSE = 0.001
 print("ready", flush=True)
@@ -220,7 +220,7 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     book, path = tmp_path / "book", tmp_path / "calls.db"
     book.touch()
     command = [sys.executable, "-c", CHILD, str(book), str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     for sitting in range(4):
         with subprocess.Popen(
             [*command, str(seed * 10 + sitting)], env=environment, stdout=subprocess.PIPE, text=True
