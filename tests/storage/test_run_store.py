@@ -266,7 +266,7 @@ def test_a_second_process_is_refused_with_the_first_ones_id(store: RunStore) -> 
 
 def test_the_lock_goes_with_the_process(store: RunStore) -> None:
     store.close()
-    code = f"{OPEN}; print('open', flush=True); sys.stdin.read()"
+    code = f"{OPEN}\nprint('open', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(store.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
