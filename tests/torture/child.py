@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import dsrl.ledger
+import dsrl.patience
 from dsrl.cli import main
 
 if __name__ == "__main__":
-    if not hasattr(dsrl.ledger, "_LONGEST_PAUSE"):
+    if not hasattr(dsrl.patience, "LONGEST_PAUSE"):
         raise RuntimeError("the longest pause between tries has another name now; the torture suite must know it")
-    dsrl.ledger._LONGEST_PAUSE = float(os.environ["TORTURE_LONGEST_PAUSE"])
+    dsrl.patience.LONGEST_PAUSE = float(os.environ["TORTURE_LONGEST_PAUSE"])
     Path(os.environ["TORTURE_STARTED"]).touch()
     main()
