@@ -66,7 +66,7 @@ class SilentProgress:
         pass
 
 
-class Lines(SilentProgress):
+class LineProgress(SilentProgress):
     """A line when a stage ends, and one every few seconds in between; for logs and pipes."""
 
     every = 10.0  # seconds
@@ -108,7 +108,7 @@ class Lines(SilentProgress):
         print(printable(text), file=sys.stderr, flush=True)
 
 
-class Live:
+class LiveProgress:
     """Bars with counts, rates and the time left, below them what the teacher has cost; notes scroll above."""
 
     def __init__(self) -> None:
@@ -189,11 +189,11 @@ def progress_on_stderr(quiet: bool = False) -> Iterator[Progress]:
     if quiet:
         yield SilentProgress()
     elif sys.stderr.isatty():
-        live = Live()
+        live = LiveProgress()
         with live.shown():
             yield live
     else:
-        yield Lines()
+        yield LineProgress()
 
 
 def spent(spending: Spending, budget: float | None) -> str:

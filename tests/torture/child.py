@@ -5,15 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-<<<<<<< HEAD
-import dsrl.teaching.ledger
-from dsrl.cli import main
-
-if __name__ == "__main__":
-    if not hasattr(dsrl.teaching.ledger, "_LONGEST_PAUSE"):
-        raise RuntimeError("the longest pause between tries has another name now; the torture suite must know it")
-    dsrl.teaching.ledger._LONGEST_PAUSE = float(os.environ["TORTURE_LONGEST_PAUSE"])
-=======
 import dsrl.teaching.patience
 from dsrl.cli import main
 
@@ -21,6 +12,5 @@ if __name__ == "__main__":
     if not hasattr(dsrl.teaching.patience, "LONGEST_PAUSE"):
         raise RuntimeError("the longest pause between tries has another name now; the torture suite must know it")
     dsrl.teaching.patience.LONGEST_PAUSE = float(os.environ["TORTURE_LONGEST_PAUSE"])
->>>>>>> main
     Path(os.environ["TORTURE_STARTED"]).touch()
     main()
