@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from dsrl.pipeline.progress import Lines, Live, spent
+from dsrl.pipeline.progress import LineProgress, LiveProgress, spent
 from dsrl.teaching.reply_store import Spending
 
 
@@ -29,7 +29,7 @@ def test_what_is_said_of_the_money(spending: Spending, budget: float | None, sai
 
 def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     booked = iter([Spending(1, 0.5, True), Spending(2, 1.0, True)])
-    lines = Lines()
+    lines = LineProgress()
     lines.every = 0.0
     lines.start("initial", 8)
     lines.advance("initial")
@@ -40,7 +40,7 @@ def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytes
     assert said == ["initial 1/8", "initial 2/8  1 call, $0.50 of $5.00", "initial 3/8  2 calls, $1.00 of $5.00"]
 
 
-def shown(live: Live) -> str:
+def shown(live: LiveProgress) -> str:
     console = Console(width=80)
     with console.capture() as capture:
         console.print(live._bars.get_renderable())
@@ -48,7 +48,7 @@ def shown(live: Live) -> str:
 
 
 def test_the_live_display_tells_the_money_below_the_bars() -> None:
-    live = Live()
+    live = LiveProgress()
     live.start("initial", 500)
     assert "teacher" not in shown(live)
     calls = 0
@@ -62,7 +62,7 @@ def test_the_live_display_tells_the_money_below_the_bars() -> None:
 
 
 def test_counts_and_words_fit_a_narrow_terminal() -> None:
-    live = Live()
+    live = LiveProgress()
     live.start("attempted", 10_000, 9_998)
     live.advance("attempted")
     live.finish("keywords", "[/red] \x1b[2J medicine, " + "long " * 40)
