@@ -5,24 +5,97 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["UNREADABLE", "AnswerFormat", "Example", "Solved", "__version__", "hookimpl"]
+__all__ = [
+    "UNREADABLE",
+    "AnswerFormat",
+    "BatchState",
+    "Completion",
+    "DataError",
+    "DsrlError",
+    "Example",
+    "Message",
+    "Passage",
+    "PluginError",
+    "Price",
+    "Rate",
+    "Reply",
+    "Request",
+    "RowRefused",
+    "SettingsError",
+    "Solved",
+    "StoreError",
+    "TeacherError",
+    "TrainItem",
+    "TrainJob",
+    "TrainStep",
+    "TransientError",
+    "Usage",
+    "__version__",
+    "hookimpl",
+]
 
 if TYPE_CHECKING:
     from dsrl.answers import AnswerFormat
+    from dsrl.errors import (
+        DataError,
+        DsrlError,
+        PluginError,
+        RowRefused,
+        SettingsError,
+        StoreError,
+        TeacherError,
+        TransientError,
+    )
     from dsrl.plugins.specs import hookimpl
-    from dsrl.types import UNREADABLE, Example, Solved
+    from dsrl.types import (
+        UNREADABLE,
+        BatchState,
+        Completion,
+        Example,
+        Message,
+        Passage,
+        Price,
+        Rate,
+        Reply,
+        Request,
+        Solved,
+        TrainItem,
+        TrainJob,
+        TrainStep,
+        Usage,
+    )
 
 _HOMES = {
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
-    "UNREADABLE": "dsrl.types",
+    "DataError": "dsrl.errors",
+    "DsrlError": "dsrl.errors",
+    "PluginError": "dsrl.errors",
+    "RowRefused": "dsrl.errors",
+    "SettingsError": "dsrl.errors",
+    "StoreError": "dsrl.errors",
+    "TeacherError": "dsrl.errors",
+    "TransientError": "dsrl.errors",
+    "BatchState": "dsrl.types",
+    "Completion": "dsrl.types",
     "Example": "dsrl.types",
+    "Message": "dsrl.types",
+    "Passage": "dsrl.types",
+    "Price": "dsrl.types",
+    "Rate": "dsrl.types",
+    "Reply": "dsrl.types",
+    "Request": "dsrl.types",
     "Solved": "dsrl.types",
+    "TrainItem": "dsrl.types",
+    "TrainJob": "dsrl.types",
+    "TrainStep": "dsrl.types",
+    "UNREADABLE": "dsrl.types",
+    "Usage": "dsrl.types",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # What a plugin author imports from `dsrl`; lazily, so that `dsrl --help` stays quick.
+    # What a plugin's author imports from `dsrl`; lazily, so that `dsrl --help` stays quick.
     if name not in _HOMES:
         raise AttributeError(f"module 'dsrl' has no attribute {name!r}")
     from importlib import import_module
