@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
@@ -47,6 +48,8 @@ class _Handler:
     def __init__(self) -> None:
         self.signum = 0  # of the first signal; 0: none came yet
         self.before: dict[int, Any] = {}
+        self.restored = False  # from the second signal on, signals have their default effect
+        self.hook: Callable[[Any], Any] = sys.unraisablehook
         self._process = os.getpid()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
@@ -65,7 +68,18 @@ class _Handler:
         task.cancel()
         loop.call_soon_threadsafe(lambda: None)  # the loop may be waiting for its sockets
 
+    def deliver_again(self, unraisable: Any) -> None:
+        """Send a signal again that Python dropped: a finalizer or the callback of a weak reference cannot raise."""
+        stop = unraisable.exc_value
+        if not isinstance(stop, Interrupted):
+            self.hook(unraisable)
+            return
+        if not self.restored:
+            self.signum = 0
+        threading.Timer(0.01, os.kill, (os.getpid(), stop.signum)).start()  # not before this hook has ended
+
     def restore(self) -> None:
+        self.restored = True
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
 
@@ -107,10 +121,12 @@ def handled() -> Iterator[None]:
             handler.before[signum] = before
             signal.signal(signum, handler)
     _handler = handler
+    sys.unraisablehook = handler.deliver_again
     try:
         yield
     finally:
         _handler = None
+        sys.unraisablehook = handler.hook
         handler.restore()
 
 

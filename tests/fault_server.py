@@ -188,8 +188,8 @@ class FaultServer:
         if fault.how in ("hang", "late"):
             await self._stop.wait()
         if fault.how in ("cut", "hang", "lost", "late"):
-            assert request.transport
-            request.transport.abort()
+            if request.transport:  # else the client is gone already
+                request.transport.abort()
             return web.Response()
         if isinstance(content, str):
             content = content.encode()
@@ -199,8 +199,8 @@ class FaultServer:
             response = web.StreamResponse(status=fault.status, headers={**headers, "Content-Length": str(len(raw))})
             await response.prepare(request)
             await response.write(raw[: len(raw) // 2])
-            assert request.transport
-            request.transport.abort()
+            if request.transport:  # else the client is gone already
+                request.transport.abort()
             return response
         if fault.how == "endless":
             response = web.StreamResponse(status=fault.status, headers=headers)

@@ -94,3 +94,25 @@ def test_a_forked_worker_dies_of_a_signal_as_usual() -> None:
         os.kill(worker, signal.SIGTERM)
         _, status = os.waitpid(worker, 0)
     assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_a_signal_inside_a_finalizer_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    """Python drops what a finalizer raises."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    async def work() -> None:
+        Finalized()
+        await asyncio.sleep(10)
+
+    def drop_and_wait() -> None:
+        Finalized()
+        time.sleep(10)
+
+    with signals.handled(), pytest.raises(signals.Interrupted):
+        drop_and_wait()
+    with signals.handled(), pytest.raises(signals.Interrupted):
+        signals.run(work())
+    assert "Traceback" not in capfd.readouterr().err
