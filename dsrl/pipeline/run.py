@@ -259,11 +259,12 @@ class Pipeline:
 
     def _tell_unpaid(self, round: int, unpaid: Mapping[str, int]) -> None:
         """Say for how many rows there was no money."""
-        if not unpaid:
+        budget = self.settings.budget
+        if not unpaid or budget is None:
             return
         words = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
         left = ", ".join(f"{count} {words[stage]}" for stage, count in unpaid.items())
-        said = f"the budget of {dollars(self.settings.budget)} is reached: {left}"
+        said = f"the budget of {dollars(budget)} is reached: {left}"
         more = "the same command with a larger --budget goes on with them"
         if round < self.settings.iterations:
             # What the next round makes would hang on a model that a larger budget trains anew.
@@ -425,7 +426,7 @@ def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
     Raises:
         DsrlError: no such sampler, or an option is wrong.
     """
-    options = {"model": model, **settings.sampler_options}
+    options = {"model": model, **settings.sampler_option}
     for name in ("device", "dtype"):
         value = getattr(settings, name)
         if value != "auto" and takes_option("sampler", settings.sampler, name):

@@ -6,7 +6,6 @@ Everything that can be wrong with a user's input is found before a teacher is as
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,11 +74,11 @@ def open_run(
         DsrlError: whatever is wrong with the settings, the inputs, the plugins or the folder.
     """
     model = resolve_model(settings.base_model).location
-    task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
+    task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
     policy = call_policy_of(settings)
     teachers = teachers_of(settings)
-    retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_options), "retriever")
-    trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_options), "trainer")
+    retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_option), "retriever")
+    trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer")
     sampler = bind_sampler(settings, model)
     plugins = (task, *teachers.values(), retriever, trainer, sampler)
     definition = _definition(settings, task)
@@ -134,7 +133,7 @@ def call_policy_of(settings: Settings) -> CallPolicy:
         concurrency=settings.concurrency,
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=None if math.isinf(settings.budget) else settings.budget,
+        budget=settings.budget,
         prices=read_prices(settings.price),
         batch=settings.batch,
     )
@@ -163,7 +162,7 @@ def plan(settings: Settings, place: Workspace) -> dict[str, Any]:
     Raises:
         DsrlError: what is wrong with the settings, the inputs or the plugins, as for the run.
     """
-    task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
+    task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
     policy, teachers = call_policy_of(settings), teachers_of(settings)
     check_teachers(settings, teachers, policy, task)
     check_files(settings)
@@ -181,7 +180,7 @@ def plan(settings: Settings, place: Workspace) -> dict[str, Any]:
         )
     domains = len(settings.domain or tuple(task.hook.domains()))
     stages = forecast(settings, _definition(settings, task), jobs, domains)
-    budget = None if math.isinf(settings.budget) else settings.budget
+    budget = settings.budget
     return {
         "run": settings.name,
         "stages": [asdict(stage) for stage in stages],
