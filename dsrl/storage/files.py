@@ -6,8 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import filelock
-
 from dsrl.storage.sqlite import store_errors
 
 
@@ -38,8 +36,10 @@ class ProcessLock:
     """
 
     def __init__(self, path: Path) -> None:
+        from filelock import FileLock
+
         self._owner = path.with_name(path.name + ".owner")
-        self._lock = filelock.FileLock(path, thread_local=False)
+        self._lock = FileLock(path, thread_local=False)
         self._process = os.getpid()
 
     def acquire(self, wait: bool) -> bool:
@@ -51,9 +51,11 @@ class ProcessLock:
         Raises:
             OSError: the file cannot be opened, or the file system has no locks.
         """
+        from filelock import Timeout
+
         try:
-            self._lock.acquire(timeout=-1 if wait else 0)
-        except filelock.Timeout:
+            self._lock.acquire(blocking=wait)
+        except Timeout:
             return False
         with suppress(OSError):
             self._owner.write_text(str(os.getpid()), encoding="ascii")

@@ -319,6 +319,7 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
     """Killed at each file operation of the making, one after the other: the same command always goes on."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.storage.run_store import RunStore\n"
+        "import filelock, uuid  # imports open files too\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, args):\n"
         "    if event in ('sqlite3.connect', 'open', 'os.link', 'os.remove', 'sqlite3.connect/handle'):\n"
