@@ -13,7 +13,6 @@ processes write to one folder. The second of two that want the same index waits 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import RetrieverSpec
+from dsrl.storage.files import ProcessLock
 from dsrl.types import Passage
 
 #: ``on_progress`` is called after so many passages.
@@ -111,8 +111,8 @@ def index_for(
         return there
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _only_one(directory / f".{name}.lock") as alone:
-            if alone:
+        with _exclusive(directory / f".{name}.lock") as is_locked:
+            if is_locked:
                 for left in directory.glob(f".{name}.tmp-*"):  # its builder was killed: nobody else holds the lock
                     shutil.rmtree(left, ignore_errors=True)
                 there = _open(home, corpus)  # made while this process waited for the lock
@@ -215,14 +215,13 @@ def _options(retriever: Plugin[RetrieverSpec]) -> dict[str, str]:
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[bool]:
-    """Wait until no other process is in here; False where the file system knows no locks.
-
-    The system lets go of the lock of a killed process.
-    """
-    with path.open("a") as file:
-        locked = False
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        yield locked
+def _exclusive(path: Path) -> Iterator[bool]:
+    """Wait until no other process holds this lock, and hold it. Yield False if the file system has no locks."""
+    lock = ProcessLock(path)
+    is_locked = False
+    with suppress(OSError):
+        is_locked = lock.acquire(wait=True)
+    try:
+        yield is_locked
+    finally:
+        lock.release()

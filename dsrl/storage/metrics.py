@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from dsrl.storage.sqlite import told
+from dsrl.storage.sqlite import store_errors
 
 
 class Metrics:
@@ -50,17 +50,17 @@ class Metrics:
         if (round, step) in self._steps:
             return
         line = json.dumps({"round": round, "step": step, **values}) + "\n"
-        with told(self._path), self._path.open("ab") as file:
+        with store_errors(self._path), self._path.open("ab") as file:
             file.write(line.encode())
         self._steps.add((round, step))
 
     def _lines(self) -> list[bytes]:
-        with told(self._path):
+        with store_errors(self._path):
             return self._path.read_bytes().splitlines(keepends=True) if self._path.is_file() else []
 
     def _replace(self, lines: Iterable[bytes]) -> None:
         temporary = self._path.with_name(self._path.name + ".part")
-        with told(self._path):
+        with store_errors(self._path):
             with temporary.open("wb") as file:
                 file.writelines(lines)
                 file.flush()

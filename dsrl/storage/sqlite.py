@@ -64,7 +64,7 @@ def connect(path: Path, schema: Schema, durable: bool) -> sqlite3.Connection:
     Raises:
         StoreError: it cannot be opened, is empty or damaged, or of a format that cannot be migrated.
     """
-    with told(path):
+    with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _create(path, schema)
@@ -84,7 +84,7 @@ def connect_to_read(path: Path, schema: Schema) -> sqlite3.Connection:
     Raises:
         StoreError: as :func:`connect`.
     """
-    with told(path, "read"):
+    with store_errors(path, "read"):
         _refuse_empty(path)
         connection = _open_to_read(path)
         try:
@@ -107,7 +107,7 @@ def exists(path: Path) -> bool:
     Raises:
         StoreError: it cannot be known.
     """
-    with told(path, "read"):
+    with store_errors(path, "read"):
         return path.exists()
 
 
@@ -256,7 +256,7 @@ def _copied(connection: sqlite3.Connection) -> sqlite3.Connection:
 @contextmanager
 def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
     """All or nothing."""
-    with told(path):
+    with store_errors(path):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -269,7 +269,7 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
 
 
 @contextmanager
-def told(path: Path, purpose: Literal["written", "read"] = "written") -> Iterator[None]:
+def store_errors(path: Path, purpose: Literal["written", "read"] = "written") -> Iterator[None]:
     """Tell a fault of the database or the disk as a :class:`StoreError`."""
     try:
         yield
@@ -280,7 +280,7 @@ def told(path: Path, purpose: Literal["written", "read"] = "written") -> Iterato
         if "disk is full" in text or "disk I/O" in text:
             raise CannotWrite(f"{path}: no room on the disk", "free some") from error
         if "locked" in text:
-            raise CannotWrite(f"{path} is locked by {holder(path)}", "end it or wait for it,") from error
+            raise CannotWrite(f"{path} is locked by {get_lock_holder(path)}", "end it or wait for it,") from error
         if "readonly" in text or "unable to open" in text:
             cause, remedy = f"{path} cannot be {purpose}", "check its permissions and its folder's"
             raise (StoreError(f"{cause}; {remedy}") if purpose == "read" else CannotWrite(cause, remedy)) from error
@@ -294,7 +294,7 @@ def told(path: Path, purpose: Literal["written", "read"] = "written") -> Iterato
         raise StoreError(f"{path} cannot be {purpose}: {error.strerror}") from error
 
 
-def holder(path: Path) -> str:
+def get_lock_holder(path: Path) -> str:
     """Name the process that has locked a file, as far as the system says (Linux: ``/proc/locks``)."""
     try:
         files = {file.stat().st_ino for suffix in ("", "-wal", "-shm") if (file := Path(f"{path}{suffix}")).exists()}

@@ -189,7 +189,7 @@ def test_two_processes_may_want_the_same_index(
         def refuse(*_: object) -> None:
             raise OSError(37, "No locks available")
 
-        monkeypatch.setattr(retrieval.fcntl, "flock", refuse)
+        monkeypatch.setattr("fcntl.flock", refuse)
     home, fork = tmp_path / "index", multiprocessing.get_context("fork")
     both = [fork.Process(target=build, args=("", 0.3, library, home)) for _ in range(2)]
     for process in both:

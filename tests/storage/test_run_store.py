@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import StoreError
-from dsrl.pipeline.stages import STAGES
-from dsrl.storage.run_store import Attempt, Evaluated, RunStore
+from dsrl.storage import STAGES
+from dsrl.storage.attempts import Attempt
+from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.run_store import RunStore
 from dsrl.storage.sqlite import Schema, connect, transaction
 from dsrl.types import UNREADABLE, Passage, Sample, Score
 
@@ -33,6 +35,11 @@ def again(store: RunStore) -> RunStore:
     return RunStore(store.folder)
 
 
+def query(store: RunStore, sql: str) -> list[tuple[object, ...]]:
+    """Return the rows of a query, for tables that no method reads whole."""
+    return store._database.execute(sql).fetchall()
+
+
 # --- round trips -----------------------------------------------------------------------------------------------------
 
 
@@ -45,7 +52,7 @@ def test_what_is_written_is_read_back_after_reopening(store: RunStore) -> None:
     store.add_samples([HARDER])
     store.add_greedy_attempts([Attempt("1-00000", "out", "2", True)])
     store.replace_items([("q", "a"), ("r", "b")])
-    store.add_evaluations([Evaluated("base", 0, "out", UNREADABLE, False), Evaluated("base", 1, "b", "b", True)])
+    store.add_evaluations([Evaluation("base", 0, "out", UNREADABLE, False), Evaluation("base", 1, "b", "b", True)])
     store.add_selected(1, ["1-00000h", "1-00000"])
     store = again(store)
     assert store.keywords(1) == {"medicine": ["medicine", "Ärzte"], "b": ["b"]}
@@ -87,7 +94,7 @@ def test_a_verdict_gives_a_sample_its_label_or_its_reason(store: RunStore) -> No
     refused = Sample("1-00002", 1, 2, "initial", "q", "o", dropped="no_majority")
     store.add_verdicts([(labelled, ["2", UNREADABLE, "2"]), (refused, ["a", "b"])])
     assert store.samples(1) == [labelled, DROPPED, refused]
-    votes = store.rows("SELECT sample, number, answer FROM votes ORDER BY sample, number")
+    votes = query(store, "SELECT sample, number, answer FROM votes ORDER BY sample, number")
     assert votes == [
         ("1-00000", 0, "2"),
         ("1-00000", 1, None),
@@ -102,7 +109,7 @@ def test_scores_are_kept_with_the_answers_behind_them(store: RunStore) -> None:
     scores = [Score("1-00000", 4, 3, 0.75), Score("1-00000h", 4, 0, 1.0)]
     store.add_scores([(scores[0], {"2": (3, True), UNREADABLE: (1, False)}), (scores[1], {})])
     assert store.scores(1) == {"1-00000": scores[0], "1-00000h": scores[1]}
-    rows = store.rows("SELECT answer, times, passed FROM attempts WHERE sample = '1-00000' ORDER BY number")
+    rows = query(store, "SELECT answer, times, passed FROM attempts WHERE sample = '1-00000' ORDER BY number")
     assert rows == [("2", 3, 1), (None, 1, 0)]
 
 
@@ -116,11 +123,7 @@ def test_slots_can_be_read_in_part(store: RunStore) -> None:
     assert list(store.scores(1, range(2))) == ["1-00000", "1-00001"]
 
 
-def test_marks_events_and_seconds(store: RunStore) -> None:
-    assert store.marked("trained-1") is None
-    store.mark("trained-1")
-    store.mark("passages-1", "7")
-    assert (store.marked("trained-1"), store.marked("passages-1")) == ("done", "7")
+def test_events_and_seconds(store: RunStore) -> None:
     for text in ("first", "second", "first"):
         store.add_event("note", text)
     assert [(level, text) for _, level, text in store.events()] == [("note", "first"), ("note", "second")]
@@ -146,7 +149,7 @@ def test_rewards_of_a_step_that_is_trained_again_are_replaced(store: RunStore) -
     store.add_samples([INITIAL])
     store.add_rewards(1, {"1-00000": 0.1})
     store.add_rewards(1, {"1-00000": 0.5})
-    assert store.rows("SELECT step, reward FROM rewards") == [(1, 0.5)]
+    assert query(store, "SELECT step, reward FROM rewards") == [(1, 0.5)]
 
 
 # --- all or nothing --------------------------------------------------------------------------------------------------
@@ -170,7 +173,7 @@ def test_a_verdict_and_its_votes_come_together(store: RunStore) -> None:
     store.add_samples([INITIAL])
     with pytest.raises(sqlite3.Error):
         store.add_verdicts([(INITIAL, ["a", object()])])  # type: ignore[list-item]
-    assert store.rows("SELECT count(*) FROM verdicts") == [(0,)]
+    assert query(store, "SELECT count(*) FROM verdicts") == [(0,)]
 
 
 def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
@@ -231,8 +234,8 @@ def test_settings_of_an_earlier_version_are_in_the_file_only(store: RunStore) ->
 
 def test_answers_to_items_that_stay_are_kept(store: RunStore) -> None:
     store.replace_items([("q", "a"), ("r", "b"), ("s", "c")])
-    store.add_evaluations([Evaluated("base", 0, "x", "a", True), Evaluated("base", 1, "y", "a", False)])
-    store.add_evaluations([Evaluated("trained", 2, "z", "c", True)])
+    store.add_evaluations([Evaluation("base", 0, "x", "a", True), Evaluation("base", 1, "y", "a", False)])
+    store.add_evaluations([Evaluation("trained", 2, "z", "c", True)])
     store.replace_items([("new", "a"), ("s", "c"), ("r", "b"), ("q", "other"), ("s", "c")])
     assert store.items()[0] == (0, "new", "a")
     assert store.evaluations("base") == {2: False}
@@ -240,11 +243,11 @@ def test_answers_to_items_that_stay_are_kept(store: RunStore) -> None:
 
 
 def test_a_stage_is_reached_when_it_or_a_later_one_has_left_something(store: RunStore) -> None:
-    assert not any(map(store.reached, STAGES))
+    assert not any(map(store.stages.has_reached, STAGES))
     store.add_keywords(1, {"d": ["k"]})
-    assert [stage for stage in STAGES if store.reached(stage)] == ["keywords"]
-    store.mark("training-1")
-    assert [stage for stage in STAGES if not store.reached(stage)] == ["evaluated"]
+    assert [stage for stage in STAGES if store.stages.has_reached(stage)] == ["keywords"]
+    store.stages.begin(1, "trained")
+    assert [stage for stage in STAGES if not store.stages.has_reached(stage)] == ["evaluated"]
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------
@@ -316,6 +319,7 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
     """Killed at each file operation of the making, one after the other: the same command always goes on."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.storage.run_store import RunStore\n"
+        "import filelock, uuid  # imports open files too\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, args):\n"
         "    if event in ('sqlite3.connect', 'open', 'os.link', 'os.remove', 'sqlite3.connect/handle'):\n"
