@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
-from dsrl_anthropic import read_usage
+from dsrl_anthropic.answers import read_usage
 from fault_server import Fault, FaultServer, anthropic_error, message
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
@@ -192,10 +192,10 @@ def test_rate_limits_are_told(server: FaultServer) -> None:
         (Fault(500, anthropic_error("Internal server error", "api_error")), "500"),
         (Fault(504, ""), "504"),
         (Fault(429, anthropic_error("This request would exceed your rate limit", "rate_limit_error")), "429"),
-        (Fault(how="cut"), "broke|hung up"),
-        (Fault(how="half"), "broke|hung up"),
-        (Fault(body={"content": []}), "without content"),
-        (Fault(body={"content": "text"}), "without content"),
+        (Fault(how="cut"), "broke|closed the connection"),
+        (Fault(how="half"), "broke|closed the connection"),
+        (Fault(body={"content": []}), "no content"),
+        (Fault(body={"content": "text"}), "no content"),
     ],
 )
 def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -> None:
@@ -236,7 +236,7 @@ def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str) -> N
     [
         (Fault(400, anthropic_error("Your credit balance is too low to access the API")), "billing"),
         (Fault(403, anthropic_error("no permission", "permission_error")), "no permission"),
-        (Fault(400, anthropic_error("max_tokens: 9 > 8, the maximum allowed")), "refuses the request"),
+        (Fault(400, anthropic_error("max_tokens: 9 > 8, the maximum allowed")), "rejected the request"),
     ],
 )
 def test_what_stops_the_run(server: FaultServer, fault: Fault, said: str) -> None:
@@ -246,7 +246,7 @@ def test_what_stops_the_run(server: FaultServer, fault: Fault, said: str) -> Non
 
 
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
-    with pytest.raises(TeacherError, match=r"no model 'claude-haiku' .*; there is claude-haiku-4-5"):
+    with pytest.raises(TeacherError, match=r"no model 'claude-haiku' .*; available models include claude-haiku-4-5"):
         ask(server, replace(REQUEST, model="claude-haiku"))
 
 
@@ -266,8 +266,8 @@ def test_a_missing_key_is_said_before_anything_is_done(monkeypatch: pytest.Monke
 def test_a_wrong_key_is_told_without_the_key(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.key = "another"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr("dsrl_anthropic._ADDRESS", server.root)
-    with pytest.raises(TeacherError, match="Anthropic does not take the key in ANTHROPIC_API_KEY") as caught:
+    monkeypatch.setattr("dsrl_anthropic.endpoint.ADDRESS", server.root)
+    with pytest.raises(TeacherError, match="Anthropic rejected the key in ANTHROPIC_API_KEY") as caught:
         ask(server)
     assert KEY not in str(caught.value)
     assert KEY in str(server.asked[0][1]), "it was sent"
@@ -282,8 +282,8 @@ def test_no_key_of_anthropic_goes_to_another_server(server: FaultServer, monkeyp
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"base_url": "claude"}, "no address"),
-        ({"base_url": "http://u:p@h"}, "no address"),
+        ({"base_url": "claude"}, "not a valid server URL"),
+        ({"base_url": "http://u:p@h"}, "not a valid server URL"),
         ({"structured": "json"}, "must be auto"),
         ({"timeout": True}, "above 0"),
         ({"cache": "yes"}, "true or false"),
@@ -345,7 +345,7 @@ def test_headers_of_the_environment_go_to_anthropic_alone(server: FaultServer, m
     assert "planted" not in str(headers)
     assert KEY not in str(headers)
     assert headers["anthropic-version"] == "2023-06-01"
-    monkeypatch.setattr("dsrl_anthropic._ADDRESS", server.root)
+    monkeypatch.setattr("dsrl_anthropic.endpoint.ADDRESS", server.root)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Team: planted-1")
     ask(server)
     assert "planted-1" in str(server.asked[-1][1])
@@ -392,5 +392,5 @@ def test_a_batch_can_be_cancelled(server: FaultServer) -> None:
 
 
 def test_an_unknown_batch_is_said(server: FaultServer) -> None:
-    with pytest.raises(TeacherError, match="knows nothing of batch"):
+    with pytest.raises(TeacherError, match="does not know batch"):
         using(server, lambda teacher: teacher.hook.poll_batch(batch="msgbatch_9", model=REQUEST.model))

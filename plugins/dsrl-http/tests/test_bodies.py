@@ -23,11 +23,11 @@ CHILD = """
 import asyncio, json, resource, sys
 from dsrl.plugins.binding import PluginRef, load
 from dsrl.types import Message, Request
-import dsrl_http.remote
+import dsrl_http.bodies
 
 plugin, url, model, batch = sys.argv[1:5]
 calls = json.loads(sys.argv[5])
-dsrl_http.remote.MOST_RESULT_BYTES = 8 * 2**20
+dsrl_http.bodies.MOST_RESULT_BYTES = 8 * 2**20
 REQUEST = Request("solve", model, (Message("user", "1 + 1?"),), 0.7, 64)
 
 def peak():

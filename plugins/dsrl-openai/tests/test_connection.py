@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from dsrl_openai.connection import read_usage
+from dsrl_openai.answers import read_usage
 from fault_server import Fault, FaultServer
 
 from dsrl.errors import TeacherError
@@ -87,7 +87,7 @@ def test_a_server_that_the_environment_names_gets_what_stands_beside_it(
 
 
 def test_openai_itself_gets_them(server: FaultServer, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl_openai.connection.OPENAI", server.url)
+    monkeypatch.setattr("dsrl_openai.endpoint.ADDRESS", server.url)
     ask(base_url=server.url)
     assert headers_of(server).count("planted-1") == 2
 

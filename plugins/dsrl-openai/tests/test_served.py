@@ -130,7 +130,7 @@ def test_a_model_that_it_does_not_have(server: str, url: str, model: Path, reque
         with pytest.raises(TransientError):
             complete(url, replace(request_, model="nobody/nothing"))
     else:
-        with pytest.raises(TeacherError, match=f"no model .*there is {model}"):
+        with pytest.raises(TeacherError, match=f"no model .*available models include {model}"):
             complete(url, replace(request_, model=f"{model}-2"))
 
 
