@@ -433,5 +433,5 @@ class ProviderContract:
         assert server.cancelled == [self.use(server, work)] * 2
 
     def test_an_unknown_batch_is_reported(self, server: FaultServer) -> None:
-        with pytest.raises(TeacherError, match="does not know batch batch_9: [Nn]o "):
+        with pytest.raises(TeacherError, match=r"does not know batch batch_9: [Nn]o "):
             self.use(server, lambda teacher: teacher.hook.poll_batch(batch="batch_9", model=self.request.model))

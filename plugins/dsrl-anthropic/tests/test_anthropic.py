@@ -68,9 +68,9 @@ def ask(server: FaultServer, request: Request = REQUEST, **options: Any) -> Comp
 
 
 def test_the_shared_part_is_marked_for_the_cache(server: FaultServer) -> None:
-    got = ask(server)
-    assert get_texts(got) == ["reply 0"]
-    assert got.usage == Usage(100, 5, cached_tokens=60, cache_write_tokens=30)
+    completion = ask(server)
+    assert get_texts(completion) == ["reply 0"]
+    assert completion.usage == Usage(100, 5, cached_tokens=60, cache_write_tokens=30)
     assert server.bodies == [
         {
             "model": "claude-haiku-4-5",
@@ -126,8 +126,8 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
     assert kinds() == ["schema", "schema"]
 
     def refuse(*names: str) -> None:
-        say = anthropic_error("{}: structured outputs and tools are not supported")
-        server.refuses = lambda body: Fault(400, say) if any(name in body for name in names) else None
+        body = anthropic_error("{}: structured outputs and tools are not supported")
+        server.refuses = lambda sent: Fault(400, body) if any(name in sent for name in names) else None
 
     refuse("output_config")
     assert using(server, twice)[0] == '{"input": "reply 2", "output": "o"}', "the tool's input is the reply"
@@ -154,14 +154,14 @@ def test_finish_reasons(server: FaultServer, stop: str, reason: str) -> None:
     assert ask(server).replies[0].finish_reason == reason
 
 
-def test_thoughts_are_no_reply(server: FaultServer) -> None:
-    said = message("2")
-    said["content"].insert(0, {"type": "thinking", "thinking": "one and one", "signature": "x"})
-    server.faults.append(Fault(body=said))
+def test_thoughts_are_not_part_of_the_reply(server: FaultServer) -> None:
+    body = message("2")
+    body["content"].insert(0, {"type": "thinking", "thinking": "one and one", "signature": "x"})
+    server.faults.append(Fault(body=body))
     assert get_texts(ask(server)) == ["2"]
 
 
-def test_rate_limits_are_told(server: FaultServer) -> None:
+def test_rate_limits_are_read(server: FaultServer) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
     server.headers = {
         "anthropic-ratelimit-requests-remaining": "49",
@@ -178,7 +178,7 @@ def test_rate_limits_are_told(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "text"),
     [
         (Fault(529, anthropic_error("Overloaded", "overloaded_error")), "529: Overloaded"),
         (Fault(429, anthropic_error("This request would exceed your rate limit", "rate_limit_error")), "429"),
@@ -186,11 +186,11 @@ def test_rate_limits_are_told(server: FaultServer) -> None:
         (Fault(body={"content": "text"}), "no content"),
     ],
 )
-def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -> None:
+def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str) -> None:
     server.faults.append(fault)
-    with pytest.raises(TransientError, match=said):
+    with pytest.raises(TransientError, match=text):
         ask(server)
-    assert len(server.asked) == 1, "the SDK must not repeat; the ledger does"
+    assert len(server.asked) == 1, "the SDK must not retry, because the ledger does"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str) -
         (Fault(body=message("", stop="refusal")), "refused"),
     ],
 )
-def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str) -> None:
+def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str) -> None:
     server.faults.append(fault)
     with pytest.raises(RowRefused) as caught:
         ask(server, replace(REQUEST, schema=SCHEMA))
@@ -212,15 +212,15 @@ def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "text"),
     [
         (Fault(403, anthropic_error("no permission", "permission_error")), "no permission"),
         (Fault(400, anthropic_error("max_tokens: 9 > 8, the maximum allowed")), "rejected the request"),
     ],
 )
-def test_what_stops_the_run(server: FaultServer, fault: Fault, said: str) -> None:
+def test_what_stops_the_run_here(server: FaultServer, fault: Fault, text: str) -> None:
     server.faults.append(fault)
-    with pytest.raises(TeacherError, match=said):
+    with pytest.raises(TeacherError, match=text):
         ask(server)
 
 
@@ -228,14 +228,14 @@ def test_what_stops_the_run(server: FaultServer, fault: Fault, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "text"),
     [
         ({"structured": "json"}, "must be auto"),
         ({"cache": "yes"}, "true or false"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_options_that_are_not_valid(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
         load(PluginRef("teacher", "anthropic", options), "teacher")
 
 
@@ -250,12 +250,12 @@ def test_prices(server: FaultServer) -> None:
 def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     requests = [replace(REQUEST, messages=(Message("user", str(i)),)) for i in range(7)]
 
-    def errored(text: str, type: str = "invalid_request_error") -> Any:
-        return {"type": "errored", "error": anthropic_error(text, type)}
+    def make_row(text: str, kind: str = "invalid_request_error") -> Any:
+        return {"type": "errored", "error": anthropic_error(text, kind)}
 
     server.batch_lines = {
-        "1": errored("prompt is too long: 3 tokens > 2 maximum"),
-        "2": errored("boom", "api_error"),
+        "1": make_row("prompt is too long: 3 tokens > 2 maximum"),
+        "2": make_row("boom", "api_error"),
         "3": {"type": "expired"},
         "4": {"type": "succeeded", "message": message("", stop="refusal")},
         "5": "no JSON",

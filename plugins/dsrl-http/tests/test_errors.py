@@ -26,21 +26,21 @@ from hypothesis import strategies as st
         ({"error": {"error": {"error": {"error": {"error": "deep"}}}}}, "no reason given", ""),
     ],
 )
-def test_what_is_said_is_found_in_any_body(body: object, message: str, codes: str) -> None:
+def test_the_message_is_read_from_any_body(body: object, message: str, codes: str) -> None:
     error = ProviderError(400, body)
     assert (error.message, error.codes) == (message, codes)
 
 
-def test_long_words_are_cut_and_keys_hidden() -> None:
+def test_long_messages_are_cut_and_keys_hidden() -> None:
     error = ProviderError(401, {"error": {"message": "hunter2 " * 1000}}, key="hunter2")
     assert len(error.message) == 500
     assert "hunter2" not in error.message
 
 
-def test_only_some_statuses_are_a_rows_fault() -> None:
-    said = {"error": {"message": "maximum context length", "code": "context_length_exceeded"}}
-    assert get_row_fault(ProviderError(400, said)) == "context_too_long"
-    assert get_row_fault(ProviderError(500, said)) == ""
+def test_only_some_statuses_are_the_fault_of_a_row() -> None:
+    body = {"error": {"message": "maximum context length", "code": "context_length_exceeded"}}
+    assert get_row_fault(ProviderError(400, body)) == "context_too_long"
+    assert get_row_fault(ProviderError(500, body)) == ""
 
 
 @given(

@@ -7,7 +7,7 @@ from dsrl import Rate
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("1s", 1.0),
         ("6m0s", 360.0),
@@ -25,8 +25,8 @@ from dsrl import Rate
         ("1e300", None),
     ],
 )
-def test_spans_of_time(text: str | None, wanted: float | None) -> None:
-    assert parse_seconds(text) == wanted
+def test_spans_of_time(text: str | None, expected: float | None) -> None:
+    assert parse_seconds(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Take no time between tries; give the seconds that would have been waited."""
+    """Remove the pauses between tries, and return the seconds of each."""
     waited: list[float] = []
     sleep = asyncio.sleep
 
@@ -47,8 +47,8 @@ def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, **opti
 
 
 def test_a_prompt_is_one_request(server: FaultServer) -> None:
-    got = sample(server)
-    assert [len(texts) for texts in got] == [4, 4, 4]
+    completions = sample(server)
+    assert [len(texts) for texts in completions] == [4, 4, 4]
     by_prompt = {body["prompt"]: body for body in server.bodies}
     assert set(by_prompt) == set(PROMPTS)
     expected = {
@@ -66,15 +66,15 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
 
 def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:
     server.ignores_n = True
-    got = sample(server)
-    assert [len(set(texts)) for texts in got] == [4, 4, 4]
+    completions = sample(server)
+    assert [len(set(texts)) for texts in completions] == [4, 4, 4]
     seeds = [body["seed"] for body in server.bodies if body["prompt"] == "two"]
     assert len(set(seeds)) == len(seeds) == 4, "the same seed would give the same text"
 
 
 def test_a_server_that_refuses_n_is_asked_for_each(server: FaultServer) -> None:
-    say = openai_error("Only one completion choice is allowed")
-    server.refuses = lambda body: Fault(400, say) if "n" in body else None
+    body = openai_error("Only one completion choice is allowed")
+    server.refuses = lambda sent: Fault(400, body) if "n" in sent else None
     assert [len(set(texts)) for texts in sample(server)] == [4, 4, 4]
 
 
@@ -107,7 +107,7 @@ def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
         sample(server, prompts=["x"])
 
 
-def test_a_long_wait_is_told_once_and_an_endless_one_ends_the_run(
+def test_a_long_wait_is_logged_once_and_an_endless_one_ends_the_run(
     server: FaultServer, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = Fault(429, openai_error("slow down"), {"Retry-After": "600"})

@@ -76,9 +76,9 @@ def ask(server: FaultServer, request: Request = REQUEST, **options: Any) -> Comp
 
 
 def test_n_answers_are_one_request(server: FaultServer) -> None:
-    got = ask(server, replace(REQUEST, n=16, top_p=0.9))
-    assert get_texts(got) == [f"reply 0.{i}" for i in range(16)]
-    assert got.usage == Usage(100, 160, cached_tokens=40)
+    completion = ask(server, replace(REQUEST, n=16, top_p=0.9))
+    assert get_texts(completion) == [f"reply 0.{i}" for i in range(16)]
+    assert completion.usage == Usage(100, 160, cached_tokens=40)
     (body,) = server.bodies
     assert body == {
         "model": "gpt-4o",
@@ -95,13 +95,13 @@ def test_a_server_that_ignores_n_is_remembered(server: FaultServer) -> None:
 
     async def work(teacher: Plugin[Any]) -> tuple[Completion, int, int]:
         before = teacher.hook.max_n(model="gpt-4o")
-        got = await teacher.hook.complete(request=replace(REQUEST, n=4))
+        answer = await teacher.hook.complete(request=replace(REQUEST, n=4))
         await teacher.hook.complete(request=replace(REQUEST, n=4))
-        return got, before, teacher.hook.max_n(model="gpt-4o")
+        return answer, before, teacher.hook.max_n(model="gpt-4o")
 
-    got, before, after = using(server, work)
-    assert get_texts(got) == ["reply 0.0"]
-    assert got.usage == Usage(100, 10, 40)
+    answer, before, after = using(server, work)
+    assert get_texts(answer) == ["reply 0.0"]
+    assert answer.usage == Usage(100, 10, 40)
     assert (before, after) == (128, 1)
     assert ["n" in body for body in server.bodies] == [True, False]
 
@@ -134,9 +134,9 @@ def test_finish_reasons(server: FaultServer, finish: str, reason: str) -> None:
 )
 def test_odd_shapes_are_read(server: FaultServer, odd: Any) -> None:
     server.faults.append(Fault(body=odd))
-    got = ask(server)
-    assert get_texts(got) == ["parts"]
-    assert got.usage is None, "the bill is not known"
+    completion = ask(server)
+    assert get_texts(completion) == ["parts"]
+    assert completion.usage is None, "the bill is unknown"
 
 
 JSON = st.recursive(
@@ -161,7 +161,7 @@ def test_no_shape_of_an_answer_is_a_crash(body: dict[str, Any], choices: list[An
         assert completion.usage is None or 0 <= completion.usage.cached_tokens <= completion.usage.prompt_tokens
 
 
-def test_rate_limits_are_told(server: FaultServer) -> None:
+def test_rate_limits_are_read(server: FaultServer) -> None:
     server.headers = {
         "x-ratelimit-remaining-requests": "59",
         "x-ratelimit-remaining-tokens": "149984",
@@ -204,8 +204,11 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
         return kinds
 
     using(server, twice)
-    wanted = server.bodies[0]["response_format"]
-    assert wanted == {"type": "json_schema", "json_schema": {"name": "reply", "schema": SCHEMA, "strict": True}}
+    response_format = server.bodies[0]["response_format"]
+    assert response_format == {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": SCHEMA, "strict": True},
+    }
     assert formats() == ["json_schema"] * 2
     server.refuses = refusing(json_schema="'response_format' of type 'json_schema' is not supported with this model.")
     using(server, twice)
@@ -257,7 +260,7 @@ def test_an_older_server_gets_the_older_name(server: FaultServer, monkeypatch: p
     assert ["max_completion_tokens" in body for body in server.bodies] == [True, False]
 
 
-def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> None:
+def test_a_name_refused_both_ways_stops_the_run(server: FaultServer) -> None:
     server.refuses = refusing(
         max_tokens="max_tokens is invalid", max_completion_tokens="max_completion_tokens is invalid"
     )
@@ -269,7 +272,7 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "text"),
     [
         (Fault(429, openai_error("Rate limit reached", "rate_limit_exceeded")), "429: Rate limit"),
         (Fault(429, openai_error("add a payment method at .../account/billing", "rate_limit_exceeded")), "429: add"),
@@ -279,14 +282,14 @@ def test_a_name_refused_both_ways_is_the_users_to_mend(server: FaultServer) -> N
     ],
 )
 @pytest.mark.parametrize("answered", [False, True])
-def test_what_is_worth_repeating(server: FaultServer, fault: Fault, said: str, answered: bool) -> None:
+def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str, answered: bool) -> None:
     server.faults.extend([Fault()] * answered)
     server.faults.append(fault)
 
     async def work(teacher: Plugin[Any]) -> Completion:
         if answered:
             await teacher.hook.complete(request=REQUEST)
-        with pytest.raises(TransientError, match=said):
+        with pytest.raises(TransientError, match=text):
             await teacher.hook.complete(request=REQUEST)
         return await teacher.hook.complete(request=REQUEST)
 
@@ -338,7 +341,7 @@ def test_an_answer_that_is_lost_may_have_been_billed(
     ],
 )
 @pytest.mark.parametrize("answered", [False, True])
-def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str, answered: bool) -> None:
+def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str, answered: bool) -> None:
     server.faults.extend([Fault()] * answered)
     server.faults.append(fault)
 
@@ -353,7 +356,7 @@ def test_what_drops_the_row(server: FaultServer, fault: Fault, reason: str, answ
     assert len(server.asked) == 1 + answered
 
 
-def test_a_refusal_says_what_it_cost(server: FaultServer) -> None:
+def test_a_refusal_is_billed(server: FaultServer) -> None:
     server.faults.append(Fault(body=completion([""], refusal="no")))
     with pytest.raises(RowRefused) as caught:
         ask(server)
@@ -381,7 +384,7 @@ def test_the_address_of_the_environment_gets_the_key_of_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "text"),
     [
         ({"base_url": "http://h", "azure_endpoint": "http://a"}, "exclude each other"),
         ({"azure_endpoint": "a"}, "not a valid server URL"),
@@ -389,8 +392,8 @@ def test_the_address_of_the_environment_gets_the_key_of_the_environment(
         ({"max_n": "many"}, "above 0"),
     ],
 )
-def test_options_that_are_not_valid(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_options_that_are_not_valid(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
         load(PluginRef("teacher", "openai", options), "teacher")
 
 
@@ -410,17 +413,17 @@ def test_prices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_azure_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     with FaultServer() as server:
-        asked = []
+        errors = []
 
         async def work(teacher: Plugin[Any]) -> None:
             with pytest.raises(TeacherError) as caught:
                 await teacher.hook.complete(request=REQUEST)
-            asked.append(str(caught.value))
+            errors.append(str(caught.value))
 
         for version in ("2024-10-21", ""):
             using(server, work, base_url="", azure_endpoint=server.root, api_version=version)
-    # The fake server has no such paths; that they were asked for is what counts here.
-    assert all("no such service at http://127.0.0.1" in said for said in asked)
+    # The fake server does not have these paths. The test is that they were requested.
+    assert all("no such service at http://127.0.0.1" in error for error in errors)
 
 
 # --- batches -----------------------------------------------------------------------------------------------------------
@@ -428,11 +431,10 @@ def test_azure_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     requests = [replace(REQUEST, n=2), *(replace(REQUEST, messages=(Message("user", str(i)),)) for i in range(1, 8))]
-    said = openai_error
     server.batch_lines = {
-        "1": {"status_code": 400, "body": said("too long", "context_length_exceeded")},
-        "2": {"status_code": 500, "body": said("boom")},
-        "3": {"status_code": 429, "body": said("slow down")},
+        "1": {"status_code": 400, "body": openai_error("too long", "context_length_exceeded")},
+        "2": {"status_code": 500, "body": openai_error("boom")},
+        "3": {"status_code": 429, "body": openai_error("slow down")},
         "4": {"status_code": 200, "body": completion([""], refusal="no")},
         "5": "this is no JSON",
         "6": {"status_code": 200, "body": {"choices": []}},
@@ -467,7 +469,7 @@ def test_a_batch_goes_out_and_comes_back(server: FaultServer) -> None:
     assert state.results[4].usage == Usage(100, 10, 40), "a refusal is billed"  # type: ignore[union-attr]
 
 
-def test_a_batch_that_failed_says_why(server: FaultServer) -> None:
+def test_a_batch_that_failed_has_a_message(server: FaultServer) -> None:
     server.batch_status = "failed"
 
     async def work(teacher: Plugin[Any]) -> BatchState:
