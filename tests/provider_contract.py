@@ -189,18 +189,18 @@ class ProviderContract:
             (Fault(body=make_error("boom"), headers={"Content-Encoding": "gzip"}), "broke"),
         ],
     )
-    @pytest.mark.parametrize("answered", [0, 1])
-    def test_what_is_worth_a_retry(self, server: FaultServer, fault: Fault, text: str, answered: int) -> None:
+    @pytest.mark.parametrize("answers_before", [0, 1])
+    def test_what_is_worth_a_retry(self, server: FaultServer, fault: Fault, text: str, answers_before: int) -> None:
         """The first request of a model goes out in another way than those after a good answer."""
-        server.faults.extend([Fault()] * answered)
+        server.faults.extend([Fault()] * answers_before)
         server.faults.append(fault)
 
         async def work(teacher: Plugin[Any]) -> Completion:
-            for _ in range(answered):
+            for _ in range(answers_before):
                 await teacher.hook.complete(request=self.request)
             with pytest.raises(TransientError, match=text):
                 await teacher.hook.complete(request=self.request)
-            assert len(server.asked) == answered + 1, "the SDK must not retry, because the ledger does"
+            assert len(server.asked) == answers_before + 1, "the SDK must not retry, because the ledger does"
             completion = await teacher.hook.complete(request=self.request)
             assert isinstance(completion, Completion)
             return completion
@@ -220,14 +220,14 @@ class ProviderContract:
             (Fault(429, make_error("slow down")), False),
         ],
     )
-    @pytest.mark.parametrize("answered", [0, 1])
+    @pytest.mark.parametrize("answers_before", [0, 1])
     def test_an_answer_that_is_lost_may_have_been_billed(
-        self, server: FaultServer, fault: Fault, is_unknown: bool, answered: int
+        self, server: FaultServer, fault: Fault, is_unknown: bool, answers_before: int
     ) -> None:
-        server.faults.extend([Fault()] * answered)
+        server.faults.extend([Fault()] * answers_before)
         server.faults.append(fault)
         with pytest.raises(TransientError) as caught:
-            self.ask_often(server, answered + 1, timeout=1.0)
+            self.ask_often(server, answers_before + 1, timeout=1.0)
         assert caught.value.unknown is is_unknown
 
     def test_a_server_that_hangs_is_given_up(self, server: FaultServer) -> None:
@@ -269,14 +269,14 @@ class ProviderContract:
             (Fault(400, make_error("your prompt was flagged")), "content_filter"),
         ],
     )
-    @pytest.mark.parametrize("answered", [0, 1])
-    def test_what_drops_the_row(self, server: FaultServer, fault: Fault, reason: str, answered: int) -> None:
-        server.faults.extend([Fault()] * answered)
+    @pytest.mark.parametrize("answers_before", [0, 1])
+    def test_what_drops_the_row(self, server: FaultServer, fault: Fault, reason: str, answers_before: int) -> None:
+        server.faults.extend([Fault()] * answers_before)
         server.faults.append(fault)
         with pytest.raises(RowRefused) as caught:
-            self.ask_often(server, answered + 1)
+            self.ask_often(server, answers_before + 1)
         assert caught.value.reason == reason
-        assert len(server.asked) == answered + 1
+        assert len(server.asked) == answers_before + 1
 
     def test_an_unexplained_refusal_after_good_answers_drops_the_row(self, server: FaultServer) -> None:
         server.faults.extend([Fault(), Fault(400, make_error("frobnicate is wrong"))])
@@ -343,15 +343,15 @@ class ProviderContract:
         self.use(server, work)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    @pytest.mark.parametrize("answered", [0, 1])
-    def test_no_redirect_is_followed(self, server: FaultServer, status: int, answered: int) -> None:
+    @pytest.mark.parametrize("answers_before", [0, 1])
+    def test_no_redirect_is_followed(self, server: FaultServer, status: int, answers_before: int) -> None:
         with FaultServer() as other:
             target = other.root.replace("http://", "http://user:word@") + "/v1/answers?token=secret"
-            server.faults.extend([Fault()] * answered)
+            server.faults.extend([Fault()] * answers_before)
             server.faults.append(Fault(status, "", {"Location": target}))
             with pytest.raises(TeacherError, match=rf"redirects to {other.root}/v1/answers .*base_url") as caught:
-                self.ask_often(server, answered + 1)
-            assert (len(server.asked), other.asked) == (answered + 1, [])
+                self.ask_often(server, answers_before + 1)
+            assert (len(server.asked), other.asked) == (answers_before + 1, [])
             assert "word" not in str(caught.value)
             assert "secret" not in str(caught.value)
 

@@ -110,13 +110,13 @@ class Connection:
             raw = await read_body(response)
         if not response.is_success:
             raise self._make_error(response, raw)
-        parsed = self._parse_answer(response, raw)
+        content = self._parse_answer(response, raw)
         self._answered_models.add(model)
         if (path, model) not in self._templates:
             for name in ("Content-Length", "Cookie"):  # these differ from request to request
                 response.request.headers.pop(name, None)
             self._templates[path, model] = response.request
-        return Answer(parsed, read_rate(response.headers))
+        return Answer(content, read_rate(response.headers))
 
     # --- objects, lists and files -------------------------------------------------------------------------------------
 
@@ -228,13 +228,13 @@ class Connection:
             async with asyncio.timeout(self._timeout):
                 yield
         except Exception as error:
-            translated = self._translate(error)
-            if translated is error:
+            replacement = self._translate(error)
+            if replacement is error:
                 raise
-            raise translated from None
+            raise replacement from None
 
     def describe_wrong_path(self, reason: str) -> str:
-        """Return a text for an address that is a server's, but not the address of its API."""
+        """Return the text for a server that does not have the API at this address."""
         return (
             f"there is no such service at {self.endpoint.address} ({reason}). Check the end of the address: some servers "
             "expect /v1 there, others do not"
@@ -269,27 +269,27 @@ class Connection:
     # --- responses ----------------------------------------------------------------------------------------------------
 
     def _parse_answer(self, response: httpx2.Response, raw: bytes) -> Mapping[str, Any]:
-        parsed = parse_object(raw)
-        if parsed is None:
+        content = parse_object(raw)
+        if content is None:
             if not self._answered_models and raw.lstrip().startswith(b"<"):
                 page = excerpt(describe_page(raw.decode("utf-8", "replace")), MESSAGE_LENGTH, self._key)
                 raise TeacherError(self.describe_wrong_path(f"it answers with {page}"))
             raise TransientError(f"{self.endpoint.name} returned invalid JSON: {self._quote(raw)}", unknown=True)
-        if parsed.get("error"):
+        if content.get("error"):
             # Routers report an error with a status of success.
-            code = parsed["error"].get("code") if isinstance(parsed["error"], Mapping) else None
+            code = content["error"].get("code") if isinstance(content["error"], Mapping) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
             # With a status of success the work may have been done, unless the error's own code says otherwise.
-            raise self._make_error(response, parsed, status, is_bill_unknown=status >= 500)
-        return parsed
+            raise self._make_error(response, content, status, is_bill_unknown=status >= 500)
+        return content
 
     def _parse_object(self, raw: bytes, member: str, kind: type) -> Mapping[str, Any]:
-        parsed = parse_object(raw)
-        if parsed is None or not isinstance(parsed.get(member), kind) or parsed[member] == "":
+        content = parse_object(raw)
+        if content is None or not isinstance(content.get(member), kind) or content[member] == "":
             name = self.endpoint.name
             raise TransientError(f"{name} returned no JSON object with the member {member!r}: {self._quote(raw)}")
         self._was_reached = True
-        return parsed
+        return content
 
     def _quote(self, raw: bytes) -> str:
         return repr(excerpt(raw[:8000].decode("utf-8", "replace"), 80, self._key))

@@ -23,17 +23,17 @@ class StructuredOutput:
             raise SettingsError(f"{option}={choice!r} must be {', '.join(others)} or {last}")
         self._forms = forms
         self._first, self._is_fixed = (forms[0], False) if choice == "auto" else (choice, True)
-        self._learned: dict[str, str] = {}
+        self._form_by_model: dict[str, str] = {}
 
     def get_form(self, model: str) -> str:
         """Return the form to ask a model for."""
-        return self._learned.get(model, self._first)
+        return self._form_by_model.get(model, self._first)
 
-    def weaken(self, model: str, refused: str) -> bool:
+    def weaken(self, model: str, refused_form: str) -> bool:
         """Choose a weaker form for a model that refused one; return False if the user's option does not allow it."""
         if self._is_fixed:
             return False
-        weaker = self._forms[self._forms.index(refused) + 1]
-        # Requests that were sent together are refused together; none may undo what another one learned.
-        self._learned[model] = max(self.get_form(model), weaker, key=self._forms.index)
+        weaker = self._forms[self._forms.index(refused_form) + 1]
+        # Requests that were sent together are refused together; none may undo what another one has learned.
+        self._form_by_model[model] = max(self.get_form(model), weaker, key=self._forms.index)
         return True

@@ -28,13 +28,13 @@ class ModelSettings:
         limit_name: the name of the length limit.
         max_n: maximum number of answers of one call.
         was_limit_renamed: whether the name of the length limit was changed once; it is not changed back.
-        refused: settings that the model does not take.
+        unsupported: settings that the model does not take.
     """
 
     limit_name: str
     max_n: int
     was_limit_renamed: bool = False
-    refused: frozenset[str] = frozenset()
+    unsupported: frozenset[str] = frozenset()
 
     def drop(self, setting: str) -> bool:
         """Do without a setting that was refused; return False if there is no other way to send it."""
@@ -47,7 +47,7 @@ class ModelSettings:
         elif setting == "n":
             self.max_n = 1
         else:
-            self.refused |= {setting}
+            self.unsupported |= {setting}
         return True
 
 

@@ -188,7 +188,7 @@ class OpenAISampler(HttpPlugin):
         body = {"model": self._model, "prompt": replace_surrogates(prompt), "seed": seed % 2**31, **settings}
         if n > 1:
             body["n"] = n
-        waited = 0.0
+        total_pause = 0.0
         for attempt in range(1, TRIES + 1):
             try:
                 async with self._slots:
@@ -197,8 +197,8 @@ class OpenAISampler(HttpPlugin):
                 if attempt == TRIES:
                     raise TeacherError(f"the sampler 'openai' failed {TRIES} times in a row: {error}") from None
                 pause = max(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0), error.retry_after or 0.0)
-                waited += pause
-                if waited > PATIENCE:
+                total_pause += pause
+                if total_pause > PATIENCE:
                     raise TeacherError(
                         f"the server asked the sampler 'openai' to wait {pause:.0f} s, which is too long: {error}. "
                         "Run the same command again when the server is less busy"

@@ -103,9 +103,9 @@ class OpenAITeacher(HttpTeacher):
             "messages": [{"role": m.role, "content": replace_surrogates(m.content)} for m in request.messages],
             settings.limit_name: request.max_tokens,
         }
-        if "temperature" not in settings.refused:
+        if "temperature" not in settings.unsupported:
             body["temperature"] = request.temperature
-        if request.top_p != 1.0 and "top_p" not in settings.refused:
+        if request.top_p != 1.0 and "top_p" not in settings.unsupported:
             body["top_p"] = request.top_p
         if request.n > 1 and settings.max_n > 1:
             body["n"] = min(request.n, settings.max_n)
@@ -162,9 +162,9 @@ class OpenAITeacher(HttpTeacher):
         ]
         file = "\n".join(json.dumps(row) for row in rows).encode()
         async with self.explain_errors(model=requests[0].model):
-            uploaded = await self.connection.post_object("/files", {"purpose": "batch"}, ("dsrl.jsonl", file))
+            upload = await self.connection.post_object("/files", {"purpose": "batch"}, ("dsrl.jsonl", file))
             order = {
-                "input_file_id": uploaded["id"],
+                "input_file_id": upload["id"],
                 "endpoint": url,
                 "completion_window": "24h",
                 "metadata": {_TOKEN: token},

@@ -281,13 +281,13 @@ def test_a_name_refused_both_ways_stops_the_run(server: FaultServer) -> None:
         (Fault(body={"choices": [{"error": {"message": "upstream"}, "message": {}}]}), "upstream"),
     ],
 )
-@pytest.mark.parametrize("answered", [False, True])
-def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str, answered: bool) -> None:
-    server.faults.extend([Fault()] * answered)
+@pytest.mark.parametrize("answers_before", [0, 1])
+def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str, answers_before: int) -> None:
+    server.faults.extend([Fault()] * answers_before)
     server.faults.append(fault)
 
     async def work(teacher: Plugin[Any]) -> Completion:
-        if answered:
+        for _ in range(answers_before):
             await teacher.hook.complete(request=REQUEST)
         with pytest.raises(TransientError, match=text):
             await teacher.hook.complete(request=REQUEST)
@@ -303,15 +303,15 @@ def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str
         (Fault(body={"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 0}}), False),
     ],
 )
-@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("answers_before", [0, 1])
 def test_an_answer_that_is_lost_may_have_been_billed(
-    server: FaultServer, fault: Fault, unknown: bool, answered: bool
+    server: FaultServer, fault: Fault, unknown: bool, answers_before: int
 ) -> None:
-    server.faults.extend([Fault()] * answered)
+    server.faults.extend([Fault()] * answers_before)
     server.faults.append(fault)
 
     async def work(teacher: Plugin[Any]) -> None:
-        if answered:
+        for _ in range(answers_before):
             await teacher.hook.complete(request=REQUEST)
         with pytest.raises(TransientError) as raised:
             await teacher.hook.complete(request=REQUEST)
@@ -340,20 +340,20 @@ def test_an_answer_that_is_lost_may_have_been_billed(
         (Fault(body=completion([""], refusal="I cannot help with that.")), "refused"),
     ],
 )
-@pytest.mark.parametrize("answered", [False, True])
-def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str, answered: bool) -> None:
-    server.faults.extend([Fault()] * answered)
+@pytest.mark.parametrize("answers_before", [0, 1])
+def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str, answers_before: int) -> None:
+    server.faults.extend([Fault()] * answers_before)
     server.faults.append(fault)
 
     async def work(teacher: Plugin[Any]) -> None:
-        if answered:
+        for _ in range(answers_before):
             await teacher.hook.complete(request=REQUEST)
         with pytest.raises(RowRefused) as caught:
             await teacher.hook.complete(request=REQUEST)
         assert caught.value.reason == reason
 
     using(server, work)
-    assert len(server.asked) == 1 + answered
+    assert len(server.asked) == 1 + answers_before
 
 
 def test_a_refusal_is_billed(server: FaultServer) -> None:
