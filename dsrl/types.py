@@ -1,6 +1,6 @@
-"""What goes down the road: small frozen records, without behaviour.
+"""The values that the rooms and the plugins hand to each other: small, frozen, without behaviour.
 
-Every record can be rebuilt from a row of the run's database (:mod:`dsrl.storage.run_store`), so none holds an open handle.
+Every record can be built again from a row of the run's database (:mod:`dsrl.storage.run_store`), so none holds a handle.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
+
+S_co = TypeVar("S_co", covariant=True)
 
 
 class Unreadable(Enum):
@@ -56,6 +58,97 @@ class Message:
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+class Prompt(str):
+    """What the base model is asked: the text of the user's turn, and perhaps a system text before it.
+
+    It is a string, so that an engine that knows no chat format can use it as it is. Whoever owns the tokenizer renders
+    ``messages`` once with the model's chat template, if the model has one.
+
+    Attributes:
+        system: the system text; empty if there is none.
+    """
+
+    __slots__ = ("system",)
+    system: str
+
+    def __new__(cls, text: str, system: str = "") -> Prompt:
+        prompt = super().__new__(cls, text)
+        prompt.system = system
+        return prompt
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The prompt as chat messages: the system text if there is one, then the user's turn."""
+        user = Message("user", str(self))
+        return (Message("system", self.system), user) if self.system else (user,)
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return str(self), self.system
+
+    def __repr__(self) -> str:
+        return f"Prompt({str(self)!r}, system={self.system!r})" if self.system else f"Prompt({str(self)!r})"
+
+
+class Reward(float):
+    """A reward with the parts that it is made of.
+
+    It is a number, so that a trainer that knows nothing of parts can use it as it is.
+
+    Attributes:
+        parts: name of a part -> its number; for the logs.
+    """
+
+    __slots__ = ("parts",)
+    parts: Mapping[str, float]
+
+    def __new__(cls, value: float, parts: Mapping[str, float] | None = None) -> Reward:
+        reward = super().__new__(cls, value)
+        reward.parts = dict(parts or {})
+        return reward
+
+    def __getnewargs__(self) -> tuple[float, Mapping[str, float]]:  # type: ignore[override]
+        return float(self), self.parts
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRef:
+    """What a worker process needs to bind a plugin again: names and settings, no objects.
+
+    Attributes:
+        kind: name of the plugin's kind, e.g. ``task``.
+        name: name of the entry point.
+        options: keyword arguments for the plugin's class.
+        overrides: files whose hooks win over the plugin's.
+    """
+
+    kind: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+
+class BoundPlugin(Protocol[S_co]):
+    """A bound plugin as another plugin's hook receives it. ``plugin.hook.reward(output=..., ...)`` calls a hook."""
+
+    @property
+    def ref(self) -> PluginRef:
+        """What a worker process needs to bind the plugin again."""
+
+    @property
+    def name(self) -> str:
+        """The name that the user typed."""
+
+    @property
+    def hook(self) -> S_co:
+        """The hooks of the plugin's kind; they are called with keyword arguments only."""
+
+    def implements(self, hook: str) -> bool:
+        """Say whether the plugin, an override or a default implements the hook."""
+
+    def accepts(self, hook: str, argument: str) -> bool:
+        """Say whether an implementation of the hook takes the argument."""
 
 
 #: What a request to a teacher is for; spending is booked by it, and a teacher can be chosen by it.
@@ -296,12 +389,25 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class TrainItem:
-    """One training prompt: ``prompt`` is input and output instruction, ``label`` the canonical answer."""
+    """One item to train on.
+
+    Attributes:
+        id: unique in its job.
+        prompt: input and output instruction, as the base model was asked when the sample was scored.
+        input: the input alone.
+        label: the canonical answer.
+        task: name of the task whose reward counts; empty in a job of one task.
+        attempts: how many answers of the base model the pass rate was measured with; 0 if it was not measured.
+        passed: how many of these were right.
+    """
 
     id: str
-    prompt: str
+    prompt: Prompt
     input: str
     label: str
+    task: str = ""
+    attempts: int = 0
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +417,7 @@ class TrainJob:
     Attributes:
         model: folder (Hugging Face form) or hub id of the model to start from.
         items: the selected samples, in the order of their scores; each id once.
+        dev_items: items that are kept apart to watch the training; never trained on. May be empty.
         output_dir: where the trained model goes, Hugging Face form, safetensors. Not there, or empty, at the start.
         work_dir: the trainer's own folder for checkpoints. After a kill the same job is given again with the same
             folder, and training goes on from the last checkpoint.
@@ -346,6 +453,7 @@ class TrainJob:
     device: str = "auto"
     dtype: str = "auto"
     lora_rank: int = 0
+    dev_items: tuple[TrainItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

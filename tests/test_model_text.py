@@ -25,9 +25,9 @@ from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.attempted import grade
 from dsrl.pipeline.stages.initial import read_sample
 from dsrl.pipeline.stages.keywords import read_keywords
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
 from dsrl.text import printable, replace_surrogates
-from dsrl.types import UNREADABLE, Example, Message, Purpose, Reply, Request
+from dsrl.types import UNREADABLE, Example, Message, PluginRef, Purpose, Reply, Request
 
 #: Seconds of processor time that one text may take.
 LIMIT = 0.5

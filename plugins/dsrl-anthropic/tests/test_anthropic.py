@@ -11,8 +11,8 @@ from dsrl_anthropic import read_usage
 from fault_server import Fault, FaultServer, anthropic_error, message
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.plugins.binding import Plugin, PluginRef, load
-from dsrl.types import BatchState, Completion, Message, Price, Rate, Request, Usage
+from dsrl.plugins.binding import Plugin, load
+from dsrl.types import BatchState, Completion, Message, PluginRef, Price, Rate, Request, Usage
 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}

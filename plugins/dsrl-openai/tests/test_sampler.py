@@ -8,7 +8,8 @@ import pytest
 from fault_server import Fault, FaultServer, openai_error
 
 from dsrl.errors import SettingsError, TeacherError
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
+from dsrl.types import PluginRef
 
 PROMPTS = ["one", "two", "three"]
 SETTINGS: dict[str, Any] = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 8, "seed": 5}

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
-from dsrl.plugins.binding import PluginRef, load
-from dsrl.types import Completion, Message, Request
+from dsrl.plugins.binding import load
+from dsrl.types import Completion, Message, PluginRef, Request
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("fastapi", reason='pip install "transformers[serving]"')

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.plugins.binding import Plugin, PluginRef, load
-from dsrl.types import BatchState, Completion, Message, Price, Rate, Reply, Request, Usage
+from dsrl.plugins.binding import Plugin, load
+from dsrl.types import BatchState, Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
 T = TypeVar("T")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
