@@ -82,13 +82,12 @@ def test_the_task_of_the_tutorial_is_a_task(tmp_path, monkeypatch):
     lines = [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
-    from dsrl.plugins.binding import load
-    from dsrl.plugins.checks import check_plugin
+    from dsrl.plugins.binding import check_contract, load
     from dsrl.plugins.discovery import list_plugins
     from dsrl.types import PluginRef
 
     (found,) = [plugin for plugin in list_plugins("task") if plugin.name == "lease"]
-    assert check_plugin(found) == []
+    check_contract(found)
     task = load(PluginRef("task", "lease"), "task")
     assert task.hook.reward(output="<think> it says so </think> <answer> Yes. </answer>", label="yes") == 1.0
     assert task.hook.reward(output="<answer> no </answer>", label="yes") == 0.1

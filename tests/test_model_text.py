@@ -93,7 +93,7 @@ for _name, _task in _TASKS.items():
     READERS |= {
         f"{_name}: prediction": lambda text, task=_task: task.hook.process_prediction(output=text),
         f"{_name}: label": lambda text, task=_task: task.hook.process_label(output=text),
-        f"{_name}: grade": lambda text, task=_task: grade(task, text, text),
+        f"{_name}: grade": lambda text, task=_task: grade(task, text, text, ""),
         f"{_name}: reward": lambda text, task=_task: task.hook.reward(output=text, label=text),
         f"{_name}: solve by rule": lambda text, task=_task: task.hook.procedural_solve(input=text),
         f"{_name}: write by rule": lambda text, task=_task: task.hook.procedural_sample(
