@@ -1,8 +1,10 @@
-"""A run's settings, each in one place: its default, its name in a settings file, its flag, its help.
+"""The settings of a run. Each is declared once: its name, its default, its table in a settings file, its help.
 
-Weakest to strongest: the paper's values, the base model's own recipe (``dsrl.toml`` beside its weights, numbers only, see
-:mod:`dsrl.plugins.recipes`), the settings file (``--config``), flags. What came out is kept in the run's ``run.db`` and
-copied to its ``run.toml``, which is a settings file again.
+The name of a setting is the same everywhere: ``votes`` in Python, ``votes`` in a settings file, ``--votes`` as a flag.
+
+From weakest to strongest: the paper's values, the recipe of the base model (``dsrl.toml`` beside its weights, numbers only,
+see :mod:`dsrl.plugins.recipes`), the settings file (``--config``), the flags. The result is stored in the run's ``run.db``
+and copied to its ``run.toml``, which can be used as a settings file.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,202 +25,233 @@ from dsrl.keys import refuse_keys
 from dsrl.types import Purpose
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
-#: Tables of run.toml that are told, not set.
-TOLD = ("versions",)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: Tables of run.toml that inform the reader and set nothing.
+INFORMATIVE_TABLES = ("versions",)
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _setting(
     default: Any,
     section: str,
-    help: str,
-    key: str = "",
-    flag: str = "",
+    description: str,
+    old_key: str = "",
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
     resumable: bool = False,
+    value_type: type | None = None,
 ) -> Any:
     """Declare a setting.
 
     Args:
-        default: its value where nobody says otherwise.
-        section: its table in a settings file.
-        help: one line for ``--help`` and the documentation.
-        key: its name in the table; the field's name if empty.
-        flag: its flag; made of the field's name if empty.
+        default: the value that is used when nothing else sets it.
+        section: the setting's table in a settings file.
+        description: one line for ``--help`` and the documentation.
+        old_key: the key of the setting in settings files of version 0.1; it is still read.
         low, high: bounds, included.
-        choices: the values that are possible.
-        same_data: a run may go on under another value of it.
+        choices: the possible values; empty if any value of the type is possible.
+        resumable: whether the value may change when a run is resumed.
+        value_type: the type of the value; only needed if the default is None.
     """
-    meta: dict[str, Any] = {"section": section, "help": help, "key": key, "flag": flag, "low": low, "high": high}
-    meta |= {"choices": choices, "same_data": resumable}
+    metadata = {
+        "section": section,
+        "help": description,
+        "old_key": old_key,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "resumable": resumable,
+        "type": value_type or type(default),
+    }
     if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=meta)
-    return field(default=default, metadata=meta)
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run. Defaults are the paper's (section 4, appendix A.3) where it has them."""
+    """All settings of a run. The defaults are the paper's (section 4, appendix A.3) where the paper has them."""
 
-    name: str = _setting("", "run", "Name of the run (experiment); default: made of task and settings.")
-    seed: int = _setting(0, "run", "Seed of everything random.", low=0, high=2**31 - 1)
-    iterations: int = _setting(1, "run", "Rounds; each next one starts from the trained model.", low=1, high=1000)
+    name: str = _setting("", "run", "Name of the run; default: made from the task and the settings.")
+    seed: int = _setting(0, "run", "Seed of everything that is random.", low=0, high=2**31 - 1)
+    iterations: int = _setting(
+        1, "run", "Number of iterations; each starts from the model that the one before trained.", low=1, high=1000
+    )
 
-    task: str = _setting("", "task", "Task: an installed name.", key="name")
-    task_instruction: str = _setting("", "task", "Task description, instead of the task's own.", key="instruction")
+    task: str = _setting("", "task", "Task: the name of an installed task.", old_key="name")
+    task_instruction: str = _setting(
+        "", "task", "Description of the task; replaces the task's own.", old_key="instruction"
+    )
     dataset_path: str = _setting(
-        "", "task", "Real items to evaluate on: a DatasetDict folder, a JSONL file, a hub id.", resumable=True
+        "", "task", "Real test items: a DatasetDict folder, a JSONL file or a hub id.", resumable=True
     )
     test_size: int = _setting(
-        0, "task", "Evaluate on the first so many test items; 0: all of them.", low=0, resumable=True
+        0, "task", "Evaluate on this many of the first test items; 0: on all of them.", low=0, resumable=True
     )
     domain: tuple[str, ...] = _setting((), "task", "Domain to search passages for; may be repeated.")
     demos: str = _setting("", "task", "JSON or JSONL file of demonstrations with input and output.")
-    override: tuple[str, ...] = _setting((), "task", "Python file whose task hooks win for this run; may be repeated.")
-    task_options: Mapping[str, Any] = _setting(
-        {}, "task", "KEY=VALUE for the task plugin.", key="options", flag="--task-option"
+    override: tuple[str, ...] = _setting(
+        (), "task", "Python file whose task hooks replace the task's own in this run; may be repeated."
+    )
+    task_option: Mapping[str, Any] = _setting({}, "task", "KEY=VALUE for the task plugin.", old_key="options")
+
+    retriever: str = _setting("bm25", "retrieval", "Retriever plugin.", old_key="name")
+    corpus: tuple[str, ...] = _setting((), "retrieval", "Passage library, a file or a folder; may be repeated.")
+    max_bad: float = _setting(0.01, "retrieval", "Maximum share of unusable lines in a library.", low=0.0, high=1.0)
+    passages: int = _setting(10_000, "retrieval", "Maximum number of passages to retrieve.", low=1)
+    retriever_option: Mapping[str, Any] = _setting(
+        {}, "retrieval", "KEY=VALUE for the retriever plugin.", old_key="options"
     )
 
-    retriever: str = _setting("bm25", "retrieval", "Retriever plugin.", key="name")
-    corpus: tuple[str, ...] = _setting((), "retrieval", "Passage library, file or folder; may be repeated.")
-    max_bad: float = _setting(
-        0.01, "retrieval", "Share of unusable lines of a library that is borne.", low=0.0, high=1.0
-    )
-    passages: int = _setting(10_000, "retrieval", "Passages to find at most.", low=1)
-    retriever_options: Mapping[str, Any] = _setting(
-        {}, "retrieval", "KEY=VALUE for the retriever plugin.", key="options", flag="--retriever-option"
-    )
-
-    teacher: str = _setting("procedural", "teacher", "Teacher plugin, NAME or NAME:MODEL.", key="name")
+    teacher: str = _setting("procedural", "teacher", "Teacher plugin, NAME or NAME:MODEL.", old_key="name")
     teacher_temperature: float = _setting(
-        0.7, "teacher", "Temperature of the teacher.", key="temperature", low=0.0, high=2.0
+        0.7, "teacher", "Temperature of the teacher.", old_key="temperature", low=0.0, high=2.0
     )
-    teacher_max_tokens: int = _setting(2048, "teacher", "Length limit of a reply, tokens.", key="max_tokens", low=1)
-    teacher_options: Mapping[str, Any] = _setting(
-        {}, "teacher", "KEY=VALUE for the teacher plugin.", key="options", flag="--teacher-option"
+    teacher_max_tokens: int = _setting(
+        2048, "teacher", "Maximum length of a reply in tokens.", old_key="max_tokens", low=1
     )
+    teacher_option: Mapping[str, Any] = _setting({}, "teacher", "KEY=VALUE for the teacher plugin.", old_key="options")
     solve_teacher: str = _setting("", "teacher", "Teacher that votes, NAME or NAME:MODEL; default: --teacher.")
-    solve_teacher_options: Mapping[str, Any] = _setting(
-        {}, "teacher", "KEY=VALUE for it; default: --teacher-option.", flag="--solve-teacher-option"
+    solve_teacher_option: Mapping[str, Any] = _setting(
+        {},
+        "teacher",
+        "KEY=VALUE for the teacher that votes; default: --teacher-option.",
+        old_key="solve_teacher_options",
     )
     rewrite_teacher: str = _setting("", "teacher", "Teacher that rewrites, NAME or NAME:MODEL; default: --teacher.")
-    rewrite_teacher_options: Mapping[str, Any] = _setting(
-        {}, "teacher", "KEY=VALUE for it; default: --teacher-option.", flag="--rewrite-teacher-option"
+    rewrite_teacher_option: Mapping[str, Any] = _setting(
+        {},
+        "teacher",
+        "KEY=VALUE for the teacher that rewrites; default: --teacher-option.",
+        old_key="rewrite_teacher_options",
     )
-    votes: int = _setting(16, "teacher", "Votes a sample at most, beside its own answer; 0: no verification.", low=0)
+    votes: int = _setting(
+        16, "teacher", "Maximum number of votes per sample, besides its own answer; 0: no verification.", low=0
+    )
     vote_confidence: float = _setting(
         0.0,
         "teacher",
-        "Stop voting at this confidence; 0: when the label cannot change any more.",
+        "Stop voting at this confidence; 0: stop when no further vote can change the label.",
         low=0.0,
         high=0.999999,
     )
-    retries_unreadable: int = _setting(
-        0, "teacher", "Ask anew for a sample that cannot be read, so many times.", low=0, high=3
-    )
+    retries_unreadable: int = _setting(0, "teacher", "Retries for an unreadable sample.", low=0, high=3)
     concurrency: int = _setting(
-        128, "teacher", "Requests under way at once to one provider, at most.", low=1, resumable=True
+        128, "teacher", "Maximum number of requests in flight to one provider.", low=1, resumable=True
     )
     requests_per_minute: int = _setting(
-        0, "teacher", "Limit of each provider; 0: what it says itself.", low=0, resumable=True
+        0, "teacher", "Limit for each provider; 0: the limit that the provider reports.", low=0, resumable=True
     )
     tokens_per_minute: int = _setting(
-        0, "teacher", "Limit of each provider, prompt and completion; 0: what it says itself.", low=0, resumable=True
+        0,
+        "teacher",
+        "Limit for each provider, prompt and completion; 0: the limit that the provider reports.",
+        low=0,
+        resumable=True,
     )
-    budget: float = _setting(
-        math.inf, "teacher", "Dollars that the run may cost at most, all sittings.", low=0.0, resumable=True
+    budget: float | None = _setting(
+        None,
+        "teacher",
+        "Maximum cost of the run in dollars, over all its resumptions; default: no limit.",
+        low=0.0,
+        resumable=True,
+        value_type=float,
     )
     price: tuple[str, ...] = _setting(
         (), "teacher", "MODEL=PROMPT,COMPLETION in dollars per million tokens; may be repeated.", resumable=True
     )
-    batch: bool = _setting(False, "teacher", "Ask in the provider's batches: cheaper, and hours later.", resumable=True)
+    batch: bool = _setting(False, "teacher", "Use the provider's batch API: cheaper, but hours later.", resumable=True)
 
-    samples: int = _setting(500, "synthesis", "N: initial samples.", low=1, high=1_000_000)
-    adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved ones easier.")
+    samples: int = _setting(500, "synthesis", "N: number of initial samples.", low=1, high=1_000_000)
+    adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved samples easier.")
 
-    base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder, a hub id.")
-    sampler: str = _setting("transformers", "score", "Sampler plugin; it runs the base model.", key="name")
-    attempts: int = _setting(64, "score", "L: attempts a sample for its pass rate.", low=1)
+    base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder or a hub id.")
+    sampler: str = _setting("transformers", "score", "Sampler plugin; it runs the base model.", old_key="name")
+    attempts: int = _setting(64, "score", "L: attempts per sample to measure its pass rate.", low=1)
     attempt_temperature: float = _setting(
-        0.7, "score", "Temperature of the attempts.", key="temperature", low=0.01, high=10.0
+        0.7, "score", "Temperature of the attempts.", old_key="temperature", low=0.01, high=10.0
     )
-    sampler_options: Mapping[str, Any] = _setting(
-        {}, "score", "KEY=VALUE for the sampler plugin.", key="options", flag="--sampler-option"
-    )
+    sampler_option: Mapping[str, Any] = _setting({}, "score", "KEY=VALUE for the sampler plugin.", old_key="options")
 
-    select: int = _setting(500, "selection", "M: samples to train on.", key="size", low=1)
+    select: int = _setting(500, "selection", "M: number of samples to train on.", old_key="size", low=1)
     selection: str = _setting(
         "potential",
         "selection",
-        "Which M: the paper's lowest score, or its ablations.",
-        key="rule",
+        "How to choose the M samples: the paper's lowest score, or one of its ablations.",
+        old_key="rule",
         choices=SELECTIONS,
     )
 
-    trainer: str = _setting("grpo", "train", "Trainer plugin.", key="name")
+    trainer: str = _setting("grpo", "train", "Trainer plugin.", old_key="name")
     output_model: str = _setting(
         "", "train", "Folder for the trained model; default: in the run's folder.", resumable=True
     )
     learning_rate: float = _setting(1e-6, "train", "Peak learning rate.", low=0.0, high=1.0)
     epochs: int = _setting(5, "train", "Passes over the selected samples.", low=1)
-    batch_size: int = _setting(64, "train", "Prompts a step.", low=1)
-    group_size: int = _setting(16, "train", "Answers a prompt (the group of GRPO).", low=2)
+    batch_size: int = _setting(64, "train", "Prompts per step.", low=1)
+    group_size: int = _setting(16, "train", "Answers per prompt (the group of GRPO).", low=2)
     train_temperature: float = _setting(
-        1.2, "train", "Temperature of the training answers.", key="temperature", low=0.01, high=10.0
+        1.2, "train", "Temperature of the training answers.", old_key="temperature", low=0.01, high=10.0
     )
-    train_top_p: float = _setting(1.0, "train", "Nucleus of the training answers.", key="top_p", low=0.01, high=1.0)
+    train_top_p: float = _setting(
+        1.0, "train", "Nucleus (top-p) of the training answers.", old_key="top_p", low=0.01, high=1.0
+    )
     kl_coef: float = _setting(0.01, "train", "Weight of the KL term against the base model.", low=0.0)
-    max_completion_tokens: int = _setting(2048, "train", "Length limit of an answer of the base model, tokens.", low=1)
-    max_prompt_tokens: int = _setting(2048, "train", "Longer prompts are not trained on.", low=1)
-    lora_rank: int = _setting(0, "train", "Train LoRA adapters of this rank; 0: all weights.", low=0)
-    trainer_options: Mapping[str, Any] = _setting(
-        {}, "train", "KEY=VALUE for the trainer plugin.", key="options", flag="--trainer-option"
+    max_completion_tokens: int = _setting(
+        2048, "train", "Maximum length of an answer of the base model in tokens.", low=1
     )
+    max_prompt_tokens: int = _setting(2048, "train", "Samples with longer prompts are not trained on.", low=1)
+    lora_rank: int = _setting(0, "train", "Train LoRA adapters of this rank; 0: train all weights.", low=0)
+    trainer_option: Mapping[str, Any] = _setting({}, "train", "KEY=VALUE for the trainer plugin.", old_key="options")
 
     device: str = _setting("auto", "compute", "Device of the base model: auto, cpu, cuda, cuda:1.")
     dtype: str = _setting(
-        "auto", "compute", "Number format of the base model.", choices=("auto", "float32", "bfloat16", "float16")
+        "auto",
+        "compute",
+        "Number format of the base model.",
+        choices=("auto", "float32", "bfloat16", "float16"),
     )
 
     def teacher_of(self, purpose: Purpose) -> tuple[str, str, Mapping[str, Any]]:
-        """Give plugin, model (may be empty) and options of the teacher that does a job."""
-        named, options = self.teacher, self.teacher_options
+        """Return the plugin, the model (may be empty) and the options of the teacher for one purpose."""
+        teacher, options = self.teacher, self.teacher_option
         own = {"solve": self.solve_teacher, "rewrite": self.rewrite_teacher}.get(purpose, "")
-        own_options = {"solve": self.solve_teacher_options, "rewrite": self.rewrite_teacher_options}.get(purpose, {})
+        own_options = {"solve": self.solve_teacher_option, "rewrite": self.rewrite_teacher_option}.get(purpose, {})
         if own:
-            # Another plugin has other options; another model of the same is on the same server.
-            same = own.partition(":")[0] == named.partition(":")[0]
-            named, options = own, options if same else {}
-        name, _, model = named.partition(":")
+            # Another plugin has other options. Another model of the same plugin is on the same server.
+            same = own.partition(":")[0] == teacher.partition(":")[0]
+            teacher, options = own, options if same else {}
+        name, _, model = teacher.partition(":")
         return name, model, own_options or options
 
 
-def key_of(setting: Field[Any]) -> str:
-    """Give the name of a setting in its table of a settings file."""
-    return setting.metadata["key"] or setting.name
-
-
 def flag_of(setting: Field[Any]) -> str:
-    """Give the flag of a setting on the command line."""
-    return setting.metadata["flag"] or "--" + setting.name.replace("_", "-")
+    """Return the flag of a setting on the command line."""
+    return "--" + setting.name.replace("_", "-")
 
 
-_BY_PLACE = {(f.metadata["section"], key_of(f)): f for f in fields(Settings)}
-_SECTIONS = tuple(dict.fromkeys(f.metadata["section"] for f in fields(Settings)))
+_BY_SECTION = {
+    section: {s.name: s for s in fields(Settings) if s.metadata["section"] == section}
+    for section in dict.fromkeys(s.metadata["section"] for s in fields(Settings))
+}
+_BY_OLD_KEY = {(s.metadata["section"], s.metadata["old_key"]): s for s in fields(Settings) if s.metadata["old_key"]}
+
+
+def find_setting(section: str, key: str) -> Field[Any] | None:
+    """Return the setting that a key in a table of a settings file sets; None if there is no such setting."""
+    return _BY_SECTION.get(section, {}).get(key) or _BY_OLD_KEY.get((section, key))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a settings file; give field name -> value of what it sets.
+    """Read a settings file and return setting -> value for what it sets.
 
     Raises:
-        SettingsError: names the file, the table and the key.
+        SettingsError: the file is wrong; the error names the file, the table and the key.
     """
     try:
         return parse_settings(path.read_text(encoding="utf-8-sig"), f"settings file {path}")
     except FileNotFoundError as error:
-        raise SettingsError(f"settings file {path} is not there") from error
+        raise SettingsError(f"settings file {path} does not exist") from error
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -226,10 +259,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(text: str, source: str) -> dict[str, Any]:
-    """Read the text of a settings file; give field name -> value of what it sets.
+    """Read the text of a settings file and return setting -> value for what it sets.
 
     Raises:
-        SettingsError: names ``source``, the table and the key.
+        SettingsError: the text is wrong; the error names ``source``, the table and the key.
     """
     try:
         document = tomllib.loads(text)
@@ -237,120 +270,134 @@ def parse_settings(text: str, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source} is not TOML: {error}") from error
     values: dict[str, Any] = {}
     for section, table in document.items():
-        if section in TOLD:
+        if section in INFORMATIVE_TABLES:
             continue
-        if section not in _SECTIONS or not isinstance(table, Mapping):
-            raise SettingsError(f"{source}: no table [{section}]; there are {_listed(_SECTIONS)}")
+        if section not in _BY_SECTION or not isinstance(table, Mapping):
+            raise SettingsError(f"{source}: there is no table [{section}]; the tables are {', '.join(_BY_SECTION)}")
         for key, value in table.items():
-            setting = _BY_PLACE.get((section, key))
+            setting = find_setting(section, key)
             if setting is None:
-                keys = [k for s, k in _BY_PLACE if s == section]
-                near = difflib.get_close_matches(key, keys, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {_listed(keys)}"
-                raise SettingsError(f"{source}: no setting {key!r} in [{section}]; {hint}")
-            values[setting.name] = typed(setting, value, f"{source}, [{section}] {key}")
+                raise _unknown_key(source, section, key)
+            if setting.name in values:
+                raise SettingsError(
+                    f"{source}, [{section}] sets {setting.name} twice, once as {key}; remove one of them"
+                )
+            values[setting.name] = convert(setting, value, f"{source}, [{section}] {key}")
     return values
 
 
+def _unknown_key(source: str, section: str, key: str) -> SettingsError:
+    names = {name: name for name in _BY_SECTION[section]}
+    names |= {old: setting.name for (table, old), setting in _BY_OLD_KEY.items() if table == section}
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {names[near[0]]!r}?" if near else f"its settings are {', '.join(_BY_SECTION[section])}"
+    return SettingsError(f"{source}: [{section}] has no setting {key!r}; {hint}")
+
+
 def resolve(*layers: Mapping[str, Any]) -> Settings:
-    """Lay settings over the defaults, weakest first, and check them.
+    """Merge layers of settings over the defaults, weakest first, and check the result.
 
     Raises:
-        SettingsError: names the setting and what it may be.
+        SettingsError: a value is not possible; the error names the setting and its possible values.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update(layer)
     settings = Settings(**merged)
     for setting in fields(Settings):
-        checked(setting, getattr(settings, setting.name))
+        check(setting, getattr(settings, setting.name))
     if not settings.task:
-        raise SettingsError("no task is named; give --task NAME (`dsrl tasks` lists what is installed)")
+        raise SettingsError("no task is named; give --task NAME (`dsrl tasks` lists the installed tasks)")
     if not settings.name:
-        return replace(settings, name=_made_name(settings))
-    if not _NAME.fullmatch(settings.name):
+        return replace(settings, name=_make_name(settings))
+    if not _RUN_NAME.fullmatch(settings.name):
         raise SettingsError(
-            f"--name {settings.name!r}: a run's name is a folder's name of letters, digits, dots, dashes, underscores"
+            f"--name {settings.name!r}: the name of a run is the name of a folder: letters, digits, dots, dashes and "
+            "underscores, at most 100, a letter or a digit first"
         )
     return settings
 
 
 def to_toml(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Give the settings as the tables of a settings file; what is unset (empty) is left out."""
+    """Return the settings as the tables of a settings file; empty ones are left out."""
     tables: dict[str, dict[str, Any]] = {}
     for setting in fields(Settings):
         value = getattr(settings, setting.name)
-        if value in ("", (), {}, math.inf):
+        if value in (None, "", (), {}):
             continue
         table = tables.setdefault(setting.metadata["section"], {})
-        table[key_of(setting)] = list(value) if isinstance(value, tuple) else value
+        table[setting.name] = list(value) if isinstance(value, tuple) else value
     return tables
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-    """Name the settings that keep a run from going on under ``new``, as ``flag: old -> new``."""
+    """List the changed settings that prevent a run from being resumed, each as ``flag: old -> new``."""
     return [
         f"{flag_of(s)}: {getattr(old, s.name)!r} -> {getattr(new, s.name)!r}"
         for s in fields(Settings)
-        if not s.metadata["same_data"] and getattr(old, s.name) != getattr(new, s.name)
+        if not s.metadata["resumable"] and getattr(old, s.name) != getattr(new, s.name)
     ]
 
 
-def _made_name(settings: Settings) -> str:
-    # The same command finds the same run again; another setting makes another run.
-    told = {f.name: getattr(settings, f.name) for f in fields(Settings) if not f.metadata["same_data"]}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:6]
+def _make_name(settings: Settings) -> str:
+    # The same command finds the same run again; other settings make another run. The options keep the names that they
+    # had in version 0.1, so that the runs of that version are still found.
+    values = {
+        f"{s.name}s" if s.metadata["type"] is dict else s.name: getattr(settings, s.name)
+        for s in fields(Settings)
+        if not s.metadata["resumable"]
+    }
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(settings.task).stem)[:80].strip("-_")
     return f"{stem or 'run'}-{digest}"
 
 
-def typed(setting: Field[Any], value: Any, place: str) -> Any:
-    """Give a value of a settings file in the type of its setting.
+def convert(setting: Field[Any], value: Any, place: str) -> Any:
+    """Convert a value of a settings file to the type of its setting.
 
     Raises:
-        SettingsError: it is of another type; names ``place``.
+        SettingsError: the value is of another type; the error names ``place``.
     """
-    default = default_of(setting)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, tuple):
+    value_type = setting.metadata["type"]
+    if value_type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        # In version 0.1, an infinite budget was the way to write that there is no limit.
+        return None if value == math.inf and default_of(setting) is None else float(value)
+    if value_type is tuple:
         value = (value,) if isinstance(value, str) else value
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
-    elif isinstance(default, dict):
+    elif value_type is dict:
         if isinstance(value, dict):
             return value
-    elif type(value) is type(default):
+    elif type(value) is value_type:
         return value
-    wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    wanted |= {tuple: "a list of texts", dict: "a table"}
-    raise SettingsError(f"{place} is {value!r}, but must be {wanted[type(default)]}")
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    names |= {tuple: "a list of texts", dict: "a table"}
+    raise SettingsError(f"{place} is {value!r}, but must be {names[value_type]}")
 
 
 def default_of(setting: Field[Any]) -> Any:
-    """Give the value of a setting where nobody says otherwise."""
+    """Return the default of a setting."""
     return setting.default if setting.default is not MISSING else cast(Any, setting.default_factory)()
 
 
-def checked(setting: Field[Any], value: Any, place: str = "") -> None:
+def check(setting: Field[Any], value: Any, place: str = "") -> None:
     """Refuse a value that its setting cannot have.
 
     Raises:
-        SettingsError: names ``place``, or the setting's flag, and what it may be.
+        SettingsError: names ``place``, or the setting's flag, and the possible values.
     """
     low, high, choices = (setting.metadata[name] for name in ("low", "high", "choices"))
     flag = place or flag_of(setting)
+    if value is None and default_of(setting) is None:
+        return
     if isinstance(value, Mapping):
         refuse_keys(value, flag)
     if value == "" and default_of(setting) != "":
-        raise SettingsError(f"{flag} is empty; leave it out for its default, {default_of(setting)!r}")
+        raise SettingsError(f"{flag} is empty; leave it out to use its default, {default_of(setting)!r}")
     if choices and value not in choices:
-        raise SettingsError(f"{flag} is {value!r}, but must be one of {_listed(choices)}")
+        raise SettingsError(f"{flag} is {value!r}, but must be one of {', '.join(choices)}")
     if low is not None and not value >= low:
         raise SettingsError(f"{flag} is {value}, but must be at least {low}")
     if high is not None and not value <= high:
         raise SettingsError(f"{flag} is {value}, but must be at most {high}")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

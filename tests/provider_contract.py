@@ -16,8 +16,19 @@ from typing import Any, TypeVar
 import pytest
 from fault_server import Fault, FaultServer
 
-from dsrl import Completion, Message, Rate, Request, RowRefused, SettingsError, TeacherError, TransientError, Usage
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl import (
+    Completion,
+    Message,
+    PluginRef,
+    Rate,
+    Request,
+    RowRefused,
+    SettingsError,
+    TeacherError,
+    TransientError,
+    Usage,
+)
+from dsrl.plugins.binding import Plugin, load
 
 T = TypeVar("T")
 

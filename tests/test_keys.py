@@ -164,7 +164,7 @@ def test_other_words_are_left_alone(text: str) -> None:
 )
 def test_an_option_that_holds_a_key_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"--teacher-option .* looks like a key.*environment variable") as caught:
-        resolve({"task": "mednli", "teacher_options": options})
+        resolve({"task": "mednli", "teacher_option": options})
     assert KEY not in str(caught.value)
     assert "word" not in str(caught.value)
 
@@ -173,4 +173,4 @@ def test_an_option_that_holds_a_key_is_refused(options: dict[str, Any]) -> None:
     "options", [{"api_key_env": "OPENAI_API_KEY"}, {"max_tokens": 5}, {"cache_tokens": 1}, {"base_url": "http://[::1"}]
 )
 def test_other_options_are_not(options: dict[str, Any]) -> None:
-    resolve({"task": "mednli", "teacher_options": options})
+    resolve({"task": "mednli", "teacher_option": options})

@@ -15,8 +15,8 @@ from dsrl.settings import (
     SELECTIONS,
     Settings,
     differences,
+    find_setting,
     flag_of,
-    key_of,
     read_settings,
     resolve,
     to_toml,
@@ -41,7 +41,7 @@ def values_of(setting: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     if isinstance(default, int):
         return st.integers(low, high if high is not None else 2**60)
-    if isinstance(default, float):
+    if meta["type"] is float:
         return st.floats(low, high if high is not None else 1e9)
     if isinstance(default, tuple):
         return st.lists(texts.filter(bool), max_size=3).map(tuple)
@@ -81,7 +81,7 @@ def test_a_later_layer_wins_key_by_key() -> None:
 
 def test_every_setting_has_its_own_place_flag_and_help() -> None:
     found = fields(Settings)
-    assert len({(s.metadata["section"], key_of(s)) for s in found}) == len(found)
+    assert len({s.metadata["section"] for s in found}) == 9
     assert len({flag_of(s) for s in found}) == len(found)
     for setting in found:
         assert setting.metadata["help"].endswith("."), setting.name
@@ -95,12 +95,12 @@ def test_the_teachers_model_stands_behind_the_colon() -> None:
 
 
 def test_a_teacher_may_be_another_for_a_job() -> None:
-    given = {"task": "t", "teacher": "openai:big", "teacher_options": {"base_url": "http://here"}}
+    given = {"task": "t", "teacher": "openai:big", "teacher_option": {"base_url": "http://here"}}
     found = resolve(given, {"solve_teacher": "openai:small", "rewrite_teacher": "anthropic:other"})
     assert found.teacher_of("write") == ("openai", "big", {"base_url": "http://here"})
     assert found.teacher_of("solve") == ("openai", "small", {"base_url": "http://here"}), "on the same server"
     assert found.teacher_of("rewrite") == ("anthropic", "other", {}), "which has other options"
-    found = resolve(given, {"solve_teacher": "openai:small", "solve_teacher_options": {"max_n": 1}})
+    found = resolve(given, {"solve_teacher": "openai:small", "solve_teacher_option": {"max_n": 1}})
     assert found.teacher_of("solve") == ("openai", "small", {"max_n": 1})
     assert found.teacher_of("rewrite") == found.teacher_of("pattern") == found.teacher_of("write")
 
@@ -108,7 +108,25 @@ def test_a_teacher_may_be_another_for_a_job() -> None:
 # --- settings files --------------------------------------------------------------------------------------------------
 
 
-def test_a_settings_file_is_read_by_table_and_key(tmp_path: Path) -> None:
+def test_a_key_in_a_settings_file_is_the_name_of_the_flag(tmp_path: Path) -> None:
+    for setting in fields(Settings):
+        assert flag_of(setting) == "--" + setting.name.replace("_", "-")
+        assert find_setting(setting.metadata["section"], setting.name) is setting
+
+
+def test_a_setting_that_stands_twice_under_both_of_its_keys_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "[teacher]\ntemperature = 0.5\nteacher_temperature = 0.7\n")
+    with pytest.raises(SettingsError, match=r"\[teacher\] sets teacher_temperature twice"):
+        read_settings(path)
+
+
+def test_no_limit_is_one_value(tmp_path: Path) -> None:
+    assert Settings().budget is None
+    assert "budget" not in to_toml(resolve({"task": "t"})).get("teacher", {})
+    assert read_settings(written(tmp_path, "[teacher]\nbudget = inf\n")) == {"budget": None}, "as version 0.1 wrote it"
+
+
+def test_a_settings_file_of_version_0_1_is_read_by_its_old_keys(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "\ufeff"  # some editors write a byte order mark
@@ -123,7 +141,7 @@ def test_a_settings_file_is_read_by_table_and_key(tmp_path: Path) -> None:
         "adapt": False,
         "teacher": "openai:m",
         "teacher_temperature": 1.0,
-        "teacher_options": {"base_url": "http://x", "retries": 2},
+        "teacher_option": {"base_url": "http://x", "retries": 2},
     }
 
 
@@ -131,7 +149,7 @@ def test_a_settings_file_is_read_by_table_and_key(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[synthesis]\nsample = 1", ["[synthesis]", "'sample'", "did you mean 'samples'?"]),
-        ("[selection]\nzzz = 1", ["[selection]", "'zzz'", "there are size, rule"]),
+        ("[selection]\nzzz = 1", ["[selection]", "'zzz'", "its settings are select, selection"]),
         ("[sythesis]\nsamples = 1", ["[sythesis]", "synthesis"]),
         ("samples = 1", ["samples", "synthesis"]),
         ('[synthesis]\nsamples = "5"', ["[synthesis] samples", "'5'", "a whole number"]),
@@ -159,7 +177,7 @@ def test_a_wrong_settings_file_is_told_by_file_table_key_and_what_may_stand_ther
 
 
 def test_a_settings_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"none\.toml is not there"):
+    with pytest.raises(SettingsError, match=r"none\.toml does not exist"):
         read_settings(tmp_path / "none.toml")
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         read_settings(tmp_path)
@@ -187,8 +205,8 @@ def test_a_settings_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ({"name": "a/b"}, "--name 'a/b'"),
         ({"name": "../up"}, "--name '../up'"),
         ({"name": "."}, "--name '.'"),
-        ({"name": "x" * 101}, "a run's name is a folder's name"),
-        ({"name": "a\n"}, "a run's name is a folder's name"),
+        ({"name": "x" * 101}, "the name of a run is the name of a folder"),
+        ({"name": "a\n"}, "the name of a run is the name of a folder"),
     ],
 )
 def test_a_value_out_of_bounds_is_told_by_its_flag(wrong: dict[str, Any], words: str) -> None:
@@ -208,14 +226,14 @@ def test_settings_survive_the_way_through_a_settings_file(values: dict[str, Any]
     layer: dict[str, Any] = {}
     for section, table in tomllib.loads(document).items():
         for key, value in table.items():
-            (setting,) = [s for s in fields(Settings) if (s.metadata["section"], key_of(s)) == (section, key)]
-            layer[setting.name] = tuple(value) if isinstance(value, list) else value
+            assert find_setting(section, key) is not None
+            layer[key] = tuple(value) if isinstance(value, list) else value
     assert resolve(layer) == found
     assert differences(found, resolve(layer)) == []
 
 
 def test_run_toml_is_a_settings_file_again(tmp_path: Path) -> None:
-    found = resolve({"task": "mednli", "domain": ("a", "b"), "adapt": False, "teacher_options": {"slip": 0.1}})
+    found = resolve({"task": "mednli", "domain": ("a", "b"), "adapt": False, "teacher_option": {"slip": 0.1}})
     path = written(tmp_path, tomli_w.dumps({**to_toml(found), "versions": {"dsrl": "0"}}))
     assert resolve(read_settings(path)) == found
     assert resolve(read_settings(path), {"name": "again"}) == replace(found, name="again")
@@ -241,7 +259,7 @@ def test_the_same_settings_make_the_same_name_and_others_another() -> None:
     assert name.startswith("mednli-")
     assert resolve({"task": "mednli"}).name == name
     assert resolve({"task": "mednli", "concurrency": 7}).name == name
-    changed: list[dict[str, Any]] = [{"seed": 1}, {"samples": 3}, {"adapt": False}, {"teacher_options": {"slip": 0}}]
+    changed: list[dict[str, Any]] = [{"seed": 1}, {"samples": 3}, {"adapt": False}, {"teacher_option": {"slip": 0}}]
     names = [resolve({"task": "mednli"}, change).name for change in changed]
     assert len({name, *names}) == 5
 
@@ -266,5 +284,5 @@ def test_a_task_in_a_file_gives_the_run_the_files_name() -> None:
 def test_differences_name_flags_and_both_values() -> None:
     old = resolve({"task": "mednli", "name": "n"})
     assert differences(old, old) == []
-    new = replace(old, samples=3, teacher_options={"slip": 0.5}, concurrency=1)
+    new = replace(old, samples=3, teacher_option={"slip": 0.5}, concurrency=1)
     assert differences(old, new) == ["--teacher-option: {} -> {'slip': 0.5}", "--samples: 500 -> 3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
@@ -58,8 +57,8 @@ def _option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[...,
     if setting.metadata["choices"]:
         kind: Any = click.Choice(setting.metadata["choices"])
     else:
-        kind = type(default)
-    told = default not in ("", 0, math.inf) or (default == 0.0 and isinstance(default, float))
+        kind = setting.metadata["type"]
+    told = default not in (None, "", 0) or (default == 0.0 and isinstance(default, float))
     shown = f"{help}  [default: {default}]" if told else help
     return click.option(flag, setting.name, type=kind, default=None, help=shown)
 

@@ -6,7 +6,6 @@ Everything that can be wrong with a user's input is found before a teacher is as
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,14 +27,14 @@ from dsrl.pipeline.run import Pipeline, bind_sampler
 from dsrl.pipeline.stages import STAGES
 from dsrl.pipeline.summary import summarise
 from dsrl.plugins.base_models import resolve_model
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TaskSpec, TeacherSpec
 from dsrl.settings import Settings, differences, parse_settings, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import CallPolicy, price_of
 from dsrl.teaching.pricing import read_prices
 from dsrl.teaching.reply_store import Spending, spending_of, statistics_of
-from dsrl.types import Purpose
+from dsrl.types import PluginRef, Purpose
 
 #: Libraries whose versions decide a result.
 _LIBRARIES = ("torch", "transformers", "datasets", "pluggy")
@@ -75,11 +74,11 @@ def open_run(
         DsrlError: whatever is wrong with the settings, the inputs, the plugins or the folder.
     """
     model = resolve_model(settings.base_model).location
-    task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
+    task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
     policy = call_policy_of(settings)
     teachers = teachers_of(settings)
-    retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_options), "retriever")
-    trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_options), "trainer")
+    retriever = load(PluginRef("retriever", settings.retriever, settings.retriever_option), "retriever")
+    trainer = load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer")
     sampler = bind_sampler(settings, model)
     plugins = (task, *teachers.values(), retriever, trainer, sampler)
     definition = _definition(settings, task)
@@ -134,7 +133,7 @@ def call_policy_of(settings: Settings) -> CallPolicy:
         concurrency=settings.concurrency,
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=None if math.isinf(settings.budget) else settings.budget,
+        budget=settings.budget,
         prices=read_prices(settings.price),
         batch=settings.batch,
     )
@@ -163,7 +162,7 @@ def plan(settings: Settings, place: Workspace) -> dict[str, Any]:
     Raises:
         DsrlError: what is wrong with the settings, the inputs or the plugins, as for the run.
     """
-    task = load(PluginRef("task", settings.task, settings.task_options, settings.override), "task")
+    task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
     policy, teachers = call_policy_of(settings), teachers_of(settings)
     check_teachers(settings, teachers, policy, task)
     check_files(settings)
@@ -181,7 +180,7 @@ def plan(settings: Settings, place: Workspace) -> dict[str, Any]:
         )
     domains = len(settings.domain or tuple(task.hook.domains()))
     stages = forecast(settings, _definition(settings, task), jobs, domains)
-    budget = None if math.isinf(settings.budget) else settings.budget
+    budget = settings.budget
     return {
         "run": settings.name,
         "stages": [asdict(stage) for stage in stages],
@@ -220,7 +219,7 @@ def kept_settings(store: RunStore) -> Settings:
 
 
 def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
-    demos = read_demos(Path(settings.demos)) if settings.demos else task.hook.demos()
+    demos = read_demos(Path(settings.demos)) if settings.demos else task.hook.demos(domain="")
     return Definition(
         description=settings.task_instruction or task.hook.description(),
         input_instruction=task.hook.input_instruction(),

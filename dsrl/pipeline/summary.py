@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
@@ -93,7 +92,7 @@ def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[s
         "known_usd": round(spending.cost_usd, 6),
         "unknown_bills": spending.unknown_bills,
         "uncertain_usd": round(spending.uncertain_usd, 6),
-        "budget_usd": None if math.isinf(settings.budget) else settings.budget,
+        "budget_usd": settings.budget,
         "spending": [asdict(line) for line in spending.lines],
         "seconds": {stage: round(seconds, 2) for stage, seconds in store.seconds().items()},
         "model_path": str(model) if finished else None,

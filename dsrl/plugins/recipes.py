@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.errors import SettingsError
-from dsrl.settings import Settings, checked, default_of, key_of, typed
+from dsrl.settings import Settings, check, convert, default_of, find_setting
 
 #: Longest recipe, in bytes.
 LONGEST = 16 * 2**10
@@ -32,16 +32,13 @@ _TABLES = ("score", "train")
 _ALSO = ("select",)
 
 
-def _is_number(setting: Field[Any]) -> bool:
-    return isinstance(default_of(setting), (int, float)) and not isinstance(default_of(setting), bool)
+def _may_set(setting: Field[Any]) -> bool:
+    is_number = isinstance(default_of(setting), (int, float)) and not isinstance(default_of(setting), bool)
+    return is_number and (setting.metadata["section"] in _TABLES or setting.name in _ALSO)
 
 
-#: (table, key) -> the setting that a recipe may give there.
-RECIPE_SETTINGS: Mapping[tuple[str, str], Field[Any]] = {
-    (s.metadata["section"], key_of(s)): s
-    for s in fields(Settings)
-    if _is_number(s) and (s.metadata["section"] in _TABLES or s.name in _ALSO)
-}
+#: The settings that a recipe may give, by name.
+RECIPE_SETTINGS: Mapping[str, Field[Any]] = {s.name: s for s in fields(Settings) if _may_set(s)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +69,18 @@ def read_recipe(path: Path) -> Recipe:
             if (table, key) == ("model", "tasks"):
                 tasks = _tasks(path, value)
                 continue
-            setting = RECIPE_SETTINGS.get((table, key))
-            if setting is None:
+            setting = find_setting(table, key)
+            if setting is None or setting.name not in RECIPE_SETTINGS:
                 raise _refused(path, f"[{_shown(table)}] {_shown(key)}")
             place = f"the base model's recipe {path}, [{table}] {key}"
             if not isinstance(value, (int, float)):
                 raise SettingsError(f"{place} must be a number")
             if not abs(value) <= LARGEST:
                 raise SettingsError(f"{place} must be a number of at most {LARGEST:g}")
-            number = typed(setting, value, place)
-            checked(setting, number, place)
+            number = convert(setting, value, place)
+            check(setting, number, place)
             settings[setting.name] = number
-        if not content and table != "model" and table not in {name for name, _ in RECIPE_SETTINGS}:
+        if not content and table != "model" and table not in {s.metadata["section"] for s in RECIPE_SETTINGS.values()}:
             raise _refused(path, f"[{_shown(table)}]")
     return Recipe(settings, tasks)
 
@@ -112,8 +109,8 @@ def _tasks(path: Path, value: Any) -> tuple[str, ...]:
 
 def _refused(path: Path, what: str) -> SettingsError:
     by_table: dict[str, list[str]] = {}
-    for table, key in RECIPE_SETTINGS:
-        by_table.setdefault(table, []).append(key)
+    for name, setting in RECIPE_SETTINGS.items():
+        by_table.setdefault(setting.metadata["section"], []).append(name)
     allowed = "; ".join(f"[{table}] {', '.join(keys)}" for table, keys in by_table.items())
     return SettingsError(
         f"the base model's recipe {path} sets {what}. A model may set numbers only ({allowed}) and name the tasks that it "

@@ -86,9 +86,9 @@ def test_setting_out_of_bounds(dsrl, flags, words):
 
 
 def test_config_file_is_missing_or_misspelt(dsrl, tmp_path):
-    refused(dsrl("run", "--config", "no.toml"), "no.toml is not there", code=2)
+    refused(dsrl("run", "--config", "no.toml"), "no.toml does not exist", code=2)
     Path("bad.toml").write_text("[task]\nnamee = 'mednli'\n")
-    refused(dsrl("run", "--config", "bad.toml"), "bad.toml", "'namee'", "did you mean 'name'", code=2)
+    refused(dsrl("run", "--config", "bad.toml"), "bad.toml", "'namee'", "did you mean 'task'", code=2)
     Path("bad.toml").write_text("[task\n")
     refused(dsrl("run", "--config", "bad.toml"), "bad.toml is not TOML", "line 1", code=2)
 

@@ -26,9 +26,9 @@ def test_a_recipe_sets_numbers_and_names_tasks(tmp_path: Path) -> None:
 
 
 def test_what_a_recipe_may_set_are_numbers_of_three_tables() -> None:
-    assert {table for table, _ in RECIPE_SETTINGS} == {"score", "selection", "train"}
-    assert [key for table, key in RECIPE_SETTINGS if table == "selection"] == ["size"]
-    assert ("score", "attempts") in RECIPE_SETTINGS
+    assert {s.metadata["section"] for s in RECIPE_SETTINGS.values()} == {"score", "selection", "train"}
+    assert [name for name, s in RECIPE_SETTINGS.items() if s.metadata["section"] == "selection"] == ["select"]
+    assert "attempts" in RECIPE_SETTINGS
     assert {type(setting.default) for setting in RECIPE_SETTINGS.values()} == {int, float}
 
 

@@ -20,6 +20,7 @@ from dsrl import (  # noqa: E402
     BatchState,
     Completion,
     Message,
+    PluginRef,
     Price,
     Request,
     RowRefused,
@@ -28,7 +29,7 @@ from dsrl import (  # noqa: E402
     TransientError,
     Usage,
 )
-from dsrl.plugins.binding import Plugin, PluginRef, load  # noqa: E402
+from dsrl.plugins.binding import Plugin, load  # noqa: E402
 
 T = TypeVar("T")
 REQUEST = Request("write", "claude-haiku-4-5", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)

@@ -49,6 +49,12 @@ class HttpPlugin:
             self._connection = Connection(self.endpoint, self.timeout)
         return self._connection
 
+    @hookimpl
+    async def aclose(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        if self._connection is not None:
+            await self._connection.aclose()
+
 
 class HttpTeacher(HttpPlugin, ABC):
     """A teacher behind a provider's official SDK; see :class:`dsrl.plugins.specs.TeacherSpec`.
@@ -146,12 +152,6 @@ class HttpTeacher(HttpPlugin, ABC):
             except ProviderError as error:
                 if error.status not in (400, 409):  # these two say that it is over already
                     raise
-
-    @hookimpl
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._connection is not None:
-            await self._connection.aclose()
 
     # --- for the batches of subclasses --------------------------------------------------------------------------------
 

@@ -13,15 +13,16 @@ from functools import cache
 import pytest
 from fault_server import Fault, FaultServer
 
-from dsrl.plugins.binding import PluginRef, load
-from dsrl.types import Message, Request
+from dsrl.plugins.binding import load
+from dsrl.types import Message, PluginRef, Request
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
 
 CHILD = """
 import asyncio, json, resource, sys
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
+from dsrl.types import PluginRef
 from dsrl.types import Message, Request
 import dsrl_http.bodies
 

@@ -10,10 +10,10 @@ import pytest
 from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
 from dsrl.errors import RowRefused, TransientError
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
-from dsrl.types import Message, Price, Request, Usage
+from dsrl.types import Message, PluginRef, Price, Request, Usage
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")

@@ -18,7 +18,7 @@ from dsrl_http.failures import explain
 from dsrl_http.json_values import MOST_CHARACTERS, get_member
 from dsrl_http.teacher import HttpPlugin
 
-from dsrl import RowRefused, SettingsError, TeacherError, TransientError, hookimpl
+from dsrl import Prompt, RowRefused, SettingsError, TeacherError, TransientError, hookimpl
 from dsrl.text import replace_surrogates
 from dsrl_openai.endpoint import choose_endpoint
 from dsrl_openai.model_settings import find_refused_setting
@@ -85,7 +85,14 @@ class OpenAISampler(HttpPlugin):
 
     @hookimpl
     async def sample(
-        self, prompts: Sequence[str], n: int, temperature: float, top_p: float, max_tokens: int, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+        first: int,
     ) -> list[list[str]]:
         """Return ``n`` completions of each prompt. The server gets the seed, and may use or ignore it.
 
@@ -97,7 +104,7 @@ class OpenAISampler(HttpPlugin):
         settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         async with self._hold_connection():
             tasks = [
-                asyncio.create_task(self._complete(prompt, n, settings, seed + place * n))
+                asyncio.create_task(self._complete(prompt, n, settings, seed + first + place * n))
                 for place, prompt in enumerate(prompts)
             ]
             try:
@@ -151,8 +158,8 @@ class OpenAISampler(HttpPlugin):
 
     @asynccontextmanager
     async def _hold_connection(self) -> AsyncIterator[None]:
-        # Calls that overlap share one connection. The last of them closes it, because each may run on an event loop of its
-        # own, and the hook `close` is no coroutine.
+        # Calls that overlap share one connection. The last of them closes it, because the next one may run on another event
+        # loop.
         if not self._users:
             self._slots = asyncio.Semaphore(self._concurrency)
         self._users += 1

@@ -12,8 +12,8 @@ from dsrl_openai.answers import read_usage
 from fault_server import Fault, FaultServer
 
 from dsrl.errors import TeacherError
-from dsrl.plugins.binding import PluginRef, load
-from dsrl.types import Message, Request, Usage
+from dsrl.plugins.binding import load
+from dsrl.types import Message, PluginRef, Request, Usage
 
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
 PLANTED = {

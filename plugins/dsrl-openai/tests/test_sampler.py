@@ -8,7 +8,8 @@ import pytest
 from fault_server import Fault, FaultServer, openai_error
 
 from dsrl.errors import SettingsError, TeacherError
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
+from dsrl.types import PluginRef
 
 PROMPTS = ["one", "two", "three"]
 SETTINGS: dict[str, Any] = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 8, "seed": 5}
@@ -38,12 +39,15 @@ def bound(server: FaultServer, model: str = "gpt-4o", **options: Any) -> Any:
     return load(PluginRef("sampler", "openai", {"model": model, "base_url": server.url, **options}), "sampler").hook
 
 
-def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, **options: Any) -> Any:
-    hook = bound(server, **options)
-    try:
-        return asyncio.run(hook.sample(prompts=prompts, n=n, **SETTINGS))
-    finally:
-        hook.close()
+def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, first: int = 0, **options: Any) -> Any:
+    async def work() -> Any:
+        hook = bound(server, **options)
+        try:
+            return await hook.sample(prompts=prompts, n=n, first=first, **SETTINGS)
+        finally:
+            await hook.aclose()
+
+    return asyncio.run(work())
 
 
 def test_a_prompt_is_one_request(server: FaultServer) -> None:
@@ -62,6 +66,11 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
     }
     assert by_prompt["one"] == expected
     assert len({body["seed"] for body in server.bodies}) == 3
+
+
+def test_later_attempts_have_other_seeds(server: FaultServer) -> None:
+    sample(server, prompts=["x"], first=4)
+    assert server.bodies[0]["seed"] == SETTINGS["seed"] + 4
 
 
 def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
-from dsrl.plugins.binding import PluginRef, load
-from dsrl.types import Completion, Message, Request
+from dsrl.plugins.binding import load
+from dsrl.types import Completion, Message, PluginRef, Request
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("fastapi", reason='pip install "transformers[serving]"')
@@ -158,7 +158,7 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
     assert [len(texts) for texts in hot] == [4, 4]
     assert all(isinstance(text, str) for texts in hot for text in texts)
     assert len({text for texts in hot for text in texts}) > 2
-    sampler.hook.close()
+    asyncio.run(sampler.hook.aclose())
 
 
 def test_a_run_by_a_served_base_model(server: str, url: str, tmp_path: Path) -> None:

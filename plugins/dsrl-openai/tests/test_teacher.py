@@ -22,6 +22,7 @@ from dsrl import (  # noqa: E402
     BatchState,
     Completion,
     Message,
+    PluginRef,
     Price,
     Rate,
     Reply,
@@ -32,7 +33,7 @@ from dsrl import (  # noqa: E402
     TransientError,
     Usage,
 )
-from dsrl.plugins.binding import Plugin, PluginRef, load  # noqa: E402
+from dsrl.plugins.binding import Plugin, load  # noqa: E402
 
 T = TypeVar("T")
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
