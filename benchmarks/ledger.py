@@ -22,9 +22,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.types import Message, Price, Request
+from dsrl.types import Message, PluginRef, Price, Request
 
 SYSTEM = "Add. " * 200
 #: Asks with a question that nobody asked before.

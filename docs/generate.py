@@ -12,19 +12,22 @@ HERE = Path(__file__).parent
 
 def hooks() -> str:
     """Make the reference of all hooks out of :mod:`dsrl.plugins.specs`."""
+    from dsrl.plugins import base_models
     from dsrl.plugins import specs as hookspecs
 
     parts = ["# Hooks", "", "*Made by `make docs` from `dsrl/plugins/specs.py`.*", "", _text(hookspecs.__doc__), ""]
-    for kind, (group, spec) in hookspecs.GROUPS.items():
-        parts += [f"## {kind}: group `{group}`", "", _text(spec.__doc__), ""]
-        for name, function in vars(spec).items():
-            if name.startswith("_"):
-                continue
+    for kind in hookspecs.KINDS.values():
+        if kind.spec is None:
+            parts += [f"## {kind.name}: group `{kind.group}`", "", _text(base_models.__doc__), ""]
+            continue
+        parts += [f"## {kind.name}: group `{kind.group}`", "", _text(kind.spec.__doc__), ""]
+        for hook in kind.hooks.values():
+            name, function = hook.name, getattr(kind.spec, hook.name)
             signature = inspect.signature(function)
             arguments = [str(p).replace("'", "") for p in signature.parameters.values() if p.name != "self"]
             returns = str(signature.return_annotation).replace("'", "")
             word = "async " if inspect.iscoroutinefunction(function) else ""
-            mandatory = " (mandatory)" if name in hookspecs.MANDATORY[kind] else ""
+            mandatory = " (mandatory)" if hook.is_mandatory else ""
             parts += [f"### `{name}`{mandatory}", "", "```python"]
             parts += [f"{word}def {name}({', '.join(arguments)}) -> {returns}", "```", "", _text(function.__doc__), ""]
     return "\n".join(parts)

@@ -21,11 +21,11 @@ import pytest
 from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
-from dsrl.types import Completion, Message, Price, Request
+from dsrl.types import Completion, Message, PluginRef, Price, Request
 
 T = TypeVar("T")
 #: Dollars are easy to count with it: a token is a tenth of a cent, half of that in a batch.

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from dsrl.plugins.binding import Plugin, PluginRef, load
-from dsrl.plugins.specs import GROUPS
+from dsrl.plugins.binding import Plugin, load
+from dsrl.plugins.specs import KINDS
+from dsrl.types import PluginRef
 
 # A busy machine must not fail a test.
 settings.register_profile("dsrl", deadline=None)
@@ -46,7 +47,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
             made.plugin = target
             monkeypatch.setitem(sys.modules, module, made)
             place = f"{module}:plugin"
-        group = group or GROUPS[kind][0]
+        group = group or KINDS[kind].group
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value or place}\n")
         monkeypatch.syspath_prepend(site)

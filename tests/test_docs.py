@@ -82,10 +82,12 @@ def test_the_task_of_the_tutorial_is_a_task(tmp_path, monkeypatch):
     lines = [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
-    from dsrl.plugins.binding import PluginRef, check, installed, load
+    from dsrl.plugins.binding import check_contract, load
+    from dsrl.plugins.discovery import list_plugins
+    from dsrl.types import PluginRef
 
-    (found,) = [plugin for plugin in installed("task") if plugin.name == "lease"]
-    assert check(found) is None
+    (found,) = [plugin for plugin in list_plugins("task") if plugin.name == "lease"]
+    check_contract(found)
     task = load(PluginRef("task", "lease"), "task")
     assert task.hook.reward(output="<think> it says so </think> <answer> Yes. </answer>", label="yes") == 1.0
     assert task.hook.reward(output="<answer> no </answer>", label="yes") == 0.1
@@ -96,7 +98,8 @@ def test_the_override_of_the_tutorial_works(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text("utf-8"), re.DOTALL)
     file = tmp_path / "my_reward.py"
     file.write_text(blocks[-1])
-    from dsrl.plugins.binding import PluginRef, load
+    from dsrl.plugins.binding import load
+    from dsrl.types import PluginRef
 
     task = load(PluginRef("task", "mednli", {}, (str(file),)), "task")
     assert task.hook.reward(output="it is neutral", label="neutral") == 1.0

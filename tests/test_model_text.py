@@ -25,9 +25,9 @@ from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.attempted import grade
 from dsrl.pipeline.stages.initial import read_sample
 from dsrl.pipeline.stages.keywords import read_keywords
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
 from dsrl.text import printable, replace_surrogates
-from dsrl.types import UNREADABLE, Example, Message, Purpose, Reply, Request
+from dsrl.types import UNREADABLE, Example, Message, PluginRef, Purpose, Reply, Request
 
 #: Seconds of processor time that one text may take.
 LIMIT = 0.5
@@ -93,7 +93,7 @@ for _name, _task in _TASKS.items():
     READERS |= {
         f"{_name}: prediction": lambda text, task=_task: task.hook.process_prediction(output=text),
         f"{_name}: label": lambda text, task=_task: task.hook.process_label(output=text),
-        f"{_name}: grade": lambda text, task=_task: grade(task, text, text),
+        f"{_name}: grade": lambda text, task=_task: grade(task, text, text, ""),
         f"{_name}: reward": lambda text, task=_task: task.hook.reward(output=text, label=text),
         f"{_name}: solve by rule": lambda text, task=_task: task.hook.procedural_solve(input=text),
         f"{_name}: write by rule": lambda text, task=_task: task.hook.procedural_sample(

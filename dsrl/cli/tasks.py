@@ -21,9 +21,9 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 def _list_tasks(as_json: bool) -> None:
-    from dsrl.plugins.binding import installed
+    from dsrl.plugins.discovery import list_plugins
 
-    found = installed("task")
+    found = list_plugins("task")
     if as_json:
         print_json([{"name": f.name, "distribution": f.distribution, "version": f.version} for f in found])
     elif found:
@@ -37,7 +37,8 @@ def _list_tasks(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a task's definition: its instructions, answers, demonstrations, domains and what it can do."""
-    from dsrl.plugins.binding import PluginRef, load
+    from dsrl.plugins.binding import load
+    from dsrl.types import PluginRef
 
     task = load(PluginRef("task", name), "task")
     hook = task.hook
@@ -52,7 +53,7 @@ def show(name: str, as_json: bool) -> None:
         "answer_format": answer_format.form if answer_format else None,
         "choices": list(answer_format.choices) if answer_format else [],
         "domains": list(hook.domains()),
-        "demonstrations": len(hook.demos()),
+        "demonstrations": len(hook.demos(domain="")),
         "procedural": task.implements("procedural_sample") and task.implements("procedural_solve"),
     }
     if as_json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.teaching.ledger import Ledger
-from dsrl.types import Example, Message, Purpose, Reply, Request
+from dsrl.types import Example, Message, Prompt, Purpose, Reply, Request
 
 #: JSON schema of a sample, for teachers with structured output.
 SAMPLE_SCHEMA: dict[str, Any] = {
@@ -35,9 +35,9 @@ class Definition:
     output_instruction: str
     demos: tuple[Example, ...] = ()
 
-    def prompt(self, input: str) -> str:
+    def prompt(self, input: str) -> Prompt:
         """What the base model (and a voting teacher) is given: the input, then the output instruction."""
-        return f"{input} {self.output_instruction}"
+        return Prompt(f"{input} {self.output_instruction}")
 
     def words(self) -> dict[str, str]:
         """The three instructions, as prompts name them."""

@@ -35,7 +35,7 @@ from dsrl.pipeline.stages.trained import (
     work_folder,
     write_parquet,
 )
-from dsrl.plugins.binding import Plugin, PluginRef, load, takes_option
+from dsrl.plugins.binding import Plugin, load, takes_option
 from dsrl.plugins.specs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.metrics import Metrics
@@ -43,7 +43,7 @@ from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.pricing import dollars
 from dsrl.teaching.reply_store import PaidCalls
-from dsrl.types import Passage, Purpose, TrainStep
+from dsrl.types import Passage, PluginRef, Purpose, TrainStep
 
 #: Test items a call of the sampler.
 EVALUATED_TOGETHER = 256
@@ -246,7 +246,7 @@ class Pipeline:
                 walk.show()
                 if walk.wanted("attempted"):
                     walk.sampler = self.sampler(self.starting_model(round))
-                    stack.callback(close, walk.sampler)
+                    stack.push_async_callback(walk.sampler.hook.aclose)
                 # Enough groups at a time to keep the teacher busy while others are with the sampler.
                 at_once = len(left) if settings.batch else max(4, 3 * settings.concurrency // GROUP)
                 with self.clock("initial_to_scored"):
@@ -389,7 +389,7 @@ class Pipeline:
                 self.store.add_evaluations(await evaluate(sampler, self.definition, self.task, name, batch, limit))
                 self.progress.advance("evaluated", len(batch))
         finally:
-            close(sampler)
+            await sampler.hook.aclose()
 
     # --- what comes from outside -------------------------------------------------------------------------------------
 
@@ -445,12 +445,6 @@ def instructor_of(settings: Settings, ledger: Ledger) -> Instructor:
         models,
         settings.retries_unreadable,
     )
-
-
-def close(sampler: Plugin[SamplerSpec]) -> None:
-    """Let go of a model."""
-    if sampler.implements("close"):
-        sampler.hook.close()
 
 
 #: Seconds that the end of a run takes without a word.

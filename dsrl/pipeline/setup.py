@@ -27,14 +27,14 @@ from dsrl.pipeline.run import Pipeline, bind_sampler
 from dsrl.pipeline.stages import STAGES
 from dsrl.pipeline.summary import summarise
 from dsrl.plugins.base_models import resolve_model
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TaskSpec, TeacherSpec
 from dsrl.settings import Settings, differences, parse_settings, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import CallPolicy, price_of
 from dsrl.teaching.pricing import read_prices
 from dsrl.teaching.reply_store import Spending, spending_of, statistics_of
-from dsrl.types import Purpose
+from dsrl.types import PluginRef, Purpose
 
 #: Libraries whose versions decide a result.
 _LIBRARIES = ("torch", "transformers", "datasets", "pluggy")
@@ -218,7 +218,7 @@ def kept_settings(store: RunStore) -> Settings:
 
 
 def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
-    demos = read_demos(Path(settings.demos)) if settings.demos else task.hook.demos()
+    demos = read_demos(Path(settings.demos)) if settings.demos else task.hook.demos(domain="")
     return Definition(
         description=settings.task_instruction or task.hook.description(),
         input_instruction=task.hook.input_instruction(),

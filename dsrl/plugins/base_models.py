@@ -1,8 +1,8 @@
-"""Base models by name: a folder, a hub id, or a model that a plugin package ships.
+"""Base models by name: a model that a package ships, a folder, or a hub id.
 
-A package ships a model with an entry point of the group ``dsrl.models`` whose value is the dotted folder of the model
-(``tiny = "dsrl_transformers.tiny"``). Beside the weights a ``dsrl.toml`` may give the numbers that suit the model; they are
-weaker than the user's own (see :mod:`dsrl.plugins.recipes`).
+A package ships a model with an entry point of the group ``dsrl.models``. Its value is the folder of the model in dotted form
+(``tiny = "dsrl_transformers.tiny"``). Beside the weights there may be a ``dsrl.toml`` with the numbers that suit the model;
+the user's own settings are stronger (see :mod:`dsrl.plugins.recipes`).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 
 from dsrl.errors import DataError, PluginError
 from dsrl.plugins.recipes import Recipe, read_recipe
+from dsrl.plugins.specs import KINDS
 
-GROUP = "dsrl.models"
 RECIPE = "dsrl.toml"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Where a model is.
+    """A base model.
 
     Attributes:
         location: a folder, or a hub id that the sampler's library resolves.
-        recipe: the numbers that came with it, and the tasks that it was schooled for.
+        recipe: the numbers that the model's folder gives, and the tasks that the model was trained for.
     """
 
     location: str
@@ -36,13 +36,14 @@ class Model:
 
 
 def resolve_model(name: str) -> Model:
-    """Find a model: a shipped name, a folder, a hub id, in this order.
+    """Find a model by its name: the name of a shipped model, a folder, or a hub id, in this order.
 
     Raises:
-        DataError: no such model; a folder that holds none.
-        SettingsError: its recipe sets what a model may not set.
+        DataError: there is no such model, or the folder does not hold a model.
+        PluginError: several distributions ship a model of this name.
+        SettingsError: the recipe of the model sets what a model may not set.
     """
-    entries = entry_points(group=GROUP)
+    entries = entry_points(group=KINDS["model"].group)
     shipped = {entry.name: entry.value for entry in entries}
     if name in shipped:
         owners = [entry.dist.name for entry in entries if entry.name == name and entry.dist]
@@ -54,15 +55,17 @@ def resolve_model(name: str) -> Model:
             spec = None
         for place in (spec.submodule_search_locations or []) if spec else []:
             return _folder(name, Path(place))
-        raise DataError(f"base model {name!r}: its package names the folder {shipped[name]!r}, which is not there")
+        raise DataError(
+            f"base model {name!r}: its package names the folder {shipped[name]!r}, which does not exist; reinstall it"
+        )
     path = Path(name)
-    if os.path.exists(path):  # unlike Path.exists, no fault for a name that is too long
+    if os.path.exists(path):  # unlike Path.exists, this does not raise for a name that is too long
         return _folder(name, path)
     if _HUB_ID.fullmatch(name):
         return Model(name)
-    hint = f"models that are installed: {', '.join(sorted(shipped))}" if shipped else "no model package is installed"
+    hint = f"installed models: {', '.join(sorted(shipped))}" if shipped else "no model package is installed"
     raise DataError(
-        f"base model {name!r} is no folder, no installed model and no hub id of the form owner/name; {hint}. "
+        f"base model {name!r} is neither an installed model, nor a folder, nor a hub id of the form owner/name; {hint}. "
         "Give the folder of a model in Hugging Face form with --base-model."
     )
 
@@ -71,7 +74,7 @@ def _folder(name: str, path: Path) -> Model:
     if not path.is_dir():
         raise DataError(f"base model {name!r} is a file; give the folder that holds config.json and the weights")
     if not (path / "config.json").is_file():
-        raise DataError(f"base model {name!r}: {path}/config.json is not there, so the folder holds no model")
+        raise DataError(f"base model {name!r}: {path}/config.json does not exist, so the folder holds no model")
     if not any(next(path.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
         raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors)")
     recipe = path / RECIPE

@@ -1,8 +1,8 @@
-"""From an entry point to one bound and checked plugin.
+"""From the entry point of a plugin to one bound and checked plugin.
 
-Names are listed without importing anything. Only the chosen plugin is imported, so a broken stranger harms no run that
-does not use it. Each plugin gets a PluginManager of its own: the kind's specifications, the defaults, the plugin, then
-local overrides; what does not fit the contract is refused by name.
+Only the chosen plugin is imported, so a broken plugin harms no run that does not use it. Each plugin gets a PluginManager
+of its own: the specifications of its kind, the defaults, the plugin, then the local overrides. A plugin that does not fit
+its contract is refused by name.
 """
 
 from __future__ import annotations
@@ -13,60 +13,45 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import Any, Generic, Literal, cast, overload
 
 import pluggy
 
 from dsrl.errors import DsrlError, PluginError, SettingsError
-from dsrl.plugins.guard import FAULTS, Guard, Source, innermost, shown_fault
+from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
+from dsrl.plugins.discovery import PluginInfo, find_plugin
+from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
 from dsrl.plugins.specs import (
-    GROUPS,
-    MANDATORY,
+    API_VERSION,
+    KINDS,
+    Hook,
+    Kind,
     RetrieverSpec,
     SamplerSpec,
     TaskSpec,
     TeacherSpec,
     TrainerSpec,
 )
+from dsrl.types import PluginRef, S_co
 
-S_co = TypeVar("S_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class PluginRef:
-    """What a worker process needs to bind a plugin again: names and settings, no objects.
-
-    Attributes:
-        kind: a key of :data:`dsrl.plugins.specs.GROUPS`.
-        name: the entry point's name.
-        options: given to the plugin's class as keyword arguments.
-        overrides: files whose hooks win over the plugin's.
-    """
-
-    kind: str
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
-    """A plugin as its distribution declares it; nothing is imported."""
-
-    kind: str
-    name: str
-    target: str
-    distribution: str
-    version: str
+#: Names that dsrl's own parts have among the plugins of a manager.
+_OWN_PARTS = ("defaults", "guard")
 
 
 @dataclass(frozen=True)
 class Plugin(Generic[S_co]):
-    """A bound and checked plugin. ``plugin.hook.reward(output=..., label=...)`` calls a hook, by keywords only."""
+    """A bound and checked plugin. ``plugin.hook.reward(output=..., label=...)`` calls a hook, with keyword arguments only.
+
+    Attributes:
+        ref: what a worker process needs to bind the plugin again.
+        distribution: the name of the plugin's distribution.
+        version: the version of that distribution.
+        hook: the hooks of the plugin's kind. A caller may leave out the optional arguments of a hook.
+    """
 
     ref: PluginRef
     distribution: str
@@ -80,19 +65,18 @@ class Plugin(Generic[S_co]):
         return self.ref.name
 
     def implements(self, hook: str) -> bool:
-        """Say whether anything (the plugin, an override, a default) answers the hook."""
+        """Return whether the plugin, an override or a default implements the hook."""
         return any(not impl.wrapper for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
+    def accepts(self, hook: str, argument: str) -> bool:
+        """Return whether the plugin or an override implements the hook with this argument."""
+        impls = getattr(self._manager.hook, hook).get_hookimpls()
+        return any(argument in impl.argnames for impl in impls if impl.plugin_name not in _OWN_PARTS)
+
     def implementations(self, hook: str) -> list[tuple[object, Callable[..., Any]]]:
-        """Give what answers a hook, first who is asked first: the plugin (or module), and its function; no defaults."""
-        found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [(i.plugin, i.function) for i in found if not i.wrapper and i.plugin_name not in ("defaults", "guard")]
-
-
-def installed(kind: str) -> list[PluginInfo]:
-    """List the installed plugins of a kind, sorted by name; a name that clashes is listed once for each distribution."""
-    group, _ = GROUPS[kind]
-    return sorted((_found(kind, entry) for entry in entry_points(group=group)), key=lambda f: (f.name, f.distribution))
+        """List what implements the hook, without defaults: pairs of plugin (or module) and function, first called first."""
+        impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in _OWN_PARTS]
 
 
 @overload
@@ -110,174 +94,165 @@ def load(ref: PluginRef, kind: str) -> Plugin[Any]: ...
 def load(ref: PluginRef, kind: str) -> Plugin[Any]:
     """Import, bind and check the plugin that ``ref`` names.
 
+    Args:
+        ref: names the plugin, its options and its overrides.
+        kind: the kind that the caller expects.
+
     Raises:
-        PluginError: unknown (with the nearest names), clashing, not importable, or against the contract; the text names
-            the distribution, the fault and the mend.
-        SettingsError: an option that the plugin does not take.
+        PluginError: the plugin is unknown (the error names the nearest ones), declared twice, not importable, or against
+            its contract; the error names the distribution, the fault and what to do.
+        SettingsError: the plugin does not take an option.
     """
-    entry = _entry(ref.kind, ref.name)
-    found = _found(ref.kind, entry)
-    target = _instance(_imported(entry, found), found, ref.options)
-    return _bind(ref, found, target)
+    if ref.kind != kind:
+        raise ValueError(f"{ref} is not a {kind}")
+    entry, info = find_plugin(ref.kind, ref.name)
+    return _bind(ref, info, _make_instance(_import(entry, info), info, ref.options))
 
 
 def takes_option(kind: str, name: str, option: str) -> bool:
-    """Say whether a plugin takes an option of this name.
+    """Return whether a plugin takes an option of this name.
 
     Raises:
         PluginError: there is no such plugin, or it cannot be imported.
     """
-    entry = _entry(kind, name)
-    target = _imported(entry, _found(kind, entry))
+    target = _import(*find_plugin(kind, name))
     if not inspect.isclass(target):
         return False
-    accepted = inspect.signature(target).parameters
-    return option in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    parameters = inspect.signature(target).parameters
+    return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def check(found: PluginInfo) -> str | None:
-    """Import a listed plugin and test it against its contract without making it; give the fault, None if there is none."""
-    try:
-        target = _imported(_entry(found.kind, found.name), found)
-        _bind(PluginRef(found.kind, found.name), found, target, as_class=inspect.isclass(target))
-    except DsrlError as error:
-        return str(error)
-    return None
+def check_contract(info: PluginInfo) -> None:
+    """Import an installed plugin and check its hooks against their contract, without making an instance of it.
+
+    Raises:
+        DsrlError: what is wrong with the plugin.
+    """
+    entry, _ = find_plugin(info.kind, info.name)
+    target = _import(entry, info)
+    _bind(PluginRef(info.kind, info.name), info, target, as_class=inspect.isclass(target))
+    _refuse_unmarked(KINDS[info.kind], str(info), target)
 
 
-# --- finding ---------------------------------------------------------------------------------------------------------
+# --- importing -------------------------------------------------------------------------------------------------------
 
 
-def _found(kind: str, entry: EntryPoint) -> PluginInfo:
-    distribution = entry.dist
-    name, version = (distribution.name, distribution.version) if distribution else ("unknown distribution", "")
-    return PluginInfo(kind, entry.name, entry.value, name, version)
-
-
-def _entry(kind: str, name: str) -> EntryPoint:
-    group, _ = GROUPS[kind]
-    entries = entry_points(group=group)
-    matches = [entry for entry in entries if entry.name == name]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        owners = " and ".join(f"{f.distribution} {f.version}" for f in (_found(kind, entry) for entry in matches))
-        raise PluginError(f"{kind} {name!r} is declared by {owners}; uninstall one of them")
-    names = sorted({entry.name for entry in entries})
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    elif names:
-        hint = f"installed: {', '.join(names)}."
-    else:
-        hint = f"no {kind} plugin is installed."
-    raise PluginError(
-        f"no {kind} {name!r} is installed; {hint} A plugin is installed with pip (a package with an entry point in the "
-        f"group {group!r}); `dsrl plugins` lists what is there."
-    )
-
-
-def _imported(entry: EntryPoint, found: PluginInfo) -> Any:
+def _import(entry: EntryPoint, info: PluginInfo) -> Any:
     try:
         return entry.load()
     except FAULTS as error:
-        missing = _missing_module(error, found)
+        missing = _find_missing_module(error, info)
+        hint = (
+            f"is a dependency missing? try: pip install {missing}" if missing else "reinstall or correct that package"
+        )
         raise PluginError(
-            f"{_title(found)} cannot be imported: {type(error).__name__}: {error} (entry point {found.target!r})"
-            f"; {f'is a dependency missing? try: pip install {missing}' if missing else 'reinstall or mend that package'}"
+            f"{info} cannot be imported: {type(error).__name__}: {error} (entry point {info.target!r}); {hint}"
         ) from error
 
 
-def _missing_module(error: BaseException, found: PluginInfo) -> str:
-    """Name the module of somebody else that could not be imported; empty if that is not the fault."""
+def _find_missing_module(error: BaseException, info: PluginInfo) -> str:
+    """Return the name of another package's module that could not be imported; empty if that is not the fault."""
     name = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
-    own = found.target.partition(":")[0].partition(".")[0]
+    own = info.target.partition(":")[0].partition(".")[0]
     return "" if name.partition(".")[0] == own else name.partition(".")[0]
-
-
-def _title(found: PluginInfo) -> str:
-    return f"{found.kind} {found.name!r} of {found.distribution} {found.version}".rstrip()
 
 
 # --- binding ---------------------------------------------------------------------------------------------------------
 
 
-def _instance(target: Any, found: PluginInfo, options: Mapping[str, Any]) -> Any:
+def _make_instance(target: Any, info: PluginInfo, options: Mapping[str, Any]) -> Any:
     if not inspect.isclass(target):
         if options:
-            raise SettingsError(f"{_title(found)} takes no options; remove {', '.join(sorted(options))}")
+            raise SettingsError(f"{info} takes no options; remove {', '.join(sorted(options))}")
         return target
-    accepted = inspect.signature(target).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        unknown = sorted(set(options) - set(accepted))
+    parameters = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = sorted(set(options) - set(parameters))
         if unknown:
-            takes = f"it takes {', '.join(accepted)}" if accepted else "it takes none"
-            raise SettingsError(f"{_title(found)} has no option {', '.join(unknown)}; {takes}")
-    missing = [p.name for p in accepted.values() if _required(p) and p.name not in options]
+            takes = f"its options are {', '.join(parameters)}" if parameters else "it takes no options"
+            raise SettingsError(f"{info} has no option {', '.join(unknown)}; {takes}")
+    missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in options]
     if missing:
-        raise SettingsError(f"{_title(found)} needs the option {', '.join(missing)}")
+        raise SettingsError(f"{info} needs the option {', '.join(missing)}")
     try:
         return target(**options)
     except DsrlError:
         raise
     except FAULTS as error:
-        where = Source(_title(found), _own_files(found, target)).place(error)
-        raise PluginError(f"{_title(found)} cannot be started: {shown_fault(error)}{where}") from error
+        where = Source(str(info), _list_files(info, target)).locate(error)
+        raise PluginError(f"{info} cannot be started: {describe_fault(error)}{where}") from error
 
 
-def _required(parameter: inspect.Parameter) -> bool:
-    named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    return named and parameter.default is parameter.empty
+def _is_required(parameter: inspect.Parameter) -> bool:
+    has_name = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return has_name and parameter.default is parameter.empty
 
 
-def _bind(ref: PluginRef, found: PluginInfo, target: Any, as_class: bool = False) -> Plugin[Any]:
-    _, spec = GROUPS[ref.kind]
+def _bind(ref: PluginRef, info: PluginInfo, target: Any, as_class: bool = False) -> Plugin[Any]:
+    kind = KINDS[ref.kind]
+    _refuse_api_version(str(info), target)
     manager = _Manager("dsrl")
-    manager.add_hookspecs(spec)
+    assert kind.spec is not None, f"a {kind.name} has no hooks"
+    manager.add_hookspecs(kind.spec)
     if ref.kind == "task":
-        from dsrl.plugins.defaults import TaskDefaults
-
         manager.register(TaskDefaults(cast(TaskSpec, manager.hook)), "defaults")
-    _register(manager, spec, _title(found), target, as_class)
-    manager.first = True
+    elif ref.kind == "sampler":
+        manager.register(SamplerDefaults(cast(SamplerSpec, manager.hook)), "defaults")
+    _register(manager, kind, str(info), target, as_class)
+    manager.registers_overrides = True
     for path in ref.overrides:
-        _register(manager, spec, f"override file {path}", _module(path), False)
-    manager.first = False
-    _refuse_missing(manager, ref.kind, found)
+        module = _import_override(path)
+        _register(manager, kind, f"override file {path}", module, False)
+        _refuse_unmarked(kind, f"override file {path}", module)
+    manager.registers_overrides = False
+    _refuse_missing(manager, kind, info)
     if not as_class:
-        # Outermost, so that a fault inside a plugin is told with the plugin's name, wherever it is called from.
-        source = Source(_title(found), _own_files(found, target), ref.overrides)
-        manager.register(Guard(manager, source), "guard")
-    return Plugin(ref, found.distribution, found.version, manager.hook, manager)
+        # The guard is outermost, so that the error of a faulty hook names the plugin, whoever calls the hook.
+        source = Source(str(info), _list_files(info, target), ref.overrides)
+        manager.register(Guard(kind, source), "guard")
+    return Plugin(ref, info.distribution, info.version, _Hooks(manager, kind), manager)
+
+
+class _Hooks:
+    """The hooks of a bound plugin as callers see them: a caller may leave out the optional arguments of a hook."""
+
+    def __init__(self, manager: pluggy.PluginManager, kind: Kind) -> None:
+        for hook in kind.hooks.values():
+            caller = getattr(manager.hook, hook.name)
+            setattr(self, hook.name, _fill_arguments(caller, hook) if hook.optional_arguments else caller)
+
+
+def _fill_arguments(caller: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def call(**arguments: Any) -> Any:
+        return caller(**{**hook.optional_arguments, **arguments})
+
+    return call
 
 
 class _Manager(pluggy.PluginManager):
-    """Puts overrides before everything, also before a plugin's ``tryfirst``."""
+    """Calls overrides before everything else, also before a plugin's ``tryfirst``."""
 
-    first = False
+    registers_overrides = False
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         if isinstance(inspect.getattr_static(plugin, name, None), property):
-            return None  # pluggy would run its code
+            return None  # pluggy would run the property's code
         options = super().parse_hookimpl_opts(plugin, name)
-        return {**options, "tryfirst": True, "trylast": False} if options and self.first else options
+        return {**options, "tryfirst": True, "trylast": False} if options and self.registers_overrides else options
 
 
-def _register(manager: pluggy.PluginManager, spec: type, title: str, target: Any, as_class: bool) -> None:
-    hooks = _hooks(target)
+def _register(manager: pluggy.PluginManager, kind: Kind, title: str, target: Any, as_class: bool) -> None:
+    hooks = _find_hooks(target)
     if not hooks:
-        raise PluginError(
-            f"{title} holds no hook: its functions must be marked with @hookimpl (from dsrl import hookimpl)"
-        )
-    known = {name for name in vars(spec) if not name.startswith("_")}
+        raise PluginError(f"{title} has no hook: its functions need the mark @hookimpl (from dsrl import hookimpl)")
     for name, (hook, function) in hooks.items():
-        if hook not in known:
-            near = difflib.get_close_matches(hook, sorted(known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(known))}."
-            raise PluginError(f"{title}: {hook!r} is no hook of this kind; {hint}")
-        _refuse_arguments(title, name, hook, function, spec)
+        if hook not in kind.hooks:
+            near = difflib.get_close_matches(hook, sorted(kind.hooks), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(kind.hooks))}."
+            raise PluginError(f"{title}: {hook!r} is not a hook of a {kind.name}; {hint}")
+        _refuse_arguments(title, name, kind.hooks[hook], function)
     if as_class:
-        # Checking must not start the plugin: an instance without __init__ has the same methods.
+        # A check must not start the plugin: an instance without __init__ has the same methods.
         target = object.__new__(target)
     try:
         manager.register(target, title)
@@ -285,8 +260,8 @@ def _register(manager: pluggy.PluginManager, spec: type, title: str, target: Any
         raise PluginError(f"{title}: {error}") from error
 
 
-def _hooks(target: Any) -> dict[str, tuple[str, Callable[..., Any]]]:
-    """Give attribute -> (hook, function) of everything marked with ``@hookimpl``."""
+def _find_hooks(target: Any) -> dict[str, tuple[str, Callable[..., Any]]]:
+    """Return attribute -> (hook, function) for everything that is marked with ``@hookimpl``."""
     hooks = {}
     for name in dir(target):
         attribute = inspect.getattr_static(target, name)
@@ -297,52 +272,81 @@ def _hooks(target: Any) -> dict[str, tuple[str, Callable[..., Any]]]:
     return hooks
 
 
-def _refuse_arguments(title: str, name: str, hook: str, function: Callable[..., Any], spec: type) -> None:
-    given = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
-    allowed = [p for p in inspect.signature(getattr(spec, hook)).parameters if p != "self"]
-    takes = f"{hook}({', '.join(allowed)})"
-    unknown = [p.name for p in given if p.name not in allowed]
+def _refuse_api_version(title: str, target: Any) -> None:
+    needed = getattr(target, "dsrl_api", API_VERSION)
+    if type(needed) is not int or needed < 1:
+        raise PluginError(
+            f"{title}: dsrl_api is {needed!r}, but must be the number of a version of the hook API, e.g. 1"
+        )
+    if needed > API_VERSION:
+        raise PluginError(
+            f"{title} needs version {needed} of the hook API, and this dsrl has version {API_VERSION}; upgrade dsrl (pip "
+            "install --upgrade data-synthesis-rl) or install an older version of the plugin"
+        )
+
+
+def _refuse_arguments(title: str, name: str, hook: Hook, function: Callable[..., Any]) -> None:
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    unknown = [p.name for p in parameters if p.name not in hook.arguments]
     if unknown:
-        raise PluginError(f"{title}: {name} has the argument {', '.join(unknown)}, which the hook has not: {takes}")
-    defaulted = [p.name for p in given if p.default is not p.empty]
-    if defaulted:
-        # pluggy would leave such an argument out of the call, silently.
-        raise PluginError(f"{title}: {name} gives {', '.join(defaulted)} a default; a hook takes {takes}, without any")
-    if inspect.iscoroutinefunction(getattr(spec, hook)) and not inspect.iscoroutinefunction(function):
-        raise PluginError(f"{title}: {name} must be `async def`")
-    if inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(getattr(spec, hook)):
-        raise PluginError(f"{title}: {name} must not be `async def`")
+        raise PluginError(
+            f"{title}: {name} has the argument {', '.join(unknown)}, which the hook does not have: {hook}"
+        )
+    with_default = [p.name for p in parameters if p.default is not p.empty]
+    if with_default:
+        # pluggy would silently leave such an argument out of the call.
+        raise PluginError(
+            f"{title}: {name} gives {', '.join(with_default)} a default value; a hook takes its arguments without "
+            f"one: {hook}"
+        )
+    if inspect.iscoroutinefunction(function) != hook.is_async:
+        raise PluginError(f"{title}: {name} must {'' if hook.is_async else 'not '}be `async def`")
 
 
-def _refuse_missing(manager: pluggy.PluginManager, kind: str, found: PluginInfo) -> None:
-    missing = [hook for hook in MANDATORY[kind] if not getattr(manager.hook, hook).get_hookimpls()]
+def _refuse_unmarked(kind: Kind, title: str, target: Any) -> None:
+    """Refuse a function that has the name of a hook and no mark: dsrl would silently never call it."""
+    implemented = {hook for hook, _ in _find_hooks(target).values()}
+    for hook in kind.hooks:
+        function = inspect.getattr_static(target, hook, None)
+        function = getattr(function, "__func__", function)
+        if hook in implemented or not inspect.isfunction(function):
+            continue
+        if inspect.ismodule(target) and function.__module__ != target.__name__:
+            continue  # the module imports something of this name
+        raise PluginError(
+            f"{title}: {hook} has the name of a hook but no mark, so dsrl would never call it; mark it with @hookimpl, or "
+            f"give it another name, e.g. _{hook}"
+        )
+
+
+def _refuse_missing(manager: pluggy.PluginManager, kind: Kind, info: PluginInfo) -> None:
+    missing = [
+        hook.name
+        for hook in kind.hooks.values()
+        if hook.is_mandatory and not getattr(manager.hook, hook.name).get_hookimpls()
+    ]
     if missing:
-        raise PluginError(f"{_title(found)} lacks the mandatory hook {', '.join(missing)}")
-    if kind == "task":
-        own = [
-            {hook for hook, _ in _hooks(plugin).values()}
-            for name, plugin in manager.list_name_plugin()
-            if name != "defaults"
-        ]
-        written = set().union(*own)
-        if "answer_format" not in written:
-            missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in written]
-            if missing:
-                raise PluginError(
-                    f"{_title(found)} lacks {' and '.join(missing)}; write them, or the one hook answer_format "
-                    "from which both follow"
-                )
+        raise PluginError(f"{info} lacks the mandatory hook {', '.join(missing)}")
+    if kind.name == "task":
+        own = (plugin for name, plugin in manager.list_name_plugin() if name not in _OWN_PARTS)
+        implemented = {hook for plugin in own for hook, _ in _find_hooks(plugin).values()}
+        missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in implemented]
+        if missing and "answer_format" not in implemented:
+            raise PluginError(
+                f"{info} lacks {' and '.join(missing)}; write them, or write the one hook answer_format, from which both "
+                "follow"
+            )
 
 
-def _module(path: str) -> ModuleType:
-    """Import the file of ``--override``; its functions marked with ``@hookimpl`` win over the plugin's."""
+def _import_override(path: str) -> ModuleType:
+    """Import a file of ``--override``; its functions that are marked with ``@hookimpl`` replace the plugin's."""
     file = Path(path).absolute()
     if not file.is_file():
-        raise SettingsError(f"override file {path} is not there")
+        raise SettingsError(f"override file {path} does not exist")
     name = f"dsrl_override_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise SettingsError(f"override file {path} is no Python file (*.py)")
+        raise SettingsError(f"override file {path} is not a Python file (*.py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look there
     try:
@@ -350,22 +354,27 @@ def _module(path: str) -> ModuleType:
     except FAULTS as error:
         del sys.modules[name]
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        found = innermost(error, [str(file)])
-        line = line or (f":{found[1]}" if found else "")
-        raise PluginError(f"override file {path}{line} cannot be run: {shown_fault(error)}") from error
+        innermost = find_innermost_line(error, [str(file)])
+        line = line or (f":{innermost[1]}" if innermost else "")
+        raise PluginError(f"override file {path}{line} cannot be run: {describe_fault(error)}") from error
     return module
 
 
-def _own_files(found: PluginInfo, target: Any) -> tuple[str, ...]:
-    """Give the files and folders that hold a plugin's code: of its package, and of the functions that are its hooks."""
-    package = sys.modules.get(found.target.partition(":")[0].partition(".")[0])
+def _list_files(info: PluginInfo, target: Any) -> tuple[str, ...]:
+    """List the files and folders of a plugin's code: those of its package, and those of the functions of its hooks."""
+    package = sys.modules.get(info.target.partition(":")[0].partition(".")[0])
     folders = getattr(package, "__path__", None) or [getattr(package, "__file__", None)]
-    hooks = {function.__code__.co_filename for _, function in _hooks(target).values() if hasattr(function, "__code__")}
+    functions = (function for _, function in _find_hooks(target).values())
+    hooks = {function.__code__.co_filename for function in functions if hasattr(function, "__code__")}
     return tuple(dict.fromkeys(str(file) for file in (*folders, *hooks) if file))
 
 
 def parse_options(pairs: tuple[str, ...], flag: str) -> dict[str, Any]:
-    """Read ``key=value`` flags into options; values are TOML where they parse as such, else text."""
+    """Parse ``key=value`` flags into options. A value is parsed as TOML; if that fails, it is a text.
+
+    Raises:
+        SettingsError: a flag is not of the form key=value.
+    """
     import tomllib
 
     options: dict[str, Any] = {}

@@ -1,19 +1,19 @@
-"""The defaults of the task's hooks: what a task need not write itself."""
+"""The defaults of hooks: what dsrl does if a plugin leaves a hook out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from dsrl.plugins.specs import TaskSpec, hookimpl
+from dsrl.plugins.specs import SamplerSpec, TaskSpec, hookimpl
 from dsrl.types import UNREADABLE, Answer, Example
 
 
 class TaskDefaults:
-    """Answers the optional hooks of a task from its other hooks.
+    """Implements the optional hooks of a task with the help of its other hooks.
 
     Args:
-        task: the hooks of the bound task, itself included.
+        task: the hooks of the bound task, including these defaults.
     """
 
     def __init__(self, task: TaskSpec) -> None:
@@ -45,12 +45,12 @@ class TaskDefaults:
         return read_dataset(path, split)
 
     @hookimpl(trylast=True)
-    def process_label(self, output: str) -> Answer:
+    def process_label(self, output: str, input: str) -> Answer:
         answer_format = self._task.answer_format()
-        label = self._task.process_prediction(output=output)
+        label = self._task.process_prediction(output=output, input=input)
         if label is not UNREADABLE:
             return label
-        # A gold output is often the bare answer, without the form that a model is asked for.
+        # A gold output is often the bare answer, without the form that the instruction demands.
         return answer_format.canonical(output) if answer_format else output.strip() or UNREADABLE
 
     @hookimpl(trylast=True)
@@ -63,8 +63,24 @@ class TaskDefaults:
         return prediction.casefold() == label.casefold()
 
     @hookimpl(trylast=True)
-    def reward(self, output: str, label: str) -> float:
-        prediction = self._task.process_prediction(output=output)
+    def reward(self, output: str, label: str, input: str) -> float:
+        prediction = self._task.process_prediction(output=output, input=input)
         if prediction is UNREADABLE:
             return 0.0
-        return 1.0 if self._task.eval(prediction=prediction, label=label) else 0.1
+        return 1.0 if self._task.eval(prediction=prediction, label=label, input=input) else 0.1
+
+
+class SamplerDefaults:
+    """Implements the optional hooks of a sampler.
+
+    Args:
+        sampler: the hooks of the bound sampler, including these defaults.
+    """
+
+    def __init__(self, sampler: SamplerSpec) -> None:
+        self._sampler = sampler
+
+    @hookimpl(trylast=True)
+    async def aclose(self) -> None:
+        # Plugins from before version 1 of the hook API have `close`. If there is no `close` either, this does nothing.
+        self._sampler.close()

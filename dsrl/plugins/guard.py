@@ -1,7 +1,7 @@
-"""The guard around a plugin: what a hook raises or returns against its contract is told with the plugin's name.
+"""The guard around a plugin: an error or a wrong result of a hook becomes an error that names the plugin.
 
-A plugin may be wrong in any way: it raises, exits, returns another type, a text that cannot be stored, a list without end.
-Whatever it is, the user reads which plugin, which hook and which line; nothing of it goes further.
+A plugin can be wrong in any way: it raises, exits, returns another type, a text that cannot be stored, or an endless list.
+In all cases the user reads which plugin, which hook and which line is at fault, and the wrong value goes no further.
 """
 
 from __future__ import annotations
@@ -10,72 +10,33 @@ import dataclasses
 import inspect
 import math
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
-from typing import Any
-
-import pluggy
+from typing import Any, get_args, get_origin
 
 from dsrl.answers import AnswerFormat
 from dsrl.errors import DsrlError, PluginError, RowRefused, TransientError
 from dsrl.keys import mask
-from dsrl.plugins.specs import hookimpl
+from dsrl.plugins.specs import Hook, Kind, hookimpl
 from dsrl.text import replace_surrogates
-from dsrl.types import BatchState, Completion, Example, Passage, Price, Solved, Unreadable
+from dsrl.types import Example, Passage, Reward, Solved
 
-#: What a hook must return, where a wrong type would do harm far away from its maker.
-_RETURNS: dict[str, tuple[type, ...]] = {
-    "description": (str,),
-    "input_instruction": (str,),
-    "output_instruction": (str,),
-    "answer_format": (AnswerFormat,),
-    "process_label": (str, Unreadable),
-    "process_prediction": (str, Unreadable),
-    "reward": (Real,),
-    "procedural_sample": (Example,),
-    "procedural_solve": (Solved,),
-    "complete": (Completion,),
-    "price": (Price,),
-    "max_n": (int,),
-    "submit_batch": (str,),
-    "find_batch": (str,),
-    "poll_batch": (BatchState,),
-    "index": (int,),
-    "identity": (str,),
-}
-#: Hooks that give several, and what each must be.
-_LISTS: dict[str, type] = {"demos": Example, "domains": str, "load_dataset": Example, "search": Passage}
-#: Items of a list that a hook may give at most; ``load_dataset`` is read item by item instead.
-_MOST_ITEMS = 1_000_000
-#: Characters of a text that a hook may give at most.
-_LONGEST_TEXT = 10_000_000
-#: Hooks whose text may not be blank.
-_NOT_BLANK = ("description",)
-#: What a hook may raise beside a fault: the errors of the contract.
-_CONTRACT = (DsrlError, TransientError, RowRefused)
-#: A fault of a plugin. ``sys.exit`` is one; Ctrl-C and the end of a coroutine or generator are none.
+#: Maximum number of items in a list that a hook returns. ``load_dataset`` is read item by item instead.
+_MAX_ITEMS = 1_000_000
+#: Maximum number of characters in a text that a hook returns.
+_MAX_CHARACTERS = 10_000_000
+#: Maximum number of parts of a reward.
+_MAX_PARTS = 100
+#: The errors that the contract allows a hook to raise.
+_CONTRACT_ERRORS = (DsrlError, TransientError, RowRefused)
+#: A fault of a plugin. ``sys.exit`` is one; Ctrl-C and the end of a coroutine or generator are not.
 FAULTS = (Exception, SystemExit)
-#: Hooks that may not end without an answer, and what to say to a plugin that gives none.
-_ANSWERED = {
-    "process_prediction": "return dsrl.UNREADABLE where there is no answer",
-    "process_label": "return dsrl.UNREADABLE where there is no answer",
-    "description": "return the task's description",
-    "output_instruction": "return the output instruction",
-    "eval": "return True or False",
-    "reward": "return a number",
-    "complete": "return a Completion",
-    "submit_batch": "return the provider's id of the batch",
-    "poll_batch": "return a BatchState",
-    "search": "return a list, empty if nothing is found",
-    "index": "return the number of passages",
-    "sample": "return the texts",
-}
 
 
-def shown_fault(error: BaseException) -> str:
-    """Give type and text of an exception of somebody else; its text may be of any length, or fail to be made."""
+def describe_fault(error: BaseException) -> str:
+    """Return the type and the text of a plugin's exception. The text can be of any length, and making it can fail."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - the plugin's own __str__
@@ -83,23 +44,23 @@ def shown_fault(error: BaseException) -> str:
     return f"{type(error).__name__}: {mask(text[:2000])}" if text else type(error).__name__
 
 
-def innermost(error: BaseException, files: Iterable[str]) -> tuple[str, int] | None:
-    """Give file and line of the innermost frame of an exception that lies in one of the files or folders."""
+def find_innermost_line(error: BaseException, files: Iterable[str]) -> tuple[str, int] | None:
+    """Return file and line of the innermost frame of an exception that lies in one of the files or folders."""
     files = tuple(files)
-    found = None
+    innermost = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
         if any(file == own or file.startswith(own + "/") for own in files):
-            found = (file, line)
-    return found
+            innermost = (file, line)
+    return innermost
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the code of a bound plugin comes from, to say where a fault lies.
+    """Where the code of a bound plugin is, to name the place of a fault.
 
     Attributes:
-        title: kind, name, distribution and version.
+        title: kind, name, distribution and version of the plugin.
         files: files and folders of the plugin's code.
         overrides: files of ``--override``, as the user named them.
     """
@@ -108,175 +69,196 @@ class Source:
     files: tuple[str, ...]
     overrides: tuple[str, ...] = ()
 
-    def place(self, error: BaseException) -> str:
-        """Give `` (module.py:12)``: the innermost line of the plugin's own code; empty where there is none."""
-        found = innermost(error, self.files)
-        if found is None:
+    def locate(self, error: BaseException) -> str:
+        """Return `` (module.py:12)``, the innermost line of the plugin's own code; empty if there is none."""
+        innermost = find_innermost_line(error, self.files)
+        if innermost is None:
             return ""
-        file, line = found
+        file, line = innermost
         folder = next((own for own in self.files if file.startswith(own + "/")), None)
         shown = Path(file).relative_to(Path(folder).parent) if folder else Path(file).name
         return f" ({shown}:{line})"
 
     def fault(self, hook: str, error: BaseException) -> PluginError:
-        """Say which file of the user's or which plugin is at fault."""
-        named = {str(Path(path).absolute()): path for path in self.overrides}
-        found = innermost(error, named)
-        who, where = (f"override file {named[found[0]]}:{found[1]}", "") if found else (self.title, self.place(error))
-        return PluginError(f"{who}: its hook {hook} failed with {shown_fault(error)}{where}")
+        """Make the error that names the override file or the plugin that is at fault."""
+        overrides = {str(Path(path).absolute()): path for path in self.overrides}
+        innermost = find_innermost_line(error, overrides)
+        culprit, where = self.title, self.locate(error)
+        if innermost:
+            culprit, where = f"override file {overrides[innermost[0]]}:{innermost[1]}", ""
+        return PluginError(f"{culprit}: its hook {hook} failed with {describe_fault(error)}{where}")
 
 
 class Guard:
-    """Wraps every hook of one plugin: what it raises or gives against the contract is told with the plugin's name.
+    """Wraps every hook of one plugin, so that each fault is reported with the plugin's name.
 
-    Text that leaves a plugin is made storable here, once for all callers (replies of teachers: in the ledger).
+    The texts that leave a plugin are made storable here, once for all callers (replies of teachers: in the ledger).
     """
 
-    def __init__(self, manager: pluggy.PluginManager, source: Source) -> None:
-        for hook in vars(manager.hook):
-            if not hook.startswith("_"):
-                setattr(self, hook, _guarded(hook, source))
+    def __init__(self, kind: Kind, source: Source) -> None:
+        for hook in kind.hooks.values():
+            if not hook.goes:  # a wrapper would set off the warning of the hook
+                setattr(self, hook.name, _make_wrapper(hook, source))
 
 
-def _guarded(hook: str, source: Source) -> Callable[..., Any]:
-    check = _Check(hook, source)
+def _make_wrapper(hook: Hook, source: Source) -> Callable[..., Any]:
+    check = _ResultCheck(hook, source)
 
-    async def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def check_later(coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return check.result(await coroutine)
-        except _CONTRACT:
+            return check(await coroutine)
+        except _CONTRACT_ERRORS:
             raise
         except FAULTS as error:
-            raise source.fault(hook, error) from error
+            raise source.fault(hook.name, error) from error
 
-    @hookimpl(wrapper=True, specname=hook)
+    @hookimpl(wrapper=True, specname=hook.name)
     def guard() -> Generator[None, Any, Any]:
         try:
             result = yield
-            return awaited(result) if inspect.iscoroutine(result) else check.result(result)
-        except _CONTRACT:
+            return check_later(result) if inspect.iscoroutine(result) else check(result)
+        except _CONTRACT_ERRORS:
             raise
         except FAULTS as error:
-            raise source.fault(hook, error) from error
+            raise source.fault(hook.name, error) from error
 
     return guard
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Checks what one hook of one plugin returns, and makes its texts storable."""
+class _ResultCheck:
+    """Checks what one hook of one plugin returns, and makes its texts storable.
 
-    hook: str
-    source: Source
+    What is allowed comes from the annotation of the hook's result.
+    """
 
-    def refuse(self, words: str) -> PluginError:
-        """Say what is wrong with the result."""
-        return PluginError(f"{self.source.title}: its hook {self.hook} returned {words}")
+    def __init__(self, hook: Hook, source: Source) -> None:
+        self._hook, self._source = hook, source
+        origin, arguments = get_origin(hook.returns), get_args(hook.returns)
+        #: The type of an item if the hook returns several.
+        self._item_type = arguments[0] if origin is not None and origin in (Iterable, Sequence) else None
+        is_union = arguments and self._item_type is None
+        types = arguments if is_union else () if self._item_type or hook.returns is None else (hook.returns,)
+        #: The types of a single result.
+        self._types = tuple(Real if t is float else t for t in types)
 
-    def result(self, result: Any) -> Any:
-        """Give the result as callers may use it."""
-        hook = self.hook
+    def __call__(self, result: Any) -> Any:
+        """Return the result in the form that callers may use.
+
+        Raises:
+            PluginError: the result is against the contract.
+        """
         if result is None:
-            if hook in _ANSWERED:
-                raise self.refuse(f"None; {_ANSWERED[hook]}")
+            if self._hook.unanswered:
+                raise self._refuse(f"None; {self._hook.unanswered}")
             return None
-        expected = _RETURNS.get(hook)
-        if expected and not isinstance(result, expected):
-            names = " or ".join("a number" if t is Real else t.__name__ for t in expected)
-            raise self.refuse(f"{type(result).__name__}, not {names}")
-        if hook == "eval":
-            return self._truth(result)
-        if hook == "reward":
-            return self._finite(result)
-        if hook == "sample":
-            return self._completions(result)
-        if hook in _LISTS:
-            return self._list(result, _LISTS[hook])
-        return self._storable(result)
+        if self._types == (bool,):
+            return self._check_truth(result)
+        if self._types and not isinstance(result, self._types):
+            names = " or ".join("a number" if t is Real else t.__name__ for t in self._types)
+            raise self._refuse(f"{type(result).__name__}, not {names}")
+        if self._types == (Real,):
+            return self._check_number(result)
+        if self._hook.is_mandatory and isinstance(result, str) and not result.strip():
+            raise self._refuse(f"an empty text; {self._hook.unanswered}")
+        if self._item_type is None:
+            return self._make_storable(result)
+        if isinstance(self._item_type, type):
+            return self._check_list(result, self._item_type)
+        return self._check_completions(result)
 
-    def _truth(self, result: Any) -> bool:
+    def _refuse(self, words: str) -> PluginError:
+        return PluginError(f"{self._source.title}: its hook {self._hook.name} returned {words}")
+
+    def _check_truth(self, result: Any) -> bool:
         # NumPy's bool is named bool or bool_, by version. A text or a number may be an answer that was returned by mistake.
         if type(result).__name__ not in ("bool", "bool_"):
-            raise self.refuse(f"{type(result).__name__} ({_excerpt(result)}), not bool; {_ANSWERED['eval']}")
+            raise self._refuse(f"{type(result).__name__} ({_excerpt(result)}), not bool; {self._hook.unanswered}")
         return bool(result)
 
-    def _finite(self, result: Any) -> Any:
-        try:
-            finite = math.isfinite(result)
-        except OverflowError:  # an integer that no float holds
-            finite = False
-        if not finite:
-            raise self.refuse(f"{_excerpt(result)}; return a finite number")
+    def _check_number(self, result: Any) -> Any:
+        if not _is_finite(result):
+            raise self._refuse(f"{_excerpt(result)}; return a finite number")
+        if isinstance(result, Reward):
+            if len(result.parts) > _MAX_PARTS:
+                raise self._refuse(f"a Reward of {len(result.parts):,} parts; at most {_MAX_PARTS} are allowed")
+            for name, part in result.parts.items():
+                if not isinstance(name, str) or not isinstance(part, Real) or not _is_finite(part):
+                    raise self._refuse(f"a Reward whose part {_excerpt(name)} is {_excerpt(part)}; give finite numbers")
         return result
 
-    def _completions(self, result: Any) -> list[list[str]]:
+    def _check_completions(self, result: Any) -> list[list[str]]:
         if isinstance(result, str) or not isinstance(result, Iterable):
-            raise self.refuse(f"{type(result).__name__}, not a list of lists of texts")
-        found = []
+            raise self._refuse(f"{type(result).__name__}, not a list of lists of texts")
+        completions = []
         for texts in result:
             if isinstance(texts, str) or not isinstance(texts, Iterable):
-                raise self.refuse(f"a list of {type(texts).__name__}, not of lists of texts")
+                raise self._refuse(f"a list of {type(texts).__name__}, not of lists of texts")
             texts = list(texts)
             wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
             if wrong:
-                raise self.refuse(f"{wrong[0]} among the completions, not text")
-            found.append([replace_surrogates(text) for text in texts])
-        return found
+                raise self._refuse(f"{wrong[0]} among the completions, not text")
+            completions.append([replace_surrogates(text) for text in texts])
+        return completions
 
-    def _list(self, items: Any, kind: type) -> Any:
-        if isinstance(items, str) or not isinstance(items, Iterable):
-            raise self.refuse(f"{type(items).__name__}, not a list of {kind.__name__}")
-        if self.hook == "load_dataset" and not isinstance(items, (list, tuple)):
-            return self._lazily(items, kind)
-        found: list[Any] = []
-        for item in items:
-            if len(found) == _MOST_ITEMS:
-                raise self.refuse(f"more than {_MOST_ITEMS:,} items")
-            found.append(self._item(item, kind))
-        return found
+    def _check_list(self, result: Any, item_type: type) -> Any:
+        if isinstance(result, str) or not isinstance(result, Iterable):
+            raise self._refuse(f"{type(result).__name__}, not a list of {item_type.__name__}")
+        if get_origin(self._hook.returns) is Iterable and not isinstance(result, (list, tuple)):
+            return self._check_lazily(result, item_type)
+        items: list[Any] = []
+        for item in result:
+            if len(items) == _MAX_ITEMS:
+                raise self._refuse(f"more than {_MAX_ITEMS:,} items")
+            items.append(self._check_item(item, item_type))
+        return items
 
-    def _lazily(self, items: Iterable[Any], kind: type) -> Iterator[Any]:
+    def _check_lazily(self, result: Iterable[Any], item_type: type) -> Iterator[Any]:
         try:
-            for item in items:
-                yield self._item(item, kind)
+            for item in result:
+                yield self._check_item(item, item_type)
         except DsrlError:
             raise
         except FAULTS as error:
-            raise self.source.fault(self.hook, error) from error
+            raise self._source.fault(self._hook.name, error) from error
 
-    def _item(self, item: Any, kind: type) -> Any:
-        if not isinstance(item, kind):
-            raise self.refuse(f"a list of {type(item).__name__}, not of {kind.__name__}")
-        return self._storable(item)
+    def _check_item(self, item: Any, item_type: type) -> Any:
+        if not isinstance(item, item_type):
+            raise self._refuse(f"a list of {type(item).__name__}, not of {item_type.__name__}")
+        return self._make_storable(item)
 
-    def _storable(self, value: Any) -> Any:
+    def _make_storable(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._text(value)
+            return self._check_text(value)
         if isinstance(value, (Example, Passage, Solved)):
             texts = {f.name: getattr(value, f.name) for f in fields(value) if f.type == "str"}
             for name, text in texts.items():
                 if not isinstance(text, str):
-                    raise self.refuse(
+                    raise self._refuse(
                         f"{type(value).__name__} whose {name} is {type(text).__name__}, not text ({_excerpt(text)})"
                     )
-            stored = {name: self._text(text) for name, text in texts.items()}
-            return value if stored == texts else _replaced(value, stored)
+            storable = {name: self._check_text(text) for name, text in texts.items()}
+            return value if storable == texts else _replace(value, storable)
         if isinstance(value, AnswerFormat):
-            return _replaced(value, {"choices": tuple(map(self._text, value.choices))})
+            return _replace(value, {"choices": tuple(map(self._check_text, value.choices))})
         return value
 
-    def _text(self, text: str) -> str:
-        if len(text) > _LONGEST_TEXT:
-            raise self.refuse(f"a text of {len(text):,} characters; at most {_LONGEST_TEXT:,} are taken")
-        if self.hook in _NOT_BLANK and not text.strip():
-            raise self.refuse(f"an empty text; {_ANSWERED[self.hook]}")
+    def _check_text(self, text: str) -> str:
+        if len(text) > _MAX_CHARACTERS:
+            raise self._refuse(f"a text of {len(text):,} characters; at most {_MAX_CHARACTERS:,} are allowed")
         return replace_surrogates(text)
 
 
-def _replaced(record: Any, values: dict[str, Any]) -> Any:
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer that no float can hold
+        return False
+
+
+def _replace(record: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(record, **values)
 
 
 def _excerpt(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:80] + "..."
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."

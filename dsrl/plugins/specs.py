@@ -1,13 +1,13 @@
-"""The contracts: what a plugin of each kind may and must answer. The one page that a plugin author reads.
+"""The contracts: which hooks a plugin of each kind has, and what each hook must return. A plugin author reads this page.
 
 A plugin is an installed distribution with an entry point::
 
     [project.entry-points."dsrl.tasks"]
     my_task = "my_package.my_task"
 
-The group says the kind (:data:`GROUPS`), the name is what the user types (``--task my_task``), the value is a module, an
-object, or a class. A class is called once with the settings that the user gave for the plugin (``--teacher-option
-base_url=...``) as keyword arguments; its hooks are its methods. Every hook is marked::
+The group states the kind (:data:`KINDS`), the name is what the user types (``--task my_task``), and the value is a module,
+an object or a class. A class is called once; the options that the user gave for the plugin (``--teacher-option
+base_url=...``) are its keyword arguments, and its methods are the hooks. Every hook needs a mark::
 
     from dsrl import hookimpl
 
@@ -15,11 +15,16 @@ base_url=...``) as keyword arguments; its hooks are its methods. Every hook is m
     def description() -> str:
         return "You are given ..."
 
-A hook takes the arguments below by name, all of them or those it needs, and gives none of them a default. A hook that
-has a default below may be left out. Returning ``None`` means "not answered": the default answers instead. A hook whose
-name is taken can be written under another: ``@hookimpl(specname="eval") def evaluate(prediction, label)``.
+A hook takes the arguments below by name: all of them, or only those that it needs. It gives none of them a default value.
+A plugin that takes fewer arguments than a newer version of this page lists therefore keeps working. A plugin may leave out
+a hook that has a default. If a hook returns ``None``, the default is used instead. If the name of a hook is already in use
+in your module, write the hook under another name: ``@hookimpl(specname="eval") def evaluate(prediction, label)``.
 
-``dsrl plugins --check`` says what is wrong with an installed plugin.
+This is version 1 of the hook API (:data:`API_VERSION`). Within a version, hooks and arguments are only added. Before a hook
+or an argument is removed, it is accepted with a warning for at least two minor releases of dsrl. A plugin that needs a newer
+version states it with ``dsrl_api = 2`` in its module or class; a dsrl that is too old then refuses the plugin and says why.
+
+``dsrl plugins check`` finds what is wrong with an installed plugin.
 """
 
 # The bodies are empty on purpose: these are specifications.
@@ -27,367 +32,511 @@ name is taken can be written under another: ``@hookimpl(specname="eval") def eva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
+from dsrl.answers import AnswerFormat
 from dsrl.types import (
     Answer,
     BatchState,
+    BoundPlugin,
     Completion,
     Example,
     Passage,
     Price,
+    Prompt,
     Request,
     Solved,
     TrainJob,
     TrainStep,
 )
 
-if TYPE_CHECKING:
-    from dsrl.answers import AnswerFormat
-    from dsrl.plugins.binding import Plugin
+#: Version of the contracts on this page.
+API_VERSION = 1
 
-hookspec = pluggy.HookspecMarker("dsrl")
 hookimpl = pluggy.HookimplMarker("dsrl")
+_hookspec = pluggy.HookspecMarker("dsrl")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def hook(
+    *,
+    mandatory: bool = False,
+    unanswered: str = "",
+    optional_arguments: Mapping[str, Any] | None = None,
+    goes: str = "",
+) -> Callable[[F], F]:
+    """Mark a specification of a hook and attach everything that dsrl must know of the hook.
+
+    Args:
+        mandatory: whether every plugin of the kind must implement the hook.
+        unanswered: what a plugin must do instead of returning None; empty if None is a valid result.
+        optional_arguments: argument -> the value that is used if the caller does not pass it.
+        goes: for a hook that will be removed, the warning for a plugin that still implements it.
+    """
+
+    def mark(function: F) -> F:
+        warning = FutureWarning(goes) if goes else None
+        function.dsrl_hook = (mandatory, unanswered, dict(optional_arguments or {}), goes)  # type: ignore[attr-defined]
+        return _hookspec(firstresult=True, warn_on_impl=warning)(function)
+
+    return mark
 
 
 class TaskSpec:
-    """A task: its definition in words, its answers, its data, its reward. Group ``dsrl.tasks``."""
+    """A task: its definition in words, its answers, its data and its reward. Group ``dsrl.tasks``."""
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True, unanswered="return the task's description")
     def description(self) -> str:
-        """Say what the task is and what it takes to solve it (paper: I_des). Mandatory, never empty."""
+        """Return a description of the task and of what it takes to solve it (paper: I_des). Mandatory, never empty."""
 
-    @hookspec(firstresult=True)
+    @hook()
     def input_instruction(self) -> str:
-        """Say how an input is built (paper: I_input). Default: empty, no demand on the form."""
+        """Return a description of the form of an input (paper: I_input). Default: an empty text; any form is accepted."""
 
-    @hookspec(firstresult=True)
+    @hook(unanswered="return the output instruction")
     def output_instruction(self) -> str:
-        """Say how an answer is to be written (paper: I_output); it ends every prompt of the base model.
+        """Return the instruction on how to write an answer (paper: I_output). It ends every prompt of the base model.
 
-        Mandatory, unless ``answer_format`` is given: then the default is the field's usual words for that format.
+        Mandatory, unless the task has an ``answer_format``. Default: the usual instruction for that format.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     def answer_format(self) -> AnswerFormat:
-        """Name the form of an answer, and the task needs no parser of its own.
+        """Return the form of an answer, so that the task needs no parser of its own.
 
-        ``AnswerFormat("tag", choices=("yes", "no"))``: see :class:`dsrl.answers.AnswerFormat`. The defaults of
-        ``process_label``, ``process_prediction`` and ``output_instruction`` follow from it. Default: none.
+        Example: ``AnswerFormat("tag", choices=("yes", "no"))``, see :class:`dsrl.answers.AnswerFormat`. The defaults of
+        ``process_label``, ``process_prediction`` and ``output_instruction`` use it. Default: none.
         """
 
-    @hookspec(firstresult=True)
-    def demos(self) -> Sequence[Example]:
-        """Give demonstrations that belong to the task. ``--demos`` wins over them. Default: none."""
-
-    @hookspec(firstresult=True)
-    def domains(self) -> Sequence[str]:
-        """Name the domains of the task; passages are searched for each, and N is divided among them.
-
-        ``--domain`` wins over them. Default: none; the teacher is asked to name the domain (paper, Figure 5).
-        """
-
-    @hookspec(firstresult=True)
-    def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example]:
-        """Read real items. Inputs are as the base model sees them (without output instruction), outputs are gold.
+    @hook(optional_arguments={"domain": ""})
+    def demos(self, domain: str) -> Sequence[Example]:
+        """Return the demonstrations of the task. ``--demos`` replaces them. Default: none.
 
         Args:
-            path: what ``--dataset-path`` says: a file, a folder, a Hugging Face id; empty for the task's own data.
-            split: ``test`` is what models are evaluated on.
+            domain: one of the task's domains; empty for the demonstrations of the whole task.
+        """
 
-        Default: a Hugging Face ``DatasetDict`` on disk or a JSONL file with ``input`` and ``output`` (either case).
+    @hook()
+    def domains(self) -> Sequence[str]:
+        """Return the domains of the task. Passages are searched for each domain, and the N samples are divided among them.
+
+        ``--domain`` replaces them. Default: none; the teacher then names the domain (paper, Figure 5).
+        """
+
+    @hook()
+    def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+        """Return real items. An input is what the base model sees (without the output instruction), an output is gold.
+
+        Args:
+            path: the value of ``--dataset-path``: a file, a folder or a Hugging Face id; empty for the task's own data.
+            split: models are evaluated on ``test``.
+
+        Default: read a Hugging Face ``DatasetDict`` on disk, or a JSONL file with ``input`` and ``output`` (in either case).
 
         Raises:
-            DataError: what is wrong with the data and where.
+            DataError: the data is wrong; the error says what is wrong and where.
         """
 
-    @hookspec(firstresult=True)
-    def process_label(self, output: str) -> Answer:
-        """Read the canonical answer out of a gold output. Default: as ``process_prediction``, else the text stripped."""
+    @hook()
+    def base_model(self) -> str:
+        """Return the name of the installed base model that the task is meant for.
 
-    @hookspec(firstresult=True)
-    def process_prediction(self, output: str) -> Answer:
-        """Read the canonical answer out of what a model wrote; ``UNREADABLE`` where there is none.
-
-        The text is a model's: it may be anything, of any length. Never evaluate it; never raise.
-        Default: as ``answer_format`` says. Mandatory where that is not given.
+        It is used if neither a settings file nor a flag sets a base model. Default: none.
         """
 
-    @hookspec(firstresult=True)
-    def eval(self, prediction: str, label: str) -> bool:
-        """Say whether a canonical answer is right: True or False, nothing else. Default: equality without case."""
-
-    @hookspec(firstresult=True)
-    def reward(self, output: str, label: str) -> float:
-        """Give the reward of an output in training, a finite number. Default: 1 right, 0.1 readable but wrong, 0 unreadable.
+    @hook(unanswered="return dsrl.UNREADABLE if there is no answer", optional_arguments={"input": ""})
+    def process_label(self, output: str, input: str) -> Answer:
+        """Return the canonical answer in a gold output, or ``UNREADABLE``.
 
         Args:
-            output: what the model in training wrote.
-            label: the canonical answer of the sample.
+            output: the gold output.
+            input: the input that the output answers.
+
+        Default: what ``process_prediction`` returns; if that is ``UNREADABLE``, the stripped text.
         """
 
-    @hookspec(firstresult=True)
+    @hook(unanswered="return dsrl.UNREADABLE if there is no answer", optional_arguments={"input": ""})
+    def process_prediction(self, output: str, input: str) -> Answer:
+        """Return the canonical answer in a text that a model wrote, or ``UNREADABLE`` if there is none.
+
+        Args:
+            output: the text of a model: it can be anything, of any length. Never evaluate it as code, and never raise.
+            input: the input that the output answers; it holds, for example, the options of a multiple-choice question.
+
+        Mandatory, unless the task has an ``answer_format``. Default: the answer as that format finds it.
+        """
+
+    @hook(unanswered="return True or False", optional_arguments={"input": ""})
+    def eval(self, prediction: str, label: str, input: str) -> bool:
+        """Return whether a canonical answer is right. Default: equality that ignores upper and lower case.
+
+        Args:
+            prediction: the canonical answer of a model.
+            label: the right canonical answer.
+            input: the input that both answer.
+        """
+
+    @hook(unanswered="return a number", optional_arguments={"input": ""})
+    def reward(self, output: str, label: str, input: str) -> float:
+        """Return the reward of an output in training: a finite number, or a :class:`dsrl.types.Reward` with named parts.
+
+        Default: 1 if the output is right, 0.1 if it is readable but wrong, 0 if it is unreadable.
+
+        Args:
+            output: the text that the model in training wrote.
+            label: the canonical answer of the sample.
+            input: the input of the sample.
+        """
+
+    @hook()
     def procedural_sample(self, seed: int, difficulty: int, passage: str) -> Example:
-        """Write a sample by rule, for the teacher ``procedural``: the same arguments, the same sample.
+        """Return a sample that is made by rules, for the teacher ``procedural``. The same arguments give the same sample.
 
         Args:
             seed: 0 or more.
-            difficulty: 1 is the easiest; above the hardest that there is, give the hardest.
-            passage: text that the sample should rest on; may be empty, may be anything.
+            difficulty: 1 is the easiest; for a number above the hardest level, return a sample of the hardest level.
+            passage: the text that the sample should be based on; it can be empty, and it can be anything.
 
-        Optional; without it the task needs another teacher.
+        Optional; a task without it needs another teacher.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     def procedural_solve(self, input: str) -> Solved:
-        """Solve an input in the language of ``procedural_sample`` by rule; None for any other input. Optional."""
+        """Return the solution of an input that ``procedural_sample`` wrote; None for any other input. Optional."""
 
 
 class TeacherSpec:
     """A teacher: a model that follows instructions. Group ``dsrl.teachers``.
 
-    Chosen by ``--teacher NAME`` or ``NAME:MODEL``; what follows the colon is :attr:`dsrl.types.Request.model`.
-    Every call goes through the ledger (:mod:`dsrl.teaching.ledger`), which stores, prices, limits and repeats; a
-    teacher does one call and tells the truth about it.
+    The user chooses it with ``--teacher NAME`` or ``NAME:MODEL``; the text after the colon is
+    :attr:`dsrl.types.Request.model`. Every call goes through the ledger (:mod:`dsrl.teaching.ledger`), which stores, prices,
+    limits and repeats calls. A teacher makes one call and reports truly what happened and what was billed.
     """
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True, unanswered="return a Completion")
     async def complete(self, request: Request) -> Completion:
-        """Answer a request by one call; give ``request.n`` replies, or fewer, at least one: the rest is asked for anew.
+        """Answer a request with one call and return 1 to ``request.n`` replies. dsrl asks again for the rest.
 
-        Called on the event loop, many at once: never block it.
+        It is called on the event loop, many times at once: never block the loop.
 
         Raises:
-            TransientError: worth repeating (time-out, 429, 5xx, broken connection); it says what was billed, if anything.
-            RowRefused: this request is refused; the row is dropped with the reason.
-            TeacherError: nothing will work until the user mends it (key, model, address).
+            TransientError: the call can be repeated (time-out, 429, 5xx, broken connection). The error states what was
+                billed, if anything.
+            RowRefused: the provider refuses this request; the row is dropped with the reason.
+            TeacherError: no call will work until the user corrects something (key, model, address).
 
         Mandatory.
         """
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True)
     def price(self, model: str) -> Price:
-        """Give the model's price; None where it is not known. Mandatory: free is ``Price(0, 0)``."""
+        """Return the price of a model, or None if it is unknown. Mandatory. A free model has ``Price(0, 0)``."""
 
-    @hookspec(firstresult=True)
+    @hook()
     def max_n(self, model: str) -> int:
-        """Give how many answers one call may bring: 1 where the provider has no ``n``, more where it has a limit.
+        """Return the maximum number of replies of one call: 1 if the provider has no ``n``, more if it has a limit.
 
-        Asked before each call, since a teacher may learn it. Optional; without it (or with None) there is no limit.
+        It is called before each call, because a teacher can learn the limit. Optional; without it (or with None) there is
+        no limit.
         """
 
-    @hookspec(firstresult=True)
+    @hook(unanswered="return the provider's id of the batch")
     async def submit_batch(self, requests: Sequence[Request], token: str) -> str:
-        """Give requests to the provider as one batch, for less money and a later answer.
+        """Submit requests to the provider as one batch, which costs less and is answered later.
 
         Args:
-            requests: each known from now on by its number in this sequence; no ``n`` above ``max_n``, one model.
-            token: a name that no other batch has, 16 characters of ``0-9a-f``, for ``find_batch``.
+            requests: the position of a request in this sequence is its number from now on; all are for one model, and no
+                ``n`` is above ``max_n``.
+            token: a unique name of the batch, 16 characters of ``0-9a-f``, for ``find_batch``.
 
         Returns:
-            The provider's id of the batch. It is all that is needed to ask for it later, from another process too.
+            The provider's id of the batch. It must be enough to poll the batch later, also from another process.
 
         Raises:
-            TransientError: worth repeating. ``find_batch`` is asked first, for the batch may be under way all the same.
-            TeacherError: as ``complete`` does. No batch is under way then.
+            TransientError: the call can be repeated. dsrl calls ``find_batch`` first, because the provider may have
+                accepted the batch.
+            TeacherError: as in ``complete``. The provider has not accepted the batch.
 
         Optional, together with ``poll_batch`` and ``cancel_batch``.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     async def find_batch(self, token: str, submitted: float, requests: int) -> str:
-        """Give the provider's id of a batch that was perhaps submitted; None where the provider has none of that name.
+        """Return the provider's id of a batch that was perhaps submitted, or None if the provider has no such batch.
 
-        Asked after a kill or a broken connection in the moment of submitting. A wrong None is a batch paid for twice; where
-        it cannot be known yet, come back when it can.
+        It is called after a kill or a broken connection during ``submit_batch``. Returning None for an existing batch makes
+        dsrl pay twice. If you cannot tell yet, wait inside the hook.
 
         Args:
-            token: as ``submit_batch`` was given it.
-            submitted: Unix time of this machine's clock before it was submitted.
-            requests: how many are in it.
+            token: the token that was given to ``submit_batch``.
+            submitted: Unix time before the batch was submitted, by the clock of this machine.
+            requests: the number of requests in the batch.
 
         Raises:
-            TransientError: worth asking again.
+            TransientError: the call can be repeated.
             TeacherError: the provider cannot be asked.
 
-        Optional. Without it such a batch is lost: its money stays on hold, and its requests are asked again.
+        Optional. Without it such a batch is lost: its money stays on hold, and its requests are sent again.
         """
 
-    @hookspec(firstresult=True)
+    @hook(unanswered="return a BatchState")
     async def poll_batch(self, batch: str, model: str) -> BatchState:
-        """Say how far a batch is, with all that came of it when it is over.
+        """Return the state of a batch, with all its results if it is finished.
 
         Args:
-            batch: the provider's id.
-            model: of its requests.
+            batch: the provider's id of the batch.
+            model: the model of its requests.
 
         Raises:
-            TransientError: worth asking again.
+            TransientError: the call can be repeated.
             TeacherError: there is no such batch, or the provider cannot be asked. The text says which.
 
         Optional, together with ``submit_batch``.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     async def cancel_batch(self, batch: str) -> None:
-        """Ask the provider to stop a batch; what it answers by then is billed and comes with ``poll_batch``.
+        """Ask the provider to stop a batch. The requests that it has answered are billed and come with ``poll_batch``.
 
-        Nothing happens where it is over already.
+        Nothing happens if the batch is already finished.
 
         Raises:
-            TransientError, TeacherError: as ``poll_batch`` does.
+            TransientError, TeacherError: as in ``poll_batch``.
 
         Optional, together with ``submit_batch``.
         """
 
-    @hookspec(firstresult=True)
-    def prepare(self, task: Plugin[TaskSpec], model: str) -> None:
-        """See the task, and a model that will be asked for (may be empty), before the first request.
+    @hook()
+    def prepare(self, task: BoundPlugin[TaskSpec], model: str) -> None:
+        """Check, before the first request, that the teacher can work: that there is a key, that the model exists.
 
-        Called for each model. What is wrong already should be said here, before anybody is paid: no key, no model.
+        Args:
+            task: the task of the run.
+            model: a model that requests will name; it may be empty. The hook is called once for each model.
 
         Raises:
-            DsrlError: what it is.
+            DsrlError: something is wrong; the text says what, and what to do.
 
         Optional.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     def identity(self) -> str:
-        """Name what decides the replies beside name, options and model (say, the version of its rules).
+        """Return a text that names what else the replies depend on besides name, options and model: say, a version.
 
-        It is part of the key that replies are stored under. Optional.
+        It is part of the key under which replies are stored. Optional.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     async def aclose(self) -> None:
-        """Let go of connections after the last request. Optional."""
+        """Close connections after the last request. Optional."""
 
 
 class RetrieverSpec:
-    """A retriever: finds passages of libraries by keywords. Group ``dsrl.retrievers``.
+    """A retriever: finds passages in libraries by keywords. Group ``dsrl.retrievers``.
 
-    dsrl reads the libraries (:mod:`dsrl.corpus.reader`, one strict reader for all engines) and keeps the index folder; the
-    retriever builds and searches.
+    dsrl reads the libraries (:mod:`dsrl.corpus.reader`, one strict reader for all engines) and owns the index folder. The
+    retriever builds the index and searches it.
     """
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True, unanswered="return the number of passages")
     def index(self, passages: Iterable[Passage], directory: Path) -> int:
-        """Build an index of ``passages`` in the empty folder ``directory``; give the number of passages in it.
+        """Build an index of ``passages`` in the empty folder ``directory`` and return the number of passages in it.
 
-        The iterable is read once and can be larger than memory. The number must be what the reader gave, else the
-        index is thrown away. Mandatory.
+        The iterable can be read once and can be larger than memory. If the number differs from the number of passages that
+        were read, dsrl deletes the index. Mandatory.
         """
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True, unanswered="return a list, which is empty if nothing was found")
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Passage]:
-        """Give the ``k`` (or fewer) best passages for the keywords together, best first. ``k >= 1``. Mandatory.
+        """Return at most ``k`` passages that match all the keywords together best, best first. ``k >= 1``. Mandatory.
 
-        Keywords are a model's words: they may hold any characters and are terms, never query syntax.
+        A model wrote the keywords: they can hold any characters. Treat them as terms, never as query syntax.
         """
 
 
 class SamplerSpec:
     """A sampler: runs the base model. Group ``dsrl.samplers``. A class; dsrl gives it the option ``model``.
 
-    ``model`` is a folder in Hugging Face form or a hub id: names such as ``tiny`` are resolved before
+    ``model`` is a folder in Hugging Face form or a hub id; dsrl resolves names such as ``tiny`` before
     (:mod:`dsrl.plugins.base_models`).
     """
 
-    @hookspec(firstresult=True)
+    @hook(mandatory=True, unanswered="return the texts", optional_arguments={"first": 0, "adapter": None})
     async def sample(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         n: int,
         temperature: float,
         top_p: float,
         max_tokens: int,
         seed: int,
+        first: int,
+        adapter: Path | None,
     ) -> Sequence[Sequence[str]]:
-        """Give ``n`` completions of each prompt: ``len(prompts)`` lists of ``n`` texts, without the prompt.
+        """Return ``n`` completions of each prompt: ``len(prompts)`` lists of ``n`` texts, without the prompt.
 
         Args:
-            prompts: full text as the model is to see it.
-            n: completions a prompt.
+            prompts: each is the text of the user's turn, and has a system text if the user gave one.
+            n: number of completions per prompt.
             temperature: 0 is greedy.
             top_p: nucleus; 1 is off.
-            max_tokens: length limit of a completion, in tokens.
-            seed: the same call, prompts and their order included, gives the same texts where the engine can promise it.
+            max_tokens: maximum length of a completion in tokens.
+            seed: the same call (with the same prompts in the same order) returns the same texts if the engine can do that.
+            first: number of the first attempt: the completions are the attempts ``first .. first + n - 1`` of each prompt.
+                An attempt depends on the prompt, the seed and its number only, if the engine can do that.
+            adapter: folder of a LoRA adapter to answer with; None for the model itself.
 
-        Called on the event loop, several at once: work that blocks belongs in a thread. Mandatory.
+        It is called on the event loop, several times at once: do blocking work in a thread. Mandatory.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     def check(self) -> None:
-        """Find what is wrong before a teacher is paid: the model, the device, the dtype, the server.
+        """Check, before a teacher is paid, that the sampler can work: the model, the device, the dtype, the server.
 
-        Called once, before the first ``sample``, in a run that will come to the base model. It loads no weights, and it
-        comes back within about a minute.
+        It is called once, before the first ``sample``, in a run that will use the base model. It loads no weights and
+        returns within about a minute.
 
         Raises:
-            DsrlError: what is wrong, where, and what would work.
+            DsrlError: something is wrong; the text says what, where, and what would work.
 
         Optional.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
+    async def aclose(self) -> None:
+        """Release the model and its memory after the last call. Optional."""
+
+    @hook(
+        goes="The hook `close` of samplers is now `async def aclose`. `close` will be removed in version 2 of the hook API."
+    )
     def close(self) -> None:
-        """Let go of the model and its memory. Optional."""
+        """Release the model: the name of ``aclose`` before version 1. Optional."""
 
 
 class TrainerSpec:
-    """A trainer: makes a better model by reinforcement (or another way). Group ``dsrl.trainers``."""
+    """A trainer: makes a better model by reinforcement learning or in another way. Group ``dsrl.trainers``."""
 
-    @hookspec(firstresult=True)
-    def train(self, job: TrainJob, task: Plugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
-        """Train ``job.model`` on ``job.items`` with the task's ``reward`` and save it to ``job.output_dir``.
+    @hook(mandatory=True)
+    def train(self, job: TrainJob, task: BoundPlugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
+        """Train ``job.model`` on ``job.items`` with the task's ``reward`` and save the result in ``job.output_dir``.
 
-        Blocks until it is done. Called again with the same job after a kill: go on from ``job.work_dir``. A step may be
-        told twice then, with the same values. A worker process binds the task again by ``task.ref``. What is in
-        ``job.output_dir`` afterwards must be a model in Hugging Face form with its tokenizer; else the run does not go on.
+        The hook returns when the training is finished. After a kill it is called again with the same job: continue from
+        ``job.work_dir``. A step may then be reported twice, with the same values. A worker process can bind the task again
+        with ``task.ref``. Afterwards ``job.output_dir`` must hold a model in Hugging Face form with its tokenizer; otherwise
+        the run stops.
 
         Args:
-            job: what to train on and how.
-            task: ``task.hook.reward(output=..., label=...)`` is the reward.
-            on_step: to be called after each step.
+            job: what to train on, and how.
+            task: ``task.hook.reward(output=..., label=..., input=...)`` returns the reward.
+            on_step: call it after each step.
 
         Mandatory.
         """
 
-    @hookspec(firstresult=True)
+    @hook()
     def check(self, job: TrainJob) -> None:
-        """Find what is wrong before a teacher is paid: the model, the device, the dtype, the folder for the trained model.
+        """Check, before a teacher is paid, that the trainer can work: model, device, dtype, folder of the trained model.
 
-        Called before the first ``train``, in a run that will come to the training. It loads no weights, leaves nothing on
-        the disk, and comes back within about a minute.
+        It is called before the first ``train``, in a run that will train. It loads no weights, leaves nothing on the disk
+        and returns within about a minute.
 
         Args:
-            job: of the last round, without its items, which are not made yet; its model is the base model.
+            job: the job of the last iteration, without its items, which do not exist yet; its model is the base model.
 
         Raises:
-            DsrlError: what is wrong, where, and what would work.
+            DsrlError: something is wrong; the text says what, where, and what would work.
 
         Optional.
         """
 
 
-#: kind -> (entry-point group, contract)
-GROUPS: dict[str, tuple[str, type]] = {
-    "task": ("dsrl.tasks", TaskSpec),
-    "teacher": ("dsrl.teachers", TeacherSpec),
-    "retriever": ("dsrl.retrievers", RetrieverSpec),
-    "sampler": ("dsrl.samplers", SamplerSpec),
-    "trainer": ("dsrl.trainers", TrainerSpec),
-}
-#: Hooks that no default answers, by kind.
-MANDATORY: dict[str, tuple[str, ...]] = {
-    "task": ("description",),
-    "teacher": ("complete", "price"),
-    "retriever": ("index", "search"),
-    "sampler": ("sample",),
-    "trainer": ("train",),
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """All that dsrl knows of one hook. It comes from the hook's specification.
+
+    Attributes:
+        name: the name of the hook.
+        arguments: the names of its arguments, in order.
+        returns: the annotation of its result.
+        default: in words, what is used if a plugin does not implement the hook; empty if there is no default.
+        is_mandatory: whether every plugin of the kind must implement the hook.
+        is_async: whether the hook is a coroutine function.
+        unanswered: what a plugin must do instead of returning None; empty if None is a valid result.
+        optional_arguments: argument -> the value that is used if the caller does not pass it.
+        goes: the warning for a plugin that still implements the hook; empty for a hook that stays.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    returns: Any
+    default: str
+    is_mandatory: bool
+    is_async: bool
+    unanswered: str
+    optional_arguments: Mapping[str, Any]
+    goes: str
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.arguments)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of plugin.
+
+    Attributes:
+        name: the name that the user reads, e.g. ``task``.
+        group: the group of the kind's entry points.
+        spec: the class of the kind's specifications; None for base models, whose entry points name folders.
+        hooks: name -> hook, in the order of this page.
+    """
+
+    name: str
+    group: str
+    spec: type | None
+    hooks: Mapping[str, Hook]
+
+
+def _make_hook(name: str, function: Any) -> Hook:
+    mandatory, unanswered, optional_arguments, goes = function.dsrl_hook
+    signature = inspect.signature(function, eval_str=True)
+    default = re.search(r"Default: (.+?)(?:\n\n|\n?$)", inspect.cleandoc(function.__doc__ or ""), re.DOTALL)
+    return Hook(
+        name=name,
+        arguments=tuple(parameter for parameter in signature.parameters if parameter != "self"),
+        returns=signature.return_annotation,
+        default=" ".join(default[1].split()) if default else "",
+        is_mandatory=mandatory,
+        is_async=inspect.iscoroutinefunction(function),
+        unanswered=unanswered,
+        optional_arguments=optional_arguments,
+        goes=goes,
+    )
+
+
+def _make_kind(name: str, spec: type | None) -> Kind:
+    functions = vars(spec).items() if spec else ()
+    hooks = {key: _make_hook(key, function) for key, function in functions if hasattr(function, "dsrl_hook")}
+    return Kind(name, f"dsrl.{name}s", spec, hooks)
+
+
+#: name -> kind, for all kinds of plugins.
+KINDS: Mapping[str, Kind] = {
+    name: _make_kind(name, spec)
+    for name, spec in (
+        ("task", TaskSpec),
+        ("teacher", TeacherSpec),
+        ("retriever", RetrieverSpec),
+        ("sampler", SamplerSpec),
+        ("trainer", TrainerSpec),
+        ("model", None),
+    )
 }

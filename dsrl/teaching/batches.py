@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from dsrl import signals
 from dsrl.errors import StoreError, TeacherError, TransientError
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TeacherSpec
 from dsrl.storage.sqlite import exists, store_errors
 from dsrl.teaching.bills import bill_of
@@ -29,7 +29,7 @@ from dsrl.teaching.budget import Budget, Hold, worst_case
 from dsrl.teaching.patience import Patience, Waits
 from dsrl.teaching.reply_store import Call, ReplyStore, book, open_reply_store
 from dsrl.text import replace_surrogates
-from dsrl.types import BatchState, Completion, Price, Reply, Request
+from dsrl.types import BatchState, Completion, PluginRef, Price, Reply, Request
 
 T = TypeVar("T")
 

@@ -64,11 +64,11 @@ def test_a_wrong_key_is_told_after_one_call_and_a_good_one_goes_on(
     dsrl: Any, server: FaultServer, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = "good"
-    refused(dsrl(*asking(provider, server.root)), "wants a key (401", "api_key_env")
+    refused(dsrl(*asking(provider, server.root)), "requires a key (401", "api_key_env")
     command = (*asking(provider, server.root), "--teacher-option", "api_key_env=MY_KEY")
     monkeypatch.setenv("MY_KEY", "wrong")
     server.asked.clear()
-    refused(dsrl(*command), "does not take the key in MY_KEY (401")
+    refused(dsrl(*command), "rejected the key in MY_KEY (401")
     assert len(server.asked) == 1
     monkeypatch.setenv("MY_KEY", "good")
     assert dsrl(*command).code == 0
@@ -83,7 +83,7 @@ def test_no_model_and_an_unknown_one(dsrl: Any, server: FaultServer, provider: s
     assert list(tmp_path.iterdir()) == []
     wrong = f"{MODELS[provider]}x"
     outcome = dsrl(*asking(provider, server.root, wrong))
-    refused(outcome, f"has no model {wrong!r}", f"; there is {MODELS[provider]}")
+    refused(outcome, f"has no model {wrong!r}", f"; available models include {MODELS[provider]}")
     assert len(server.asked) == 1
     assert dsrl(*right).code == 0, "nothing was made yet, so that the run's name is still free"
 
@@ -98,10 +98,10 @@ def test_an_address_without_an_api_is_told_without_a_retry(dsrl: Any, server: Fa
     for status in (404, 200):
         server.asked.clear()
         server.faults.append(Fault(status, PAGE))
-        refused(dsrl(*asking(provider, server.root)), "no such service", "a page of HTML (Welcome)", "/v1?")
+        refused(dsrl(*asking(provider, server.root)), "no such service", "a page of HTML (Welcome)", "/v1")
         assert len(server.asked) == 1
     refused(dsrl(*asking(provider, f"{server.root}/elsewhere")), "no such service", "404")
-    refused(dsrl(*asking(provider, "localhost:8000")), "base_url is no address of a server", code=2)
+    refused(dsrl(*asking(provider, "localhost:8000")), "base_url is not a valid server URL", code=2)
     assert dsrl(*asking(provider, server.root)).code == 0
 
 
@@ -125,7 +125,7 @@ def test_a_second_teacher_that_is_wrong(
         else Fault(401, {"error": {"message": "no"}})
     )
     monkeypatch.setenv("MY_KEY", "k")
-    refused(dsrl(*named), "does not take the key in MY_KEY")
+    refused(dsrl(*named), "rejected the key in MY_KEY")
     written = sum("JSON object" in json.dumps(body) for body in server.bodies)
     assert written == 4
     server.refuses = lambda body: None

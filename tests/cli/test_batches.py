@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.types import Message, Request
+from dsrl.types import Message, PluginRef, Request
 
 TEACHER = """
 from dsrl import hookimpl

@@ -63,7 +63,7 @@ def test_a_wrong_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: s
     url, model = (server.url, "gpt-4o") if provider == "openai" else (server.root, "claude-haiku-4-5")
     done = process(tmp_path, key, *RUN, "--teacher", f"{provider}:{model}", *options(url))
     assert done.returncode == 1
-    assert "does not take the key in MY_KEY" in done.stderr
+    assert "rejected the key in MY_KEY" in done.stderr
     assert key in str(server.asked), "it was sent"
     searched(tmp_path, done, key)
 

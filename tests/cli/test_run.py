@@ -67,7 +67,7 @@ def test_what_a_run_leaves_behind(dsrl, small):
     assert dsrl(*small).code == 0
     folder = Path("runs/small")
     settings = tomllib.loads((folder / "run.toml").read_text())
-    assert settings["task"]["name"] == "mednli"
+    assert settings["task"]["task"] == "mednli"
     assert settings["versions"]["dsrl-tasks"]
     train = parquet.read_table(folder / "data/train.parquet").to_pylist()
     assert len(train) == 16

@@ -17,9 +17,9 @@ from dsrl.corpus import index as retrieval
 from dsrl.corpus.index import index_for, passages_for
 from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import RetrieverSpec, hookimpl
-from dsrl.types import Passage
+from dsrl.types import Passage, PluginRef
 
 
 class FakeRetriever:

@@ -14,12 +14,12 @@ from dsrl.pipeline.preflight import Inputs, check_inputs, check_room, check_writ
 from dsrl.pipeline.setup import call_policy_of
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import output_mark
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import Price, TrainJob, TrainStep
+from dsrl.types import PluginRef, Price, TrainJob, TrainStep
 
 
 class CheckedSampler:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dsrl.errors import DataError, DsrlError
-from dsrl.plugins.base_models import GROUP, Model, resolve_model
+from dsrl.plugins.base_models import Model, resolve_model
 from dsrl.plugins.recipes import Recipe
 
 
@@ -39,7 +39,7 @@ def test_a_model_with_a_wrong_recipe_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("files", "words"),
-    [((), "config.json is not there"), (("config.json",), "no weights"), (("model.safetensors",), "config.json")],
+    [((), "config.json does not exist"), (("config.json",), "no weights"), (("model.safetensors",), "config.json")],
 )
 def test_a_folder_without_a_model_is_told(tmp_path: Path, files: tuple[str, ...], words: str) -> None:
     folder = made(tmp_path / "m", *files)
@@ -71,13 +71,13 @@ def test_an_installed_model_is_found_by_its_name(install: Any, tmp_path: Path) -
     folder = made(tmp_path / "site0" / "shipped" / "small", "config.json", "model.safetensors")
     (folder / "dsrl.toml").write_text("[train]\nepochs = 2\n", encoding="utf-8")
     (folder.parent / "__init__.py").write_text("", encoding="utf-8")
-    install("task", "small", "", group=GROUP, value="shipped.small")
+    install("model", "small", "", value="shipped.small")
     assert resolve_model("small") == Model(str(folder), Recipe({"epochs": 2}))
 
 
 @pytest.mark.parametrize("value", ["shipped_nowhere", "shipped_nowhere.small", "json.small"])
 def test_an_installed_model_that_is_gone_is_told(install: Any, value: str) -> None:
-    install("task", "small", "", group=GROUP, value=value)
+    install("model", "small", "", value=value)
     with pytest.raises(DsrlError, match="base model 'small'"):
         resolve_model("small")
 
@@ -86,6 +86,6 @@ def test_a_model_name_that_clashes_names_both_distributions(install: Any, tmp_pa
     for number, distribution in enumerate(("first-models", "second-models")):
         folder = made(tmp_path / f"site{number}" / f"shipped{number}", "config.json", "model.safetensors")
         (folder / "__init__.py").write_text("", encoding="utf-8")
-        install("task", "small", "", distribution=distribution, group=GROUP, value=folder.name)
+        install("model", "small", "", distribution=distribution, value=folder.name)
     with pytest.raises(DsrlError, match=r"first-models.*second-models|second-models.*first-models"):
         resolve_model("small")

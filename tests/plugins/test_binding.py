@@ -15,9 +15,10 @@ import pytest
 
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError, RowRefused, SettingsError, TransientError
-from dsrl.plugins.binding import Plugin, PluginInfo, PluginRef, check, installed, load, parse_options
-from dsrl.plugins.specs import GROUPS, hookimpl
-from dsrl.types import UNREADABLE, Completion, Example, Message, Price, Reply, Request
+from dsrl.plugins.binding import Plugin, check_contract, load, parse_options
+from dsrl.plugins.discovery import PluginInfo, list_plugins
+from dsrl.plugins.specs import KINDS, hookimpl
+from dsrl.types import UNREADABLE, Completion, Example, Message, PluginRef, Price, Reply, Request
 
 PACKAGES = Path(__file__).parent / "packages"
 DSRL = "from dsrl.cli import main; main()"
@@ -67,8 +68,8 @@ def clashing(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
 def test_plugins_are_listed_without_being_imported(strangers: Scratch) -> None:
     code = (
         "import json, sys\n"
-        "from dsrl.plugins.binding import installed\n"
-        "names = [found.name for found in installed('task')]\n"
+        "from dsrl.plugins.discovery import list_plugins\n"
+        "names = [found.name for found in list_plugins('task')]\n"
         "print(json.dumps([names, [m for m in sys.modules if m.startswith('dsrl_')]]))"
     )
     names, imported = json.loads(strangers.run(code).stdout)
@@ -79,7 +80,8 @@ def test_plugins_are_listed_without_being_imported(strangers: Scratch) -> None:
 def test_a_plugin_is_loaded_without_the_others(strangers: Scratch) -> None:
     code = (
         "import json, sys\n"
-        "from dsrl.plugins.binding import PluginRef, load\n"
+        "from dsrl.plugins.binding import load\n"
+        "from dsrl.types import PluginRef\n"
         "task = load(PluginRef('task', sys.argv[1]), 'task')\n"
         "print(json.dumps([task.hook.description(), sorted(m for m in sys.modules if m.startswith('dsrl_'))]))"
     )
@@ -95,20 +97,27 @@ def test_check_names_distribution_fault_and_mend_and_fails(strangers: Scratch) -
     done = strangers.dsrl("plugins", "--check", "--json")
     assert done.returncode == 1, done.stderr
     faults = {plugin["name"]: plugin["fault"] for plugin in json.loads(done.stdout)}
-    assert {name for name, fault in faults.items() if fault} == {"broken", "misspelt", "wrong_args", "missing"}
+    assert {name for name, fault in faults.items() if fault} == {
+        "broken",
+        "misspelt",
+        "wrong_args",
+        "missing",
+        "none_prediction",
+    }
     assert "dsrl-broken 1.0 cannot be imported: ModuleNotFoundError" in faults["broken"]
     assert "pip install a_package_that_is_nowhere" in faults["broken"]
-    assert "dsrl-misspelt 1.0: 'proces_label' is no hook" in faults["misspelt"]
+    assert "dsrl-misspelt 1.0: 'proces_label' is not a hook of a task" in faults["misspelt"]
     assert "did you mean 'process_label'?" in faults["misspelt"]
     assert "dsrl-wrong-args 1.0: reward has the argument prediction, gold" in faults["wrong_args"]
-    assert "reward(output, label)" in faults["wrong_args"]
+    assert "reward(output, label, input)" in faults["wrong_args"]
     assert "dsrl-missing 1.0 lacks the mandatory hook description" in faults["missing"]
+    assert "process_prediction returned None; return dsrl.UNREADABLE" in faults["none_prediction"]
 
 
 def test_check_is_readable_for_a_person(strangers: Scratch) -> None:
     done = strangers.dsrl("plugins", "--check")
     assert done.returncode == 1
-    assert "'proces_label' is no hook of this kind; did you mean 'process_label'?" in " ".join(done.stdout.split())
+    assert "'proces_label' is not a hook of a task; did you mean 'process_label'?" in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -123,7 +132,7 @@ def test_plugins_without_check_fails_for_nobody(strangers: Scratch) -> None:
     done = strangers.dsrl("plugins", "--json")
     assert done.returncode == 0
     assert "fault" not in done.stdout
-    assert {plugin["kind"] for plugin in json.loads(done.stdout)} == set(GROUPS)
+    assert {plugin["kind"] for plugin in json.loads(done.stdout)} == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +140,7 @@ def test_plugins_without_check_fails_for_nobody(strangers: Scratch) -> None:
     [
         ("broken", "dsrl-broken 1.0 cannot be imported"),
         ("misspelt", "did you mean 'process_label'?"),
-        ("wrong_args", "reward(output, label)"),
+        ("wrong_args", "reward(output, label, input)"),
         ("missing", "lacks the mandatory hook description"),
         ("capital", "did you mean capitals"),
     ],
@@ -157,7 +166,8 @@ def test_a_strangers_task_is_shown(strangers: Scratch) -> None:
 def test_a_strangers_own_parser_and_reward_are_used(strangers: Scratch) -> None:
     code = (
         "import json\n"
-        "from dsrl.plugins.binding import PluginRef, load\n"
+        "from dsrl.plugins.binding import load\n"
+        "from dsrl.types import PluginRef\n"
         "hook = load(PluginRef('task', 'capitals'), 'task').hook\n"
         "rewards = [hook.reward(output=o, label='Paris') for o in ('[Paris]', '[Prague]', '[Rome]', 'Paris')]\n"
         "print(json.dumps([rewards, hook.process_label(output='so [Rome] or [Oslo]'), "
@@ -183,7 +193,8 @@ def test_a_strangers_task_is_run_by_name(strangers: Scratch, tmp_path: Path) -> 
 
 def test_a_parser_that_returns_none_is_told_what_to_return(strangers: Scratch) -> None:
     code = (
-        "from dsrl.plugins.binding import PluginRef, load\n"
+        "from dsrl.plugins.binding import load\n"
+        "from dsrl.types import PluginRef\n"
         "hook = load(PluginRef('task', 'none_prediction'), 'task').hook\n"
         "assert hook.process_prediction(output='12') == '12'\n"
         "try:\n"
@@ -231,8 +242,10 @@ def fault_of(kind: str, name: str) -> str:
     """Load a plugin that cannot be loaded; ``check`` must find the same fault."""
     with pytest.raises(PluginError) as caught:
         load(PluginRef(kind, name), kind)
-    (found,) = [found for found in installed(kind) if found.name == name]
-    assert check(found) == str(caught.value)
+    (found,) = [found for found in list_plugins(kind) if found.name == name]
+    with pytest.raises(PluginError) as checked:
+        check_contract(found)
+    assert str(checked.value) == str(caught.value)
     return str(caught.value)
 
 
@@ -248,7 +261,7 @@ def test_an_unknown_plugin_is_told_with_its_neighbours_and_how_to_install_one() 
 
 def test_a_plugin_without_hooks_is_told(install: Any) -> None:
     install("task", "bare", "def description():\n    return 'x'\n")
-    assert "task 'bare' of stranger 1.0 holds no hook" in fault_of("task", "bare")
+    assert "task 'bare' of stranger 1.0 has no hook" in fault_of("task", "bare")
     assert "@hookimpl" in fault_of("task", "bare")
 
 
@@ -287,7 +300,7 @@ def test_a_missing_submodule_of_its_own_is_no_missing_dependency(install: Any) -
         ("@hookimpl\ndef reward(output, label=''): return 1", "reward gives label a default"),
         ("@hookimpl\ndef reward(**all): return 1", "reward has the argument all"),
         ("@hookimpl\nasync def reward(output): return 1", "reward must not be `async def`"),
-        ("@hookimpl\ndef zzz(): return 1", "'zzz' is no hook of this kind; the hooks are answer_format"),
+        ("@hookimpl\ndef zzz(): return 1", "'zzz' is not a hook of a task; the hooks are answer_format"),
         ("@hookimpl(specname='evall')\ndef f(): return 1", "did you mean 'eval'?"),
     ],
 )
@@ -376,7 +389,7 @@ def test_a_class_gets_its_options(bound: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"word": "a", "time": 2}, "has no option time; it takes word, times"),
+        ({"word": "a", "time": 2}, "has no option time; its options are word, times"),
         ({"times": 2}, "needs the option word"),
     ],
 )
@@ -395,8 +408,8 @@ def test_a_class_that_fails_to_start_is_told(install: Any) -> None:
 
 def test_check_makes_no_instance(install: Any) -> None:
     install("task", "optioned", Optioned)
-    (found,) = [found for found in installed("task") if found.name == "optioned"]
-    assert check(found) is None
+    (found,) = [found for found in list_plugins("task") if found.name == "optioned"]
+    check_contract(found)
 
 
 def test_a_module_takes_no_options(install: Any) -> None:
@@ -510,7 +523,7 @@ def test_a_broken_override_is_told_by_file_and_line(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("x = 1", "holds no hook"),
+        ("x = 1", "has no hook"),
         ("@hookimpl\ndef rewrd(output): return 1", "did you mean 'reward'?"),
         ("@hookimpl\ndef reward(answer): return 1", "reward has the argument answer"),
     ],
@@ -532,10 +545,10 @@ def test_an_override_that_fails_at_work_is_told_by_its_own_name(bound: Any, tmp_
 
 
 def test_an_override_that_is_not_there_is_told(bound: Any, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"override file .*gone\.py is not there"):
+    with pytest.raises(SettingsError, match=r"override file .*gone\.py does not exist"):
         bound("task", YES_NO, (str(tmp_path / "gone.py"),))
     (tmp_path / "reward.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(SettingsError, match="is no Python file"):
+    with pytest.raises(SettingsError, match="is not a Python file"):
         bound("task", YES_NO, (str(tmp_path / "reward.txt"),))
 
 
@@ -696,7 +709,7 @@ def test_optional_hooks_may_be_left_out(bound: Any) -> None:
 def test_listing_is_sorted_and_shows_a_clash_twice(install: Any) -> None:
     install("task", "zz", YES_NO, distribution="b")
     install("task", "zz", YES_NO, distribution="a")
-    found: Sequence[PluginInfo] = installed("task")
+    found: Sequence[PluginInfo] = list_plugins("task")
     assert [f.name for f in found] == sorted(f.name for f in found)
     assert [f.distribution for f in found if f.name == "zz"] == ["a", "b"]
     with pytest.raises(PluginError, match=r"task 'zz' is declared by . 1\.0 and . 1\.0; uninstall one"):

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from dsrl.errors import DataError, PluginError
-from dsrl.plugins.binding import PluginRef, check, installed, load
+from dsrl.plugins.binding import check_contract, load
+from dsrl.plugins.discovery import list_plugins
 from dsrl.plugins.specs import hookimpl
-from dsrl.types import Completion, Example, Message, Passage, Price, Request, Solved
+from dsrl.types import Completion, Example, Message, Passage, PluginRef, Price, Request, Solved
 
 YES_NO = """
 import sys
@@ -141,8 +142,8 @@ def test_checking_a_plugin_runs_none_of_its_properties(install: Any) -> None:
             sys.exit(0)
 
     install("teacher", "with_property", Property)
-    (found,) = [found for found in installed("teacher") if found.name == "with_property"]
-    assert check(found) is None
+    (found,) = [found for found in list_plugins("teacher") if found.name == "with_property"]
+    check_contract(found)
     load(PluginRef("teacher", "with_property", {"fault": KeyError()}), "teacher")
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
+import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dsrl.answers import AnswerFormat
+from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.run import close
 from dsrl.pipeline.stages.trained import make_job
 from dsrl.plugins import specs as hookspecs
-from dsrl.plugins.binding import Plugin, PluginRef, load
-from dsrl.plugins.specs import GROUPS, MANDATORY, hookimpl
+from dsrl.plugins.binding import Plugin, load
+from dsrl.plugins.specs import API_VERSION, KINDS, hookimpl
 from dsrl.settings import resolve
-from dsrl.types import Passage, Sample, TrainJob, TrainStep
+from dsrl.types import Passage, PluginRef, Prompt, Reward, Sample, TrainJob, TrainStep
 
 ROOT = Path(__file__).parents[2]
 PROCEDURAL = "plugins/dsrl-procedural/tests/test_procedural.py"
@@ -38,6 +42,7 @@ TESTS = {
     ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
     ("task", "process_label"): "tests/plugins/test_binding.py::test_a_gold_output_may_be_the_bare_answer",
     ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
+    ("task", "base_model"): "tests/plugins/test_checks.py::test_a_good_task_has_no_faults",
     ("task", "eval"): "tests/plugins/test_binding.py::test_the_default_reward_asks_the_tasks_own_eval",
     ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     (
@@ -65,6 +70,7 @@ TESTS = {
     ("retriever", "index"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("retriever", "search"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("sampler", "sample"): "tests/pipeline/stages/test_attempted.py::test_each_sample_is_attempted_once",
+    ("sampler", "aclose"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",
     ("sampler", "close"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",
     (
         "sampler",
@@ -78,16 +84,13 @@ TESTS = {
 }
 
 
-def hooks(kind: str) -> list[str]:
-    return [name for name in vars(GROUPS[kind][1]) if not name.startswith("_")]
-
-
-ALL = [(kind, hook) for kind in GROUPS for hook in hooks(kind)]
+ALL = [(kind.name, hook) for kind in KINDS.values() for hook in kind.hooks]
 
 
 @pytest.mark.parametrize(("kind", "hook"), ALL)
 def test_every_hook_is_documented_and_typed(kind: str, hook: str) -> None:
-    function = getattr(GROUPS[kind][1], hook)
+    known = KINDS[kind].hooks[hook]
+    function = getattr(KINDS[kind].spec, hook)
     words = inspect.getdoc(function) or ""
     assert "." in words.partition("\n\n")[0]
     assert "return" in function.__annotations__
@@ -95,17 +98,18 @@ def test_every_hook_is_documented_and_typed(kind: str, hook: str) -> None:
     assert all(name in function.__annotations__ for name in parameters)
     marks = function.dsrl_spec
     assert marks["firstresult"]
-    status = ("mandatory" in words.lower(), "default:" in words.lower(), "optional" in words.lower())
-    assert any(status), "says whether it may be left out, and what holds then"
-    assert not (hook in MANDATORY[kind] and not status[0]), "says that it may not be left out"
+    assert known.is_mandatory or known.default or "optional" in words.lower(), "says whether it may be left out"
+    assert not known.is_mandatory or "mandatory" in words.lower(), "says that it may not be left out"
+    assert set(known.optional_arguments) <= set(known.arguments)
 
 
 def test_every_contract_and_the_page_itself_are_documented() -> None:
     assert inspect.getdoc(hookspecs)
-    for kind, (group, spec) in GROUPS.items():
-        assert group == f"dsrl.{kind}s"
-        assert group in (spec.__doc__ or ""), "names its entry-point group"
-        assert set(MANDATORY[kind]) <= set(hooks(kind))
+    for name, kind in KINDS.items():
+        assert (kind.name, kind.group) == (name, f"dsrl.{name}s")
+        assert kind.spec is None or kind.group in (kind.spec.__doc__ or ""), "names its entry-point group"
+    assert list(KINDS) == ["task", "teacher", "retriever", "sampler", "trainer", "model"]
+    assert API_VERSION == 1
 
 
 def test_every_hook_has_a_test() -> None:
@@ -131,7 +135,7 @@ def answer_format():
 """
 RETRIEVER = """
 from dsrl import hookimpl
-from dsrl.types import Passage
+from dsrl.types import Passage, PluginRef, Prompt, Reward, Sample, TrainJob, TrainStep
 
 class Whole:
     @hookimpl
@@ -168,12 +172,20 @@ def test_a_sampler_is_closed_where_it_can_be(bound: Any) -> None:
 
     class Closing(Plain):
         @hookimpl
-        def close(self) -> None:
+        async def aclose(self) -> None:
             closed.append("closed")
 
-    for made in (Plain, Closing):
-        close(bound("sampler", made))
-    assert closed == ["closed"]
+    class Old(Plain):
+        @hookimpl
+        def close(self) -> None:
+            closed.append("old")
+
+    asyncio.run(bound("sampler", Plain).hook.aclose())
+    asyncio.run(bound("sampler", Closing).hook.aclose())
+    with pytest.warns(FutureWarning, match="is now `async def aclose`"):
+        old = bound("sampler", Old)
+    asyncio.run(old.hook.aclose())
+    assert closed == ["closed", "old"]
 
 
 def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) -> None:
@@ -190,3 +202,102 @@ def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) 
     steps: list[TrainStep] = []
     bound("trainer", Rewarding).hook.train(job=job, task=task, on_step=steps.append)
     assert [step.rewards for step in steps] == [{"1-0": 1.0, "1-1": 0.1}]
+
+
+# --- arguments that a hook gained ------------------------------------------------------------------------------------
+
+
+def test_a_caller_may_leave_out_an_optional_argument_and_a_plugin_may_not_take_it(bound: Any) -> None:
+    class Takes:
+        @hookimpl
+        async def sample(self, prompts: Sequence[Prompt], n: int, first: int, adapter: Path | None) -> list[list[str]]:
+            return [[f"{prompt} {first + i} {adapter}" for i in range(n)] for prompt in prompts]
+
+    class TakesLess:
+        @hookimpl
+        async def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+            return [[f"{prompt}" for _ in range(n)] for prompt in prompts]
+
+    given: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 1, "seed": 0}
+    takes, takes_less = bound("sampler", Takes), bound("sampler", TakesLess)
+    assert asyncio.run(takes.hook.sample(prompts=[Prompt("a")], n=2, **given)) == [["a 0 None", "a 1 None"]]
+    assert asyncio.run(takes.hook.sample(prompts=[Prompt("a")], n=1, first=4, **given)) == [["a 4 None"]]
+    assert asyncio.run(takes_less.hook.sample(prompts=[Prompt("a")], n=1, first=4, **given)) == [["a"]]
+    assert takes.accepts("sample", "first")
+    assert not takes_less.accepts("sample", "first"), "a caller can learn that its argument has no effect"
+
+
+def test_the_input_reaches_a_tasks_hooks_through_the_defaults_of_the_others(bound: Any) -> None:
+    class Options:
+        @hookimpl
+        def description(self) -> str:
+            return "Choose."
+
+        @hookimpl
+        def output_instruction(self) -> str:
+            return "Write the letter."
+
+        @hookimpl
+        def process_prediction(self, output: str, input: str) -> str:
+            return dict(line.split(") ") for line in input.split("; ")).get(output, output)
+
+    hook = bound("task", Options).hook
+    question = "A) red; B) blue"
+    assert hook.process_label(output="B", input=question) == "blue"
+    assert hook.reward(output="B", label="blue", input=question) == 1.0
+    assert hook.reward(output="A", label="blue", input=question) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"format": float("nan")}, "whose part 'format' is nan"),
+        ({1: 0.5}, "whose part 1 is 0.5"),
+        ({str(n): 0.0 for n in range(101)}, "a Reward of 101 parts; at most 100"),
+    ],
+)
+def test_a_reward_may_have_parts_which_are_checked(bound: Any, parts: dict[Any, Any], words: str) -> None:
+    class Parts:
+        parts: dict[Any, Any] = {"format": 0.25, "answer": 0.5}  # noqa: RUF012
+
+        @hookimpl
+        def description(self) -> str:
+            return "d"
+
+        @hookimpl
+        def answer_format(self) -> AnswerFormat:
+            return AnswerFormat("boxed")
+
+        @hookimpl
+        def reward(self) -> Reward:
+            return Reward(0.75, self.parts)
+
+    hook = bound("task", Parts).hook
+    reward = hook.reward(output="", label="")
+    assert (reward, reward.parts) == (0.75, {"format": 0.25, "answer": 0.5})
+    Parts.parts = parts
+    with pytest.raises(PluginError, match=re.escape(words)):
+        hook.reward(output="", label="")
+
+
+def test_prompt_and_reward_survive_the_way_to_a_worker_process() -> None:
+    prompt = pickle.loads(pickle.dumps(Prompt("question", "You are a doctor.")))
+    assert (prompt, prompt.system) == ("question", "You are a doctor.")
+    assert [(m.role, m.content) for m in prompt.messages] == [("system", "You are a doctor."), ("user", "question")]
+    assert [m.role for m in Prompt("question").messages] == ["user"]
+    reward = pickle.loads(pickle.dumps(Reward(0.5, {"a": 0.5})))
+    assert (reward, reward.parts) == (0.5, {"a": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (API_VERSION + 1, f"needs version {API_VERSION + 1} of the hook API"),
+        ("1", "dsrl_api is '1'"),
+        (0, "dsrl_api is 0"),
+    ],
+)
+def test_a_plugin_for_another_version_of_the_hook_api_is_refused(bound: Any, version: Any, words: str) -> None:
+    with pytest.raises(PluginError, match=re.escape(words)):
+        bound("task", f"dsrl_api = {version!r}\n{TASK}")
+    assert bound("task", f"dsrl_api = {API_VERSION}\n{TASK}").hook.description() == "Say yes or no."

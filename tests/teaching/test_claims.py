@@ -25,7 +25,8 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from dsrl.teaching.ledger import Ledger, CallPolicy
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
+from dsrl.types import PluginRef
 from dsrl.types import Message, Price, Request
 
 url, path, name, budget = sys.argv[1:]
@@ -159,7 +160,8 @@ FULL = """
 import asyncio, resource, sys
 from pathlib import Path
 from dsrl.teaching.ledger import Ledger, CallPolicy
-from dsrl.plugins.binding import PluginRef, load
+from dsrl.plugins.binding import load
+from dsrl.types import PluginRef
 from dsrl.types import Message, Request
 
 url, path, filler = sys.argv[1:]

@@ -19,11 +19,11 @@ import pytest
 from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
-from dsrl.plugins.binding import Plugin, PluginRef, load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
-from dsrl.types import Completion, Message, Price, Rate, Reply, Request, Usage
+from dsrl.types import Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0, cached=0.3, cache_write=3.75)
 
@@ -201,7 +201,9 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from teaching.test_spending import FakeProvider, ask_all, request
-from dsrl.plugins.binding import Plugin, PluginInfo, PluginRef, _bind
+from dsrl.plugins.binding import Plugin, _bind
+from dsrl.plugins.discovery import PluginInfo
+from dsrl.types import PluginRef
 
 book, path, seed = sys.argv[1:]
 ref = PluginRef("teacher", "fake")

@@ -31,7 +31,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
     for number, example in enumerate(examples, 1):
         if size and len(items) == size:
             break
-        label = task.hook.process_label(output=example.output)
+        label = task.hook.process_label(output=example.output, input=example.input)
         if label is UNREADABLE:
             raise DataError(
                 f"test item {number} of {path or task.name}: no answer can be read in the gold output "
@@ -55,8 +55,8 @@ async def evaluate(
     prompts = [definition.prompt(input) for _, input, _ in items]
     texts = await sample_texts(sampler, prompts, n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
     evaluated = []
-    for (number, _, label), (text,) in zip(items, texts, strict=True):
-        answer, correct = grade(task, text, label)
+    for (number, input, label), (text,) in zip(items, texts, strict=True):
+        answer, correct = grade(task, text, label, input)
         evaluated.append(Evaluation(model, number, text, answer, correct))
     return evaluated
 

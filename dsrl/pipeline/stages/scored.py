@@ -34,7 +34,7 @@ async def score(
         answers: dict[Answer, tuple[int, bool]] = {}
         for output in outputs:
             if output not in graded:
-                graded[output] = grade(task, output, str(sample.label))
+                graded[output] = grade(task, output, str(sample.label), sample.input)
             answer, right = graded[output]
             answers[answer] = (answers.get(answer, (0, False))[0] + 1, right)
         passed = sum(times for times, right in answers.values() if right)

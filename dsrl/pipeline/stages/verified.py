@@ -37,7 +37,7 @@ async def verify(
     Returns:
         The sample with ``label`` or ``dropped`` set, and all answers, the sample's own first.
     """
-    answers = [task.hook.process_prediction(output=sample.output)]
+    answers = [task.hook.process_prediction(output=sample.output, input=sample.input)]
     messages = (Message("user", definition.prompt(sample.input)),)
     while wanted := votes_wanted(answers, votes, confidence):
         rounds -= 1
@@ -47,7 +47,7 @@ async def verify(
             replies = await instructor.ask("solve", messages, {"input": sample.input}, n=n, first=first)
         except RowRefused as refused:
             return replace(sample, dropped=refused.reason), answers
-        answers += [task.hook.process_prediction(output=reply.text) for reply in replies]
+        answers += [task.hook.process_prediction(output=reply.text, input=sample.input) for reply in replies]
     label, reason = majority(answers)
     return replace(sample, label=label, dropped=reason), answers
 

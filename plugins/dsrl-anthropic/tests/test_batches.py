@@ -40,7 +40,7 @@ class TestAnthropicBatches(BatchContract):
 
     @pytest.fixture(autouse=True)
     def look_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dsrl_anthropic._LOOK", 0.02)
+        monkeypatch.setattr("dsrl_anthropic.teacher.LOOK_SECONDS", 0.02)
 
     def test_a_batch_whose_name_shows_only_at_its_end_is_waited_for(
         self, server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -54,7 +54,7 @@ class TestAnthropicBatches(BatchContract):
         timer.join()
         assert self.sizes(server) == [2]
         assert server.calls["list"] > 2
-        assert caplog.text.count("may be the one that is looked for") == 1
+        assert caplog.text.count("may be the right one") == 1
 
     def test_the_end_of_a_sitting_does_not_wait_for_it(self, server: FaultServer, tmp_path: Path) -> None:
         path = tmp_path / "calls.db"

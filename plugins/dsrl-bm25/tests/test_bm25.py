@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, SettingsError, StoreError
-from dsrl.plugins.binding import PluginRef, load
-from dsrl.types import Passage
+from dsrl.plugins.binding import load
+from dsrl.types import Passage, PluginRef
 
 MEDQUAD = Path(__file__).parents[4] / "shared" / "data" / "medquad"
 

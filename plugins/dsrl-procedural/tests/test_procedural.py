@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dsrl.errors import SettingsError, TeacherError
-from dsrl.plugins.binding import Plugin, PluginRef, load
-from dsrl.types import UNREADABLE, Example, Message, Price, Purpose, Request
+from dsrl.plugins.binding import Plugin, load
+from dsrl.types import UNREADABLE, Example, Message, PluginRef, Price, Purpose, Request
 
 TASKS = ("mednli", "gsm8k")
 PASSAGE = "People with asthma or gout take aspirin every day. Apples and pears are sold in boxes."

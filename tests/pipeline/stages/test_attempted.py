@@ -30,7 +30,7 @@ OUTPUTS = {"A?": "<answer>Yes</answer>", "B?": "<answer>no</answer>", "C?": "I d
     ],
 )
 def test_an_output_is_right_wrong_or_unreadable(task: Plugin[Any], output: str, graded: tuple[object, bool]) -> None:
-    assert grade(task, output, "yes") == graded
+    assert grade(task, output, "yes", "") == graded
 
 
 def test_each_sample_is_attempted_once(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
