@@ -39,21 +39,25 @@ def command(
         dsrl plan --task mednli --teacher openai:gpt-4o
         dsrl plan --task mednli --teacher openai:gpt-4o --probe 4 --budget 0.50
     """
-    from dsrl.pipeline.setup import Workspace, open_run, plan, resolve_settings
+    from dsrl.pipeline.context import resolve_run
+    from dsrl.pipeline.forecast import make_plan
+    from dsrl.pipeline.setup import open_run, resolve_settings
+    from dsrl.pipeline.workspace import Workspace
 
-    place = Workspace(runs_dir, cache_dir)
     settings = resolve_settings(config, flag_values(values))
+    context = resolve_run(settings, Workspace(runs_dir, cache_dir), "verified")
     if probe is not None:
         from dsrl.pipeline.progress import progress_on_stderr
+        from dsrl.pipeline.run import run_pipeline
         from dsrl.storage.run_log import run_log
 
         with (
             run_log(runs_dir / settings.name),
             progress_on_stderr(shown.quiet) as progress,
-            open_run(settings, place, progress, "verified") as road,
+            open_run(context, progress) as run,
         ):
-            road.probe(probe)
-    outcome = plan(settings, place)
+            run_pipeline(run, slots=probe)
+    outcome = make_plan(context)
     if as_json:
         print_json(outcome)
         return

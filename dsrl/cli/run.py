@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from dsrl.cli.common import Command, folder_options, json_option, note, print_json, shown
-from dsrl.pipeline.stages import STAGES
 from dsrl.settings import Settings, flag_of
 from dsrl.signals import exit_code
+from dsrl.storage import STAGES
 
 
 class RunCommand(Command):
@@ -97,20 +97,24 @@ def command(
         dsrl run --task mednli --corpus passages/ --samples 100 --name trial
         dsrl run --config runs/trial/run.toml --name again
     """
+    from dsrl.pipeline.context import resolve_run
     from dsrl.pipeline.progress import progress_on_stderr
-    from dsrl.pipeline.setup import Workspace, open_run, resolve_settings, result
+    from dsrl.pipeline.run import run_pipeline
+    from dsrl.pipeline.setup import open_run, resolve_settings
+    from dsrl.pipeline.summary import load_result
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.storage.run_log import run_log
 
-    place = Workspace(runs_dir, cache_dir)
+    workspace = Workspace(runs_dir, cache_dir)
     settings = resolve_settings(config, flag_values(values))
     try:
         with (
             run_log(runs_dir / settings.name),
             progress_on_stderr(shown.quiet) as progress,
-            open_run(settings, place, progress, stop_after) as road,
+            open_run(resolve_run(settings, workspace, stop_after), progress) as run,
         ):
-            finished = road.walk()
-            outcome = result(road.store, place)
+            finished = run_pipeline(run)
+            outcome = load_result(run.store, workspace)
     except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").setLevel(
             logging.CRITICAL

@@ -18,7 +18,8 @@ from dsrl.teaching.pricing import dollars
 def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
     from dsrl.errors import DsrlError, StoreError
-    from dsrl.pipeline.setup import Workspace, result
+    from dsrl.pipeline.summary import load_result
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.storage.run_store import RunStore, run_folders
 
     found: list[dict[str, Any]] = []
@@ -27,7 +28,7 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
         try:
             store = RunStore(folder, work=False)
             try:
-                found.append({"created": store.created, **result(store, Workspace(runs_dir, cache_dir))})
+                found.append({"created": store.created, **load_result(store, Workspace(runs_dir, cache_dir))})
             finally:
                 store.close()
         except DsrlError as error:

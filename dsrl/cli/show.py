@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dsrl.cli.common import Command, echo, folder_options, json_option, print_json, table
-from dsrl.pipeline.progress import unknown_bills
+from dsrl.pipeline.budget import describe_unknown_bills
 from dsrl.teaching.pricing import dollars
 from dsrl.text import printable
 
@@ -25,22 +25,23 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
-    from dsrl.pipeline.setup import Workspace, kept_settings, notes, result
+    from dsrl.pipeline.summary import load_notes, load_result, load_settings
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
     from dsrl.storage.lineage import lineage
     from dsrl.storage.run_store import RunStore
 
-    place = Workspace(runs_dir, cache_dir)
+    workspace = Workspace(runs_dir, cache_dir)
     store = RunStore(runs_dir / run, work=False)
     try:
         if sample is not None:
             found = lineage(store, sample)
             print_json(found) if as_json else print_lineage(found)
             return
-        outcome = result(store, place)
-        outcome["settings"] = to_toml(kept_settings(store))
+        outcome = load_result(store, workspace)
+        outcome["settings"] = to_toml(load_settings(store))
         outcome["definition"] = store.definition()
-        outcome["notes"] = notes(store, place)
+        outcome["notes"] = load_notes(store, workspace)
     finally:
         store.close()
     if as_json:
@@ -110,7 +111,7 @@ def _cost(outcome: dict[str, Any]) -> str:
     if unpriced := dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["unpriced"]):
         parts.append(f"{'and calls of unknown price' if parts else 'price unknown'} ({', '.join(unpriced)})")
     if outcome["unknown_bills"]:
-        parts.append(unknown_bills(outcome["unknown_bills"]))
+        parts.append(describe_unknown_bills(outcome["unknown_bills"]))
     return ", ".join(parts) or f"{dollars(0)}, and calls that are lost"  # not in the reply store
 
 
