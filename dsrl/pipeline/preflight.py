@@ -226,7 +226,7 @@ def check_writable(folder: Path, flag: str) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreError(
-                f"{folder}: the disk is full; free some space, or name another folder with {flag}"
+                f"{folder}: there is no room on the disk; free some space, or name another folder with {flag}"
             ) from error
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); check the permissions of {parent}, or name another folder "
@@ -253,7 +253,7 @@ def check_room(needs: Mapping[Path, int], what: str) -> None:
         free = shutil.disk_usage(_find_existing(folders[0])).free
         if free < needed:
             raise StoreError(
-                f"there is too little space on the disk of {folders[0]}: {what} takes at least {_format_size(needed)}, and "
+                f"there is no room on the disk of {folders[0]}: {what} takes at least {_format_size(needed)}, and "
                 f"{_format_size(free)} is free; free some space, or use a folder on another disk"
             )
 

@@ -235,4 +235,4 @@ def test_a_fault_that_waits_for_other_calls_is_told_before(
     outcome = dsrl(*asking("openai", server.root))
     refused(outcome, "401")
     assert "stopping (" in outcome.err
-    assert "Ctrl-C ends that" in outcome.err
+    assert "press Ctrl-C to stop at once" in outcome.err
