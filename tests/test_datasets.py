@@ -49,12 +49,12 @@ def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> N
     path = saved(tmp_path, test={"Input": ["a"], "Answer": ["b"]})
     with pytest.raises(DataError) as caught:
         read_dataset(path, "test")
-    assert f"{path}, test row 0: no column 'Output'; there are Input, Answer" in str(caught.value)
+    assert f"{path}, test row 0: no column 'Output'; the columns are Input, Answer" in str(caught.value)
 
 
 def test_a_missing_split_is_told_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, train={"Input": ["a"], "Output": ["b"]}, validation={"Input": ["a"], "Output": ["b"]})
-    with pytest.raises(DataError, match="has no 'test' split; there are train, validation"):
+    with pytest.raises(DataError, match="has no split 'test'; its splits are train, validation"):
         read_dataset(path, "test")
 
 
@@ -124,8 +124,8 @@ GOOD_LINE = '{"input": "a", "output": "b"}\n'
         (GOOD_LINE + '{"input": "a", "output": "b"', ":2: not JSON"),
         (GOOD_LINE + "5\n", ":2: not an object but int"),
         (GOOD_LINE + '["a", "b"]\n', ":2: not an object but list"),
-        (GOOD_LINE + '{"input": "a"}\n', ":2: no column 'Output'; there are input"),
-        ("{}\n", ":1: no column 'Input'; there are none"),
+        (GOOD_LINE + '{"input": "a"}\n', ":2: no column 'Output'; the columns are input"),
+        ("{}\n", ":1: no column 'Input'; the columns are none"),
         (GOOD_LINE + '{"input": "a", "output": 5}\n', ":2: input and output must be text"),
         ('[\n{"input": "a", "output": "b"},\n{]', ":3: not JSON"),
         ('[{"input": "a", "output": "b"}, 5]', ", item 2: not an object but int"),
@@ -151,7 +151,7 @@ def test_a_tasks_own_conversion_may_leave_rows_out_and_name_columns(tmp_path: Pa
 
     text = '{"question": " a ", "gold": "yes"}\n{"question": "b", "gold": "-"}\n'
     assert read_dataset(str(written(tmp_path, text)), "test", convert) == [Example("a", "yes")]
-    with pytest.raises(DataError, match=r"items\.jsonl:1: no column 'gold'; there are input, output"):
+    with pytest.raises(DataError, match=r"items\.jsonl:1: no column 'gold'; the columns are input, output"):
         read_dataset(str(written(tmp_path, GOOD_LINE)), "test", convert)
 
 
@@ -177,12 +177,12 @@ def test_any_number_of_demonstrations_is_read(tmp_path: Path, count: int, shape:
     ("text", "words"),
     [
         ('{"input": "a"}', ':1: demonstrations are a JSON list or JSONL of {"input": "...", "output": "..."}'),
-        ('{"question": "a", "answer": "b"}', "this one has question, answer"),
+        ('{"question": "a", "answer": "b"}', "the keys here are question, answer"),
         ('[{"input": "a", "output": 5}]', ", item 1: demonstrations are"),
         ('["a"]', ", item 1: not an object but str"),
         (GOOD_LINE + "oops", ":2: not JSON"),
         ('{"input": [["a"]], "output": "b"}', ":1: demonstrations are"),
-        ("{}", "no keys"),
+        ("{}", "the keys here are none"),
     ],
 )
 def test_demonstrations_of_another_shape_are_told(tmp_path: Path, text: str, words: str) -> None:

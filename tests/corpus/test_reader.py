@@ -147,7 +147,9 @@ def test_a_file_that_needs_gigabytes_to_unpack_is_refused_with_the_way_out(tmp_p
     parameters = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
     with path.open("wb") as file, zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as out:
         out.write(GOOD_LINE)
-    with pytest.raises(DataError, match=r"a\.jsonl\.zst cannot be unpacked in less than 128 MiB .* zstd -d --long=31"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl\.zst cannot be decompressed in less than 128 MiB .* zstd -d --long=31"
+    ):
         list(Corpus([path]))
 
 
@@ -194,7 +196,7 @@ def test_faults_stop_at_the_eleventh_in_a_small_library(tmp_path: Path) -> None:
     corpus = Corpus([eleven])
     with pytest.raises(DataError, match=rf"^{eleven}:16: not JSON.*fault 11 in 16 lines.*\n  {eleven}:6: not JSON"):
         list(corpus)
-    assert len(corpus.faults) == corpus_module.NAMED
+    assert len(corpus.faults) == corpus_module.FAULTS_KEPT
 
 
 def test_faults_stop_above_one_percent_in_a_large_library(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_faults_stop_above_one_percent_in_a_large_library(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_the_borne_share_is_a_share(tmp_path: Path, share: float) -> None:
+def test_the_largest_share_of_bad_lines_is_a_share(tmp_path: Path, share: float) -> None:
     with pytest.raises(SettingsError, match="max_bad"):
         Corpus([write(tmp_path / "a.jsonl", good(1))], max_bad=share)
 
@@ -261,7 +263,7 @@ def test_what_is_no_library(tmp_path: Path) -> None:
         Corpus([])
     with pytest.raises(DataError, match=r"holds no passage files\. They end with \.jsonl"):
         Corpus([tmp_path])
-    with pytest.raises(DataError, match="is no passage file"):
+    with pytest.raises(DataError, match="is not a passage file"):
         Corpus([write(tmp_path / "notes.txt", [])])
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(DataError, match="neither a file nor a folder"):
@@ -324,7 +326,7 @@ def test_the_fingerprint_follows_content_name_and_order(tmp_path: Path, monkeypa
     a.write_bytes(edited)
     others.add(Corpus([a, b]).fingerprint())
     assert len(others | {first}) == 5
-    monkeypatch.setattr(corpus_module, "HASHED", 10)
+    monkeypatch.setattr(corpus_module, "LARGEST_HASHED", 10)
     large = Corpus([a, b]).fingerprint()
     os.utime(a, ns=(5, 5))
     assert large != Corpus([a, b]).fingerprint()

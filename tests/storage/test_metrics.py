@@ -126,7 +126,7 @@ def test_a_bad_line_in_the_middle_is_named_passed_over_and_kept(tmp_path: Path, 
     notes: list[str] = []
     metrics = Metrics(path, notes.append)
     assert len(notes) == 1
-    assert f"{path}:2 is no line of metrics" in notes[0]
+    assert f"{path}:2 is not a line of metrics" in notes[0]
     metrics.add(1, 2, {})  # is there already
     metrics.add(2, 2, {"reward": 0.5})
     metrics.forget(1)

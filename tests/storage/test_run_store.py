@@ -298,9 +298,7 @@ def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> 
     folder = tmp_path / "begun"
     folder.mkdir()
     (folder / "run.db").touch()
-    with pytest.raises(
-        StoreError, match=r"begun/run\.db is empty, so what it held is lost\. Put a copy of it back, or"
-    ):
+    with pytest.raises(StoreError, match=r"begun/run\.db is empty, so its content is lost\. Put a copy of it back, or"):
         RunStore(folder, work)
     assert (folder / "run.db").stat().st_size == 0
 

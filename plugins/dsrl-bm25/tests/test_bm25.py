@@ -177,9 +177,9 @@ def test_languages(tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"language": "klingon"}, "no stemmer for the language 'klingon'"),
-        ({"heap_mb": "lots"}, "`heap_mb` must be a whole number from 32 on"),
-        ({"heap_mb": 8}, "`heap_mb` must be a whole number from 32 on"),
-        ({"threads": 0}, "`threads` must be a whole number from 1 on"),
+        ({"heap_mb": "lots"}, "`heap_mb` must be a whole number of at least 32"),
+        ({"heap_mb": 8}, "`heap_mb` must be a whole number of at least 32"),
+        ({"threads": 0}, "`threads` must be a whole number of at least 1"),
     ],
 )
 def test_options_that_do_not_work(options: dict[str, object], sentence: str) -> None:
