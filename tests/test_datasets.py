@@ -45,38 +45,38 @@ def test_a_split_of_a_dataset_dict_is_read(tmp_path: Path, names: tuple[str, str
     assert read_dataset(path, "train") == [Example("a", "b")]
 
 
-def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_missing_columns_are_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": ["a"], "Answer": ["b"]})
     with pytest.raises(DataError) as caught:
         read_dataset(path, "test")
     assert f"{path}, test row 0: no column 'Output'; the columns are Input, Answer" in str(caught.value)
 
 
-def test_a_missing_split_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_split_is_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, train={"Input": ["a"], "Output": ["b"]}, validation={"Input": ["a"], "Output": ["b"]})
     with pytest.raises(DataError, match="has no split 'test'; its splits are train, validation"):
         read_dataset(path, "test")
 
 
-def test_an_empty_split_is_told(tmp_path: Path) -> None:
+def test_an_empty_split_is_reported(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": [], "Output": []})
     with pytest.raises(DataError, match=r"holds no items in the split 'test'|cannot be loaded"):
         read_dataset(path, "test")
 
 
-def test_a_data_set_without_splits_is_told(tmp_path: Path) -> None:
+def test_a_data_set_without_splits_is_reported(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"Input": ["a"], "Output": ["b"]}).save_to_disk(str(tmp_path / "flat"))
     with pytest.raises(DataError, match="has no splits; save it as a DatasetDict"):
         read_dataset(str(tmp_path / "flat"), "test")
 
 
-def test_columns_of_another_type_are_told_with_the_row(tmp_path: Path) -> None:
+def test_columns_of_another_type_are_reported_with_the_row(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": ["a", "b"], "Output": [1, 2]})
     with pytest.raises(DataError, match="test row 0: input and output must be text"):
         read_dataset(path, "test")
 
 
-def test_a_folder_that_holds_no_data_set_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_data_set_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder holds no Hugging Face data set"):
         read_dataset(str(tmp_path), "test")
     (tmp_path / "dataset_dict.json").write_text("{broken", encoding="utf-8")
@@ -84,7 +84,7 @@ def test_a_folder_that_holds_no_data_set_is_told(tmp_path: Path) -> None:
         read_dataset(str(tmp_path), "test")
 
 
-def test_a_hub_id_without_a_network_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_without_a_network_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
@@ -137,7 +137,7 @@ GOOD_LINE = '{"input": "a", "output": "b"}\n'
         (b'{"input": "\xe9"}', "is not UTF-8 text"),
     ],
 )
-def test_a_broken_file_is_told_by_file_and_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+def test_a_broken_file_is_reported_by_file_and_line(tmp_path: Path, text: str | bytes, words: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(DataError) as caught:
         read_dataset(str(path), "test")
@@ -185,7 +185,7 @@ def test_any_number_of_demonstrations_is_read(tmp_path: Path, count: int, shape:
         ("{}", "the keys here are none"),
     ],
 )
-def test_demonstrations_of_another_shape_are_told(tmp_path: Path, text: str, words: str) -> None:
+def test_demonstrations_of_another_shape_are_reported(tmp_path: Path, text: str, words: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(DataError) as caught:
         read_demos(path)
@@ -193,7 +193,7 @@ def test_demonstrations_of_another_shape_are_told(tmp_path: Path, text: str, wor
     assert words in str(caught.value)
 
 
-def test_a_missing_demonstrations_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_demonstrations_file_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(DataError, match="is not there"):
             read_demos(path)

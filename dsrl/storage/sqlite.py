@@ -295,7 +295,7 @@ def store_errors(path: Path, purpose: Literal["written", "read"] = "written") ->
             raise CannotWrite(f"{path}: no room on the disk", "free some") from error
         if "locked" in text:
             raise CannotWrite(
-                f"{path} is locked by {get_lock_holder(path)}", "end that process or wait for it,"
+                f"{path} is locked by {get_lock_holder(path)}", "end it or wait for it,"
             ) from error
         if "readonly" in text or "unable to open" in text:
             cause, remedy = f"{path} cannot be {purpose}", "check its permissions and its folder's"

@@ -52,8 +52,8 @@ class FakeRetriever:
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Any]:
         if self.fault == "finds rubbish":
             return ["text"]
-        found = [Passage(*json.loads(line)) for line in (directory / "passages.jsonl").open()]
-        hits = [passage for passage in found if any(word in passage.text for word in keywords)]
+        passages = [Passage(*json.loads(line)) for line in (directory / "passages.jsonl").open()]
+        hits = [passage for passage in passages if any(word in passage.text for word in keywords)]
         return hits if self.fault == "finds too many" else hits[:k]
 
 
@@ -64,8 +64,8 @@ def bound(target: object, name: str = "fake", version: str = "1", **options: obj
     return Plugin(PluginRef("retriever", name, options), "fake-dist", version, manager.hook, manager)
 
 
-def found_in(corpus: Corpus, directory: Path, keywords: Sequence[str], k: int, fault: str = "") -> list[Passage]:
-    """Find passages of a corpus with the fake retriever."""
+def search_corpus(corpus: Corpus, directory: Path, keywords: Sequence[str], k: int, fault: str = "") -> list[Passage]:
+    """Return passages of a corpus from the fake retriever."""
     retriever = bound(FakeRetriever(fault))
     return search_passages(retriever, ensure_index(retriever, corpus, directory), keywords, k)
 
@@ -79,19 +79,19 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_found_in_rank_order_without_repeated_texts(library: Path, tmp_path: Path) -> None:
-    found = found_in(Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
-    assert [p.id for p in found] == ["library.jsonl:1", "library.jsonl:2", "library.jsonl:4"]
-    assert found_in(Corpus([library]), tmp_path / "index", [], 10) == []
+    hits = search_corpus(Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
+    assert [p.id for p in hits] == ["library.jsonl:1", "library.jsonl:2", "library.jsonl:4"]
+    assert search_corpus(Corpus([library]), tmp_path / "index", [], 10) == []
 
 
 def test_an_index_is_made_once_until_something_changes(library: Path, tmp_path: Path) -> None:
     fake, home = FakeRetriever(), tmp_path / "deep" / "index"
-    told: list[int] = []
-    made = ensure_index(bound(fake), Corpus([library]), home, told.append)
-    assert (made.is_new, made.passages, told) == (True, 5, [5])
-    assert json.loads((made.directory.parent / "manifest.json").read_text())["passages"] == 5
-    again = ensure_index(bound(fake), Corpus([library]), home, told.append)
-    assert (again.is_new, again.directory, fake.builds, told) == (False, made.directory, 1, [5])
+    counts: list[int] = []
+    index = ensure_index(bound(fake), Corpus([library]), home, counts.append)
+    assert (index.is_new, index.passages, counts) == (True, 5, [5])
+    assert json.loads((index.directory.parent / "manifest.json").read_text())["passages"] == 5
+    again = ensure_index(bound(fake), Corpus([library]), home, counts.append)
+    assert (again.is_new, again.directory, fake.builds, counts) == (False, index.directory, 1, [5])
     for other in (bound(fake, version="2"), bound(fake, name="else"), bound(fake, language="french")):
         assert ensure_index(other, Corpus([library]), home).is_new
     library.write_text(library.read_text().replace("plum", "fig!"))
@@ -103,7 +103,7 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
     library.write_text(library.read_text() + "{oops\n")
     for _ in range(2):
         corpus = Corpus([library])
-        found_in(corpus, tmp_path / "index", ["apple"], 3)
+        search_corpus(corpus, tmp_path / "index", ["apple"], 3)
         assert (corpus.good, corpus.bad) == (5, 1)
         assert corpus.faults[0].startswith(f"{library}:6: not JSON")
 
@@ -119,9 +119,9 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
 )
 def test_a_retriever_that_breaks_its_contract(library: Path, tmp_path: Path, fault: str, sentence: str) -> None:
     with pytest.raises(PluginError, match=sentence):
-        found_in(Corpus([library]), tmp_path / "index", ["apple"], 1, fault)
-    kept = [path for path in (tmp_path / "index").iterdir() if not path.name.endswith(".lock")]
-    assert len(kept) == (1 if fault.startswith("finds") else 0)
+        search_corpus(Corpus([library]), tmp_path / "index", ["apple"], 1, fault)
+    folders = [path for path in (tmp_path / "index").iterdir() if not path.name.endswith(".lock")]
+    assert len(folders) == (1 if fault.startswith("finds") else 0)
 
 
 def test_no_room_and_no_permission(library: Path, tmp_path: Path) -> None:
@@ -151,14 +151,14 @@ def test_a_corpus_that_changes_or_is_too_broken_leaves_nothing(library: Path, tm
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_is_one_or_more(library: Path, tmp_path: Path, k: int) -> None:
     with pytest.raises(SettingsError, match="at least 1"):
-        found_in(Corpus([library]), tmp_path, ["apple"], k)
+        search_corpus(Corpus([library]), tmp_path, ["apple"], k)
 
 
 def test_a_damaged_index_is_made_again(library: Path, tmp_path: Path) -> None:
     fake = FakeRetriever()
-    made = ensure_index(bound(fake), Corpus([library]), tmp_path / "index")
+    index = ensure_index(bound(fake), Corpus([library]), tmp_path / "index")
     for harm in ('{"passages": ', "[]", '{"passages": 5}'):
-        (made.directory.parent / "manifest.json").write_text(harm)
+        (index.directory.parent / "manifest.json").write_text(harm)
         assert ensure_index(bound(fake), Corpus([library]), tmp_path / "index").is_new
     assert (
         len(
@@ -208,18 +208,18 @@ def test_the_default_retriever_finds_in_the_embedded_library(tmp_path: Path) -> 
     bm25 = load(PluginRef("retriever", "bm25"), "retriever")
     corpus = Corpus([embedded_library()])
     index = ensure_index(bm25, corpus, tmp_path)
-    found = search_passages(bm25, index, ["wheezing", "inhaler"], 5)
-    assert found[0].id in {"medical/asthma", "medical/inhalers"}
-    found = search_passages(bm25, index, ["eggs", "cartons", "hens"], 5)
-    assert found[0].id == "quantities/egg-cartons"
+    hits = search_passages(bm25, index, ["wheezing", "inhaler"], 5)
+    assert hits[0].id in {"medical/asthma", "medical/inhalers"}
+    hits = search_passages(bm25, index, ["eggs", "cartons", "hens"], 5)
+    assert hits[0].id == "quantities/egg-cartons"
     assert len(search_passages(bm25, index, [p.title for p in corpus], 10_000)) > 350
 
 
 def test_a_fingerprint_that_is_known_is_not_taken_again(library: Path, tmp_path: Path) -> None:
     corpus = Corpus([library])
     fingerprint = corpus.fingerprint()
-    made = ensure_index(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
-    assert made.is_new
+    index = ensure_index(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
+    assert index.is_new
     library.unlink()  # a second reading would fail
     again = ensure_index(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
-    assert again.directory == made.directory
+    assert again.directory == index.directory

@@ -111,7 +111,7 @@ GOOD_LINE = b'{"text": "good"}\n'
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
 @pytest.mark.parametrize(
-    ("middle", "said"),
+    ("middle", "output"),
     [
         (bytes(128 * MEBIBYTE) + b"\n", "2 ['longer than 16 MiB']"),
         (b"\n" * (64 * MEBIBYTE), "2 []"),
@@ -120,14 +120,14 @@ GOOD_LINE = b'{"text": "good"}\n'
     ids=["one line", "blank lines", "a long blank line"],
 )
 def test_a_small_file_that_unpacks_to_a_large_one_is_read_in_little_memory(
-    tmp_path: Path, ending: str, middle: bytes, said: str
+    tmp_path: Path, ending: str, middle: bytes, output: str
 ) -> None:
     path = tmp_path / f"a{ending}"
     path.write_bytes(pack(GOOD_LINE + middle, ending) + pack(GOOD_LINE, ending))
     assert path.stat().st_size < MEBIBYTE
     read = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(path)]
-    found = subprocess.run(read, capture_output=True, text=True, timeout=60)
-    assert (found.stderr, found.stdout.strip(), found.returncode) == ("", said, 0)
+    process = subprocess.run(read, capture_output=True, text=True, timeout=60)
+    assert (process.stderr, process.stdout.strip(), process.returncode) == ("", output, 0)
 
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])

@@ -24,9 +24,9 @@ HARDER = Sample("1-00000h", 1, 0, "harder", "1 + 1 + 1?", "3", parent="1-00000",
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    made = RunStore(tmp_path / "runs" / "trial")
-    yield made
-    made.close()
+    opened = RunStore(tmp_path / "runs" / "trial")
+    yield opened
+    opened.close()
 
 
 def again(store: RunStore) -> RunStore:
@@ -136,11 +136,11 @@ def test_events_and_seconds(store: RunStore) -> None:
 
 
 def test_a_run_keeps_its_id_and_its_age(store: RunStore) -> None:
-    id, created = store.id, store.created
+    run_id, created = store.id, store.created
     store = again(store)
-    assert (store.id, store.created) == (id, created)
+    assert (store.id, store.created) == (run_id, created)
     other = RunStore(store.folder.with_name("other"))
-    assert other.id != id
+    assert other.id != run_id
     other.close()
     store.close()
 
@@ -156,7 +156,7 @@ def test_rewards_of_a_step_that_is_trained_again_are_replaced(store: RunStore) -
 
 
 def test_a_row_is_written_once(store: RunStore) -> None:
-    """Writing it twice is a fault of dsrl, and must not be told as a damaged file."""
+    """Writing it twice is a fault of dsrl, and must not be reported as a damaged file."""
     store.add_samples([INITIAL])
     with pytest.raises(sqlite3.IntegrityError):
         store.add_samples([DROPPED, INITIAL])
@@ -176,7 +176,7 @@ def test_a_verdict_and_its_votes_come_together(store: RunStore) -> None:
     assert query(store, "SELECT count(*) FROM verdicts") == [(0,)]
 
 
-def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
+def test_a_fault_inside_a_transaction_undoes_it_and_is_raised_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
 
@@ -211,17 +211,17 @@ def test_settings_are_kept_whole_or_not_at_all(store: RunStore) -> None:
 def test_the_file_of_the_settings_is_a_copy(store: RunStore) -> None:
     settings = {"task": {"name": "mednli"}}
     assert store.keep_settings(settings) is None
-    kept = store.settings_text
+    text = store.settings_text
     for harm in (b"[task]\nname = 'gsm8k'\n", b"[task", b"\xff"):
         store.settings_file.write_bytes(harm)
-        assert store.settings_text == kept
+        assert store.settings_text == text
         edited = store.keep_settings(settings)
         assert edited is not None
         assert edited.read_bytes() == harm
-        assert store.settings_file.read_text() == kept
+        assert store.settings_file.read_text() == text
     store.settings_file.unlink()
     assert store.keep_settings(settings) is None
-    assert store.settings_file.read_text() == kept
+    assert store.settings_file.read_text() == text
     # dsrl's own change of a setting is no edit.
     assert store.keep_settings({"task": {"name": "mednli", "test_size": 5}}) is None
 
@@ -260,10 +260,10 @@ store = RunStore(Path(sys.argv[1]))"""
 
 def test_a_second_process_is_refused_with_the_first_ones_id(store: RunStore) -> None:
     command = [sys.executable, "-c", OPEN, str(store.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
     assert (
-        f"run 'trial' is being worked on by process {os.getpid()}; wait for it, or give another --name" in done.stderr
+        f"run 'trial' is being worked on by process {os.getpid()}; wait for it, or give another --name" in result.stderr
     )
 
 
@@ -293,7 +293,7 @@ def test_looking_takes_no_lock_and_makes_nothing(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("work", [True, False])
-def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> None:
+def test_an_empty_database_is_damage_and_is_reported(tmp_path: Path, work: bool) -> None:
     """A file of 0 bytes is never ours: a new one gets its name when it is whole."""
     folder = tmp_path / "begun"
     folder.mkdir()
@@ -304,7 +304,7 @@ def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> 
 
 
 @pytest.mark.parametrize("work", [True, False])
-def test_a_database_that_is_missing_beside_its_settings_is_told(store: RunStore, work: bool) -> None:
+def test_a_database_that_is_missing_beside_its_settings_is_reported(store: RunStore, work: bool) -> None:
     store.keep_settings({"task": {"name": "mednli"}})
     store.close()
     (store.folder / "run.db").unlink()
@@ -328,11 +328,11 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
     )
     for step in range(20):
         folder = tmp_path / f"trial{step}"
-        done = subprocess.run([sys.executable, "-c", code, str(folder), str(step)], capture_output=True, check=False)
+        result = subprocess.run([sys.executable, "-c", code, str(folder), str(step)], capture_output=True, check=False)
         store = RunStore(folder)
         assert store.id
         store.close()
-        if not done.returncode:
+        if not result.returncode:
             break
     assert 3 <= step < 19, "all moments were met"
 
@@ -340,7 +340,7 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
 # --- what the disk does ----------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_database_is_told_and_the_lock_is_let_go(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_and_the_lock_is_released(tmp_path: Path) -> None:
     folder = tmp_path / "trial"
     folder.mkdir()
     (folder / "run.db").write_bytes(b"this is no database" * 1000)
@@ -351,7 +351,7 @@ def test_a_damaged_database_is_told_and_the_lock_is_let_go(tmp_path: Path) -> No
     assert "move it away" in str(caught.value)
 
 
-def test_a_database_that_is_damaged_in_the_middle_is_told(store: RunStore) -> None:
+def test_a_database_that_is_damaged_in_the_middle_is_reported(store: RunStore) -> None:
     store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q" * 500, "o") for slot in range(100)])
     store.close()
     path = store.folder / "run.db"
@@ -362,14 +362,14 @@ def test_a_database_that_is_damaged_in_the_middle_is_told(store: RunStore) -> No
         RunStore(store.folder).samples(1)
 
 
-def test_a_place_that_cannot_hold_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_hold_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "trial"):
         with pytest.raises(StoreError, match="cannot be written"):
             RunStore(folder)
 
 
-def test_a_database_of_another_version_is_told(store: RunStore) -> None:
+def test_a_database_of_another_version_is_reported(store: RunStore) -> None:
     store.close()
     for version, words in ((99, "a newer version"), (-1, "an older version")):
         database = sqlite3.connect(store.folder / "run.db")
@@ -379,7 +379,7 @@ def test_a_database_of_another_version_is_told(store: RunStore) -> None:
             RunStore(store.folder)
 
 
-def test_a_full_disk_is_told_and_what_was_written_stays(store: RunStore) -> None:
+def test_a_full_disk_is_reported_and_what_was_written_stays(store: RunStore) -> None:
     """SQLite says the same for a database that may not grow as for a full disk."""
     store.add_samples([INITIAL])
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
@@ -396,7 +396,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays(store: RunStore) -> None
     assert len(store.samples(1)) == 50
 
 
-def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_bytes_is_reported(tmp_path: Path) -> None:
     """A real limit of the operating system on what the process may write."""
     code = (
         "import resource, signal, sys\nfrom pathlib import Path\nfrom dsrl.errors import StoreError\n"
@@ -411,9 +411,9 @@ def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
         "    print(slot, error)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "trial")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    written, _, told = done.stdout.partition(" ")
-    assert "run.db: no room on the disk" in told
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    written, _, message = result.stdout.partition(" ")
+    assert "run.db: no room on the disk" in message
     store = RunStore(tmp_path / "trial")
     assert len(store.samples(1)) == int(written)
     store.close()

@@ -21,9 +21,9 @@ SAMPLE = Sample("1-00000", 1, 0, "initial", "q", "o")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    made = RunStore(tmp_path / "trial")
-    yield made
-    made.close()
+    opened = RunStore(tmp_path / "trial")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
