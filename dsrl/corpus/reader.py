@@ -17,11 +17,8 @@ that are read for the first time therefore get the longer form too; it is the sa
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,24 +26,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from dsrl.corpus.lines import MAX_LINE, make_read_error, printable_path, read_lines
 from dsrl.errors import DataError, SettingsError
 from dsrl.types import Passage
 
 #: Suffixes of the passage files in a folder. A single file may also end with ``.json``; it is read line by line too.
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
-#: Longest line in bytes, so that one line cannot fill the memory.
-MAX_LINE = 16 * 2**20
 #: Least number of lines that the share of bad lines is taken of.
 SMALL = 1_000
 #: A file with no passage in this many lines is another kind of file.
 PROBE = 20
 #: Number of faults that are kept as text; the others are only counted.
 FAULTS_KEPT = 10
-#: Bytes of a Zstandard file that are decompressed at once. A block has at least 4 bytes and decompresses to at most
-#: 128 KiB, so one step gives at most 8 MiB, however the file was made.
-_ZST_STEP = 256
-#: Largest window of a Zstandard file in bytes; the program ``zstd`` accepts the same without ``--long``.
-_MAX_WINDOW = 2**27
 #: Largest size in bytes of a file whose content goes into the fingerprint.
 LARGEST_HASHED = 64 * 2**20
 
@@ -111,7 +102,7 @@ class Corpus:
         seen = _IdFilter()
         endings = tuple(file.name for file in self._files)
         for file in self._files:
-            for number, line in _lines(file.path):
+            for number, line in read_lines(file.path):
                 try:
                     passage_id, title, text = _parse(line)
                 except _Fault as fault:
@@ -126,13 +117,13 @@ class Corpus:
                 yield Passage(id=passage_id, text=text, title=title)
         if not self.good:
             raise DataError(
-                f"There is no passage in {', '.join(map(_printable, self.paths))}: all files are empty. "
+                f"There is no passage in {', '.join(map(printable_path, self.paths))}: all files are empty. "
                 'Give JSON Lines with one passage in each line, {"text": "..."}.'
             )
 
     def _count_bad(self, path: Path, number: int, reason: str) -> None:
         self.bad += 1
-        fault = f"{_printable(path)}:{number}: {reason}"
+        fault = f"{printable_path(path)}:{number}: {reason}"
         if len(self.faults) < FAULTS_KEPT:
             self.faults.append(fault)
         lines = self.good + self.bad
@@ -162,7 +153,7 @@ class Corpus:
                 else:
                     content = str(stat.st_mtime_ns)
             except OSError as error:
-                raise _make_read_error(file.path, error) from error
+                raise make_read_error(file.path, error) from error
             digest.update(json.dumps([file.name, stat.st_size, content]).encode())
         return digest.hexdigest()
 
@@ -202,27 +193,27 @@ def _find_files(paths: Sequence[Path]) -> list[_File]:
                 paths_inside = _walk(path)
                 if not paths_inside:
                     raise DataError(
-                        f"The folder {_printable(path)} holds no passage files. They end with {', '.join(SUFFIXES)}."
+                        f"The folder {printable_path(path)} holds no passage files. They end with {', '.join(SUFFIXES)}."
                     )
                 top = path.resolve()
                 for file in paths_inside:
                     name = f"{top.name}/{file.relative_to(path).as_posix()}"
-                    files.setdefault(file.resolve(), _File(file, _printable(name)))
+                    files.setdefault(file.resolve(), _File(file, printable_path(name)))
             elif path.is_file():
                 if not path.name.lower().endswith((*SUFFIXES, ".json")):
                     raise DataError(
-                        f"{_printable(path)} is not a passage file. Give JSON Lines, with the suffix "
+                        f"{printable_path(path)} is not a passage file. Give JSON Lines, with the suffix "
                         f"{', '.join(SUFFIXES)}."
                     )
-                files.setdefault(path.resolve(), _File(path, _printable(path.name)))
+                files.setdefault(path.resolve(), _File(path, printable_path(path.name)))
             elif path.exists():
                 raise DataError(
-                    f"{_printable(path)} is neither a file nor a folder, so no passages can be read from it."
+                    f"{printable_path(path)} is neither a file nor a folder, so no passages can be read from it."
                 )
             else:
-                raise DataError(f"There is no passage library at {_printable(path)}. Check the path.")
+                raise DataError(f"There is no passage library at {printable_path(path)}. Check the path.")
         except OSError as error:
-            raise _make_read_error(path, error) from error
+            raise make_read_error(path, error) from error
     if not files:
         raise DataError("No passage library was named. Give at least one file or folder.")
     return _make_names_unique(list(files.values()))
@@ -232,7 +223,7 @@ def _make_names_unique(files: list[_File]) -> list[_File]:
     # Two libraries can hold files with the same name; then only the whole path makes their passages distinct.
     times = Counter(file.name for file in files)
     return [
-        file if times[file.name] == 1 else _File(file.path, _printable(file.path.resolve().as_posix()))
+        file if times[file.name] == 1 else _File(file.path, printable_path(file.path.resolve().as_posix()))
         for file in files
     ]
 
@@ -254,11 +245,11 @@ def _walk(folder: Path) -> list[Path]:
 
 def _probe(file: _File) -> None:
     faults = []
-    for number, line in _lines(file.path):
+    for number, line in read_lines(file.path):
         try:
             _parse(line)
         except _Fault as fault:
-            faults.append(f"{_printable(file.path)}:{number}: {fault}")
+            faults.append(f"{printable_path(file.path)}:{number}: {fault}")
             if len(faults) == PROBE:
                 break
         else:
@@ -323,115 +314,5 @@ def _keys(record: dict[str, Any]) -> str:
     return ", ".join(names) + (", ..." if len(record) > 5 else "") if names else "none"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Yield number and bytes of every line that is not blank; None as bytes for a line longer than :data:`MAX_LINE`."""
-    number = 0
-    try:
-        with _open(path) as stream:
-            while line := stream.readline(MAX_LINE + 1):
-                number += 1
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if len(line) > MAX_LINE and not line.endswith(b"\n"):
-                    while (rest := stream.readline(2**20)) and not rest.endswith(b"\n"):
-                        pass
-                    yield number, None
-                elif line.strip():
-                    yield number, line
-                else:
-                    number += _skip_blank(stream)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{_printable(path)} is damaged after line {number:,} ({error}). Download or compress the file again."
-        ) from error
-    except OSError as error:
-        raise _make_read_error(path, error) from error
-
-
-def _skip_blank(stream: io.BufferedReader | gzip.GzipFile) -> int:
-    """Skip all blank lines in the stream's buffer at once, and return their number. A compressed file may hold millions."""
-    ahead = bytes(stream.peek(1))
-    end = ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1
-    stream.read(end)
-    return ahead.count(b"\n", 0, end)
-
-
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        return gzip.open(path, "rb")
-    if name.endswith(".zst"):
-        return io.BufferedReader(_Zst(path), 2**18)
-    return path.open("rb")
-
-
-class _Zst(io.RawIOBase):
-    """A Zstandard file as a stream that raises if the file is cut off; the stream of ``zstandard`` does not."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            import zstandard
-        except ImportError as error:
-            raise DataError(
-                f"Reading {_printable(path)} needs the package zstandard: pip install zstandard. Or decompress the file."
-            ) from error
-        self._error = zstandard.ZstdError
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        self._frame: Any = None
-        self._source = path.open("rb")
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            compressed = self._source.read(_ZST_STEP)
-            if not compressed:
-                if self._frame is not None:
-                    raise EOFError("the file is cut off")
-                return 0
-            self._ready = memoryview(self._decompress(compressed))
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def _decompress(self, compressed: bytes) -> bytes:
-        parts = []
-        try:
-            while compressed:
-                self._frame = self._frame or self._decompressor.decompressobj()
-                parts.append(self._frame.decompress(compressed))
-                if not self._frame.eof:
-                    break
-                compressed, self._frame = self._frame.unused_data, None  # another frame may follow
-        except self._error as error:
-            if "too much memory" in str(error):
-                raise DataError(
-                    f"{_printable(self._path)} cannot be decompressed in less than {_MAX_WINDOW // 2**20} MiB of memory: "
-                    "it was compressed with --long. Decompress it with: zstd -d --long=31 FILE"
-                ) from error
-            raise EOFError(str(error)) from error
-        return b"".join(parts)
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-def _make_read_error(path: Path, error: OSError) -> DataError:
-    reason = error.strerror or type(error).__name__
-    return DataError(
-        f"{_printable(error.filename or path)} cannot be read: {reason}. Check the path and its permissions."
-    )
-
-
 def _list_faults(faults: Iterable[str]) -> str:
     return " The first faults:" + "".join(f"\n  {fault}" for fault in faults)
-
-
-def _printable(path: Path | str | bytes) -> str:
-    # File names are bytes; bytes that are not UTF-8 can be neither printed nor stored, so they are escaped.
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -294,9 +294,7 @@ def store_errors(path: Path, purpose: Literal["written", "read"] = "written") ->
         if "disk is full" in text or "disk I/O" in text:
             raise CannotWrite(f"{path}: no room on the disk", "free some") from error
         if "locked" in text:
-            raise CannotWrite(
-                f"{path} is locked by {get_lock_holder(path)}", "end it or wait for it,"
-            ) from error
+            raise CannotWrite(f"{path} is locked by {get_lock_holder(path)}", "end it or wait for it,") from error
         if "readonly" in text or "unable to open" in text:
             cause, remedy = f"{path} cannot be {purpose}", "check its permissions and its folder's"
             raise (StoreError(f"{cause}; {remedy}") if purpose == "read" else CannotWrite(cause, remedy)) from error

@@ -4,40 +4,25 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dsrl.errors import StoreError
-from dsrl.storage import STAGES
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.storage.sqlite import Schema, connect, transaction
-from dsrl.types import UNREADABLE, Passage, Sample, Score
+from dsrl.types import UNREADABLE, Passage, Sample
 
 INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
 DROPPED = Sample("1-00001", 1, 1, "initial", "", "", dropped="not_json", passage="p2")
 HARDER = Sample("1-00000h", 1, 0, "harder", "1 + 1 + 1?", "3", parent="1-00000", passage="p1")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    opened = RunStore(tmp_path / "runs" / "trial")
-    yield opened
-    opened.close()
-
-
 def again(store: RunStore) -> RunStore:
     """Close a store and open its run again."""
     store.close()
     return RunStore(store.folder)
-
-
-def query(store: RunStore, sql: str) -> list[tuple[object, ...]]:
-    """Return the rows of a query, for tables that no method reads whole."""
-    return store._database.execute(sql).fetchall()
 
 
 # --- round trips -----------------------------------------------------------------------------------------------------
@@ -78,121 +63,6 @@ def test_an_empty_run_holds_nothing(store: RunStore) -> None:
     assert store.events() == []
 
 
-def test_rounds_are_kept_apart(store: RunStore) -> None:
-    store.add_keywords(1, {"a": ["a"]})
-    store.add_keywords(2, {"b": ["b"]})
-    store.add_samples([INITIAL, Sample("2-00000", 2, 0, "initial", "x", "y")])
-    assert store.keywords(2) == {"b": ["b"]}
-    assert [sample.id for sample in store.samples(2)] == ["2-00000"]
-    assert store.pattern(2) is None
-
-
-def test_a_verdict_gives_a_sample_its_label_or_its_reason(store: RunStore) -> None:
-    other = Sample("1-00002", 1, 2, "initial", "q", "o")
-    store.add_samples([INITIAL, DROPPED, other])
-    labelled = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", label="2", passage="p1")
-    refused = Sample("1-00002", 1, 2, "initial", "q", "o", dropped="no_majority")
-    store.add_verdicts([(labelled, ["2", UNREADABLE, "2"]), (refused, ["a", "b"])])
-    assert store.samples(1) == [labelled, DROPPED, refused]
-    votes = query(store, "SELECT sample, number, answer FROM votes ORDER BY sample, number")
-    assert votes == [
-        ("1-00000", 0, "2"),
-        ("1-00000", 1, None),
-        ("1-00000", 2, "2"),
-        ("1-00002", 0, "a"),
-        ("1-00002", 1, "b"),
-    ]
-
-
-def test_scores_are_kept_with_the_answers_behind_them(store: RunStore) -> None:
-    store.add_samples([INITIAL, HARDER])
-    scores = [Score("1-00000", 4, 3, 0.75), Score("1-00000h", 4, 0, 1.0)]
-    store.add_scores([(scores[0], {"2": (3, True), UNREADABLE: (1, False)}), (scores[1], {})])
-    assert store.scores(1) == {"1-00000": scores[0], "1-00000h": scores[1]}
-    rows = query(store, "SELECT answer, times, passed FROM attempts WHERE sample = '1-00000' ORDER BY number")
-    assert rows == [("2", 3, 1), (None, 1, 0)]
-
-
-def test_slots_can_be_read_in_part(store: RunStore) -> None:
-    store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q", "o") for slot in range(5)])
-    assert [sample.slot for sample in store.samples(1, range(1, 3))] == [1, 2]
-    assert store.samples(1, range(3, 3)) == []
-    store.add_greedy_attempts([Attempt(f"1-{slot:05d}", "o", "a", False) for slot in range(5)])
-    assert list(store.greedy_attempts(1, range(4, 9))) == ["1-00004"]
-    store.add_scores([(Score(f"1-{slot:05d}", 1, 0, 1.0), {}) for slot in range(5)])
-    assert list(store.scores(1, range(2))) == ["1-00000", "1-00001"]
-
-
-def test_events_and_seconds(store: RunStore) -> None:
-    for text in ("first", "second", "first"):
-        store.add_event("note", text)
-    assert [(level, text) for _, level, text in store.events()] == [("note", "first"), ("note", "second")]
-    store.set_seconds({"initial": 1.0})
-    store.set_seconds({"initial": 2.0, "total": 3.0})
-    store = again(store)
-    store.set_seconds({"initial": 0.5})
-    assert store.seconds() == {"initial": 2.5, "total": 3.0}, "a sitting is counted once"
-    store.close()
-
-
-def test_a_run_keeps_its_id_and_its_age(store: RunStore) -> None:
-    run_id, created = store.id, store.created
-    store = again(store)
-    assert (store.id, store.created) == (run_id, created)
-    other = RunStore(store.folder.with_name("other"))
-    assert other.id != run_id
-    other.close()
-    store.close()
-
-
-def test_rewards_of_a_step_that_is_trained_again_are_replaced(store: RunStore) -> None:
-    store.add_samples([INITIAL])
-    store.add_rewards(1, {"1-00000": 0.1})
-    store.add_rewards(1, {"1-00000": 0.5})
-    assert query(store, "SELECT step, reward FROM rewards") == [(1, 0.5)]
-
-
-# --- all or nothing --------------------------------------------------------------------------------------------------
-
-
-def test_a_row_is_written_once(store: RunStore) -> None:
-    """Writing it twice is a fault of dsrl, and must not be reported as a damaged file."""
-    store.add_samples([INITIAL])
-    with pytest.raises(sqlite3.IntegrityError):
-        store.add_samples([DROPPED, INITIAL])
-    assert store.samples(1) == [INITIAL]
-
-
-def test_lineage_is_foreign_keys(store: RunStore) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
-        store.add_samples([HARDER])
-    assert store.samples(1) == []
-
-
-def test_a_verdict_and_its_votes_come_together(store: RunStore) -> None:
-    store.add_samples([INITIAL])
-    with pytest.raises(sqlite3.Error):
-        store.add_verdicts([(INITIAL, ["a", object()])])  # type: ignore[list-item]
-    assert query(store, "SELECT count(*) FROM verdicts") == [(0,)]
-
-
-def test_a_fault_inside_a_transaction_undoes_it_and_is_raised_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "some.db"
-    database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
-
-    def failing() -> None:
-        with transaction(database, path):
-            database.execute("INSERT INTO t VALUES (1)")
-            raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        failing()
-    with transaction(database, path):
-        database.execute("INSERT INTO t VALUES (2)")
-    assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
-    database.close()
-
-
 # --- files of the run ------------------------------------------------------------------------------------------------
 
 
@@ -230,24 +100,6 @@ def test_settings_of_an_earlier_version_are_in_the_file_only(store: RunStore) ->
     store.settings_file.write_text('[task]\nname = "mednli"\n\n[versions]\ndsrl = "0.0.1"\n')
     assert "mednli" in store.settings_text
     assert store.read_versions() == {"dsrl": "0.0.1"}
-
-
-def test_answers_to_items_that_stay_are_kept(store: RunStore) -> None:
-    store.replace_items([("q", "a"), ("r", "b"), ("s", "c")])
-    store.add_evaluations([Evaluation("base", 0, "x", "a", True), Evaluation("base", 1, "y", "a", False)])
-    store.add_evaluations([Evaluation("trained", 2, "z", "c", True)])
-    store.replace_items([("new", "a"), ("s", "c"), ("r", "b"), ("q", "other"), ("s", "c")])
-    assert store.items()[0] == (0, "new", "a")
-    assert store.evaluations("base") == {2: False}
-    assert store.evaluations("trained") == {1: True, 4: True}
-
-
-def test_a_stage_is_reached_when_it_or_a_later_one_has_left_something(store: RunStore) -> None:
-    assert not any(map(store.stages.has_reached, STAGES))
-    store.add_keywords(1, {"d": ["k"]})
-    assert [stage for stage in STAGES if store.stages.has_reached(stage)] == ["keywords"]
-    store.stages.begin(1, "trained")
-    assert [stage for stage in STAGES if not store.stages.has_reached(stage)] == ["evaluated"]
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import StoreError
-from dsrl.storage.sqlite import Schema, connect, connect_to_read
+from dsrl.storage.sqlite import Schema, connect, connect_to_read, transaction
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.budget import Budget
 from dsrl.teaching.reply_store import ReplyStore, spending_of, statistics_of
@@ -174,3 +174,20 @@ def test_what_a_killed_run_left_in_a_folder_that_is_read_only_is_read(shelf: Pat
 def version_of(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_fault_inside_a_transaction_undoes_it_and_is_raised_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
+
+    def failing() -> None:
+        with transaction(database, path):
+            database.execute("INSERT INTO t VALUES (1)")
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        failing()
+    with transaction(database, path):
+        database.execute("INSERT INTO t VALUES (2)")
+    assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
+    database.close()
