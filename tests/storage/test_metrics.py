@@ -27,7 +27,7 @@ def steps(path: Path) -> list[tuple[int, int]]:
     return [(record["round"], record["step"]) for record in records]
 
 
-def test_metrics_are_reported_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
+def test_metrics_are_written_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     first = Metrics(path)
     assert not path.exists()

@@ -29,7 +29,7 @@ TEXTS = [
     ("blood", "Blood pressure is measured in millimetres of mercury."),
     ("untitled", 'Naïve 血圧 c++ x86_64 foo^2 "quoted" a:b AND OR NOT \x00 \x07 end'),
 ]
-PASSAGES = [Passage(id, text, id.title()) for id, text in TEXTS[:4]] + [Passage(*TEXTS[4])]
+PASSAGES = [Passage(name, text, name.title()) for name, text in TEXTS[:4]] + [Passage(*TEXTS[4])]
 
 
 @pytest.fixture(scope="module")
