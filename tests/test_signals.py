@@ -24,7 +24,7 @@ def test_the_first_signal_lets_a_coroutine_end_and_then_stops_the_command(signum
             ended = True
 
     before = signal.getsignal(signum)
-    with signals.handled(), pytest.raises(signals.Interrupted) as caught:
+    with signals.handle_signals(), pytest.raises(signals.Interrupted) as caught:
         signals.run(work())
     assert ended
     assert signals.exit_code(caught.value) == 128 + signum
@@ -42,14 +42,14 @@ def test_a_second_signal_does_not_wait() -> None:
             await asyncio.sleep(30)
 
     began = time.monotonic()
-    with signals.handled(), pytest.raises(signals.Interrupted) as caught:
+    with signals.handle_signals(), pytest.raises(signals.Interrupted) as caught:
         signals.run(work())
     assert caught.value.signum == signal.SIGTERM
     assert time.monotonic() - began < 20
 
 
 def test_a_signal_between_coroutines_stops_at_once() -> None:
-    with signals.handled(), pytest.raises(signals.Interrupted):
+    with signals.handle_signals(), pytest.raises(signals.Interrupted):
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -57,7 +57,7 @@ def test_a_signal_that_comes_as_a_coroutine_ends_is_not_lost() -> None:
     async def work() -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    with signals.handled(), pytest.raises(signals.Interrupted):
+    with signals.handle_signals(), pytest.raises(signals.Interrupted):
         signals.run(work())
 
 
@@ -74,7 +74,7 @@ def test_what_is_ignored_stays_ignored_and_the_others_work() -> None:
             asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
             await asyncio.sleep(60)
 
-        with signals.handled():
+        with signals.handle_signals():
             assert signals.run(work()) == "done"
             with pytest.raises(signals.Interrupted):
                 signals.run(stopped())
@@ -84,7 +84,7 @@ def test_what_is_ignored_stays_ignored_and_the_others_work() -> None:
 
 def test_a_forked_worker_dies_of_a_signal_as_usual() -> None:
     running, ready = os.pipe()
-    with signals.handled():
+    with signals.handle_signals():
         worker = os.fork()
         if not worker:
             os.write(ready, b"x")
@@ -111,8 +111,8 @@ def test_a_signal_inside_a_finalizer_is_not_lost(capfd: pytest.CaptureFixture[st
         Finalized()
         time.sleep(10)
 
-    with signals.handled(), pytest.raises(signals.Interrupted):
+    with signals.handle_signals(), pytest.raises(signals.Interrupted):
         drop_and_wait()
-    with signals.handled(), pytest.raises(signals.Interrupted):
+    with signals.handle_signals(), pytest.raises(signals.Interrupted):
         signals.run(work())
     assert "Traceback" not in capfd.readouterr().err

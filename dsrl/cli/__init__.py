@@ -49,9 +49,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; one that a signal stops ends with the exit code of that signal."""
-        from dsrl.signals import exit_code, handled
+        from dsrl.signals import exit_code, handle_signals
 
-        with handled():
+        with handle_signals():
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt as stop:
@@ -117,9 +117,9 @@ def _tell(error: Exception, sentence: str) -> None:
     if shown.debug or os.environ.get("DSRL_TRACEBACK"):
         from traceback import format_exception
 
-        from dsrl.storage.run_log import bounded
+        from dsrl.storage.run_log import sanitize
 
-        click.echo(bounded("".join(format_exception(error))), err=True)
+        click.echo(sanitize("".join(format_exception(error))), err=True)
     click.echo(f"Error: {printable('; '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)
 
 

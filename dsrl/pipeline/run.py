@@ -13,7 +13,7 @@ from time import monotonic
 from typing import get_args
 
 from dsrl import signals
-from dsrl.corpus.index import Index, index_for, passages_for
+from dsrl.corpus.index import Index, ensure_index, search_passages
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.pipeline.instructor import Definition, Instructor
@@ -169,7 +169,7 @@ class Pipeline:
             self.progress.advance("passages", indexed - told)
             told = indexed
 
-        index = index_for(self.retriever, corpus, self.cache / "index", on_progress, self.fingerprint)
+        index = ensure_index(self.retriever, corpus, self.cache / "index", on_progress, self.fingerprint)
         if corpus.bad:
             self._note(f"{corpus.bad} line(s) of the passage library were left out: {'; '.join(corpus.faults[:3])}")
         return index
@@ -199,7 +199,7 @@ class Pipeline:
         found: dict[str, list[Passage]] = {}
         total = 0
         for domain, words in keywords.items():
-            hits = passages_for(self.retriever, index, words, settings.passages)
+            hits = search_passages(self.retriever, index, words, settings.passages)
             total += len(hits)
             found[domain] = assign_passages(hits, share, Random(f"{settings.seed}:{round}:{domain}"))
             if len(hits) < share:

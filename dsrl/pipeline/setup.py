@@ -214,8 +214,7 @@ def kept_settings(store: RunStore) -> Settings:
         StoreError: it holds none.
         SettingsError: they cannot be read.
     """
-    source = "run.db" if store.marked("settings") is not None else "run.toml"
-    return resolve(parse_settings(store.settings_text, str(store.folder / source)))
+    return resolve(parse_settings(store.settings_text, str(store.settings_source)))
 
 
 def _definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:

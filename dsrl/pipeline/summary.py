@@ -4,64 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from dsrl.pipeline.stages.evaluated import paired_gain
 from dsrl.settings import Settings
-from dsrl.storage.run_store import RunStore
+from dsrl.storage.run_store import RunStore, SampleCounts
 from dsrl.teaching.reply_store import Spending
-
-
-class SampleCounts(TypedDict):
-    """Where every sample went. All add up:
-
-    ``initial`` less those dropped is ``verified``; ``verified`` is ``solved`` and ``unsolved``; ``harder`` and ``easier``
-    are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. Under ``budget``
-    stand rows that there was no money for, those that were not even written among them.
-    """
-
-    initial: int
-    verified: int
-    solved: int
-    unsolved: int
-    harder: int
-    easier: int
-    scored: int
-    selected: int
-    dropped: dict[str, int]
 
 
 def sample_counts(store: RunStore, round: int | None = None) -> SampleCounts:
     """Count samples, of one round or of all."""
-    samples = (
-        "SELECT s.id, s.kind, v.label, coalesce(s.dropped, v.dropped) AS reason FROM samples s "
-        "LEFT JOIN verdicts v ON v.sample = s.id WHERE (?1 IS NULL OR s.round = ?1)"
-    )
-    written = store.counts(f"SELECT kind, count(*) FROM ({samples}) GROUP BY kind", round)
-    kept = store.counts(f"SELECT kind, count(*) FROM ({samples}) WHERE label IS NOT NULL GROUP BY kind", round)
-    dropped = store.counts(
-        f"SELECT reason, count(*) FROM ({samples}) WHERE reason IS NOT NULL GROUP BY reason ORDER BY 2 DESC, 1", round
-    )
-    solved = store.counts(
-        f"SELECT a.solved, count(*) FROM greedy_attempts a JOIN ({samples}) s ON s.id = a.sample GROUP BY 1", round
-    )
-    scored = store.rows(f"SELECT count(*) FROM scores x JOIN ({samples}) s ON s.id = x.sample", round)
-    selected = store.rows("SELECT count(*) FROM selected WHERE ?1 IS NULL OR round = ?1", round)
-    unpaid = sum(store.unpaid(round).values())
-    if unpaid:
-        dropped["budget"] = unpaid
-    by_solved = {int(key): count for key, count in solved.items()}
-    return SampleCounts(
-        initial=written.get("initial", 0),
-        verified=kept.get("initial", 0),
-        solved=by_solved.get(1, 0),
-        unsolved=by_solved.get(0, 0),
-        harder=kept.get("harder", 0),
-        easier=kept.get("easier", 0),
-        scored=scored[0][0],
-        selected=selected[0][0],
-        dropped=dropped,
-    )
+    return store.count_samples(round)
 
 
 def accuracy(store: RunStore, model: str) -> float | None:

@@ -23,7 +23,7 @@ from dsrl import signals
 from dsrl.errors import StoreError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TeacherSpec
-from dsrl.storage.sqlite import exists, told
+from dsrl.storage.sqlite import exists, store_errors
 from dsrl.teaching.bills import bill_of
 from dsrl.teaching.budget import Budget, Hold, worst_case
 from dsrl.teaching.patience import Patience, Waits
@@ -481,7 +481,7 @@ def list_batches(path: Path) -> list[BatchRecord]:
         return []
     database = open_reply_store(path)
     try:
-        with told(path):
+        with store_errors(path):
             rows = database.execute(
                 "SELECT id, coalesce(provider_id, ''), run, teacher, model, options, submitted, status, "
                 "(SELECT count(*) FROM batch_items i WHERE i.batch = b.id), done FROM batches b ORDER BY id DESC"

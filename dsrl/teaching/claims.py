@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dsrl.storage.sqlite import holder, told
+from dsrl.storage.sqlite import get_lock_holder, store_errors
 
 #: Seconds between two looks at what another process has claimed: the first, and the longest while few wait.
 PAUSES = (0.05, 1.0)
@@ -53,7 +53,7 @@ class Claims:
         self._own: set[int] = set()
         self._waiting = 0
         self._noted = False
-        with _lock, told(path):
+        with _lock, store_errors(path):
             place = _place(path)
             if place is None or place not in _files:
                 file = _File(path)
@@ -70,7 +70,7 @@ class Claims:
         What has been stored since the caller looked may be among them: look again, and ask for the others.
         """
         taken = []
-        with _lock, told(self._path):
+        with _lock, store_errors(self._path):
             for number in numbers:
                 byte = _byte(key, number)
                 if byte in self._file.claimed:
@@ -99,7 +99,9 @@ class Claims:
             longest = max(PAUSES[1], self._waiting / _LOOKS)
             if not self._noted and looked * PAUSES[1] > _QUIET:
                 self._noted = True
-                self._note(f"waits for replies that {holder(self._path)} is asking for; they are paid for once")
+                self._note(
+                    f"waits for replies that {get_lock_holder(self._path)} is asking for; they are paid for once"
+                )
             await asyncio.sleep(min(PAUSES[0] * 1.5 ** min(looked, 20), longest))
         finally:
             self._waiting -= 1
@@ -114,7 +116,7 @@ class Claims:
                 del _files[self._at]
 
     def _release(self, bytes: Iterable[int]) -> None:
-        with _lock, told(self._path):
+        with _lock, store_errors(self._path):
             for byte in bytes:
                 if byte in self._own:
                     fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, byte)

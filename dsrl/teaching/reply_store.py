@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dsrl.errors import StoreError
-from dsrl.storage.sqlite import CannotWrite, connect, connect_to_read, exists, told, touch, transaction
+from dsrl.storage.sqlite import CannotWrite, connect, connect_to_read, exists, store_errors, touch, transaction
 from dsrl.teaching.schema import SCHEMA
 from dsrl.types import Reply, Usage
 
@@ -173,7 +173,7 @@ class ReplyStore:
         self._patience = PATIENCE
         self._hurried = asyncio.Event()
         self._lost = 0
-        with told(path):
+        with store_errors(path):
             self._spent = _total(self._reader, run)
         self._paid_calls = self._paid_before = _paid(self._reader, run)
         if self._paid_calls < remembered.count:
@@ -185,7 +185,7 @@ class ReplyStore:
 
     def replies(self, key: str, numbers: range) -> dict[int, Reply]:
         """Give what is stored of the replies ``numbers`` to a request."""
-        with told(self.path):
+        with store_errors(self.path):
             rows = self._reader.execute(
                 "SELECT number, text, finish_reason FROM replies WHERE key = ? AND number BETWEEN ? AND ?",
                 (key, numbers.start, numbers.stop - 1),
@@ -249,7 +249,7 @@ class ReplyStore:
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Give the rows of a query."""
-        with told(self.path):
+        with store_errors(self.path):
             return self._reader.execute(sql, values).fetchall()
 
     async def write(self, write: Callable[[sqlite3.Connection], T], replies: int = 0) -> T:
@@ -427,7 +427,7 @@ def spending_of(path: Path, run: str) -> Spending:
         return Spending(0, 0.0, True)
     database = open_reply_store(path)
     try:
-        with told(path):
+        with store_errors(path):
             total = _total(database, run)
             rows = database.execute(
                 "SELECT purpose, teacher, model, count(*), sum(replies), sum(prompt_tokens), sum(completion_tokens), "
@@ -448,7 +448,7 @@ def statistics_of(path: Path, purpose: str, teacher: str, model: str, run: str |
         return None
     database = open_reply_store(path)
     try:
-        with told(path):
+        with store_errors(path):
             row = database.execute(
                 "SELECT count(*), sum(replies), avg(prompt_tokens), sum(completion_tokens) * 1.0 / sum(replies), "
                 "avg(completion_tokens * completion_tokens * 1.0 / replies), avg(replies), "

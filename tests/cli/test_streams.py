@@ -135,9 +135,9 @@ def test_quiet_shows_errors_only(shell: Shell) -> None:
 
 
 def test_verbose_shows_what_is_logged(shell: Shell) -> None:
-    assert "info: a sitting of run 'small' starts" in shell(f"dsrl {SMALL} -v").stderr
-    assert "info: a sitting of run 'small' starts" in shell(f"dsrl --verbose {SMALL}").stderr
-    assert "a sitting" not in shell(f"dsrl {SMALL}").stderr
+    assert "info: work on run 'small' starts" in shell(f"dsrl {SMALL} -v").stderr
+    assert "info: work on run 'small' starts" in shell(f"dsrl --verbose {SMALL}").stderr
+    assert "work on run" not in shell(f"dsrl {SMALL}").stderr
 
 
 def test_verbose_and_quiet_contradict_each_other(shell: Shell) -> None:
@@ -172,8 +172,8 @@ def test_the_traceback_of_a_fault_is_in_the_log_of_the_run(shell: Shell, tmp_pat
     done = shell(f"dsrl {SMALL} --override faulty.py")
     assert "; the traceback is in runs/small/log.txt" in done.stderr
     log = (tmp_path / "runs/small/log.txt").read_text(encoding="utf-8")
-    assert log.splitlines()[0].endswith("INFO dsrl: a sitting of run 'small' starts")
-    assert "ERROR dsrl: the sitting has ended with an error" in log
+    assert log.splitlines()[0].endswith("INFO dsrl: work on run 'small' starts")
+    assert "ERROR dsrl: work has ended with an error" in log
     assert 'faulty.py", line 7, in process_prediction' in log
     assert "KeyError" in log
     assert "sk-proj-1234567890abcdef" not in log
@@ -184,7 +184,7 @@ def test_notes_and_ends_of_sittings_are_in_the_log(shell: Shell, tmp_path: Path)
     assert "note: only 2 passages" in shell(f"dsrl {SMALL} {few}").stderr
     log = (tmp_path / "runs/small/log.txt").read_text(encoding="utf-8")
     assert "INFO dsrl.notes: only 2 passages" in log
-    assert "INFO dsrl: the sitting has ended\n" in log
+    assert "INFO dsrl: work has ended\n" in log
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(shell: Shell, tmp_path: Path) -> None:

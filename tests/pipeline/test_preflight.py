@@ -17,7 +17,8 @@ from dsrl.pipeline.stages.trained import output_mark
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
-from dsrl.storage.run_store import Evaluated, RunStore
+from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.run_store import RunStore
 from dsrl.types import PluginRef, Price, TrainJob, TrainStep
 
 
@@ -88,7 +89,7 @@ def evaluate_all(store: RunStore) -> None:
     items = load_items(load(PluginRef("task", "mednli"), "task"), "", 2)
     store.replace_items(items)
     for model in ("base", "trained"):
-        store.add_evaluations([Evaluated(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
+        store.add_evaluations([Evaluation(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
 
 
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:

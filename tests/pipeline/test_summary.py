@@ -9,8 +9,10 @@ from dsrl.errors import DataError
 from dsrl.pipeline.stages.evaluated import paired_gain
 from dsrl.pipeline.summary import accuracy, sample_counts, summarise
 from dsrl.settings import resolve
+from dsrl.storage.attempts import Attempt
+from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.lineage import lineage
-from dsrl.storage.run_store import Attempt, Evaluated, RunStore
+from dsrl.storage.run_store import RunStore
 from dsrl.teaching.reply_store import Spending
 from dsrl.types import UNREADABLE, Kind, Passage, Sample, Score
 
@@ -85,9 +87,9 @@ def test_rounds_are_counted_apart_and_together(store: RunStore) -> None:
 def test_accuracy_is_known_when_all_items_are_answered(store: RunStore) -> None:
     assert accuracy(store, "base") is None
     store.replace_items([(f"q{number}", "a") for number in range(4)])
-    store.add_evaluations([Evaluated("base", number, "o", "a", number == 0) for number in range(3)])
+    store.add_evaluations([Evaluation("base", number, "o", "a", number == 0) for number in range(3)])
     assert accuracy(store, "base") is None
-    store.add_evaluations([Evaluated("base", 3, "o", "a", True)])
+    store.add_evaluations([Evaluation("base", 3, "o", "a", True)])
     assert accuracy(store, "base") == 0.5
     assert accuracy(store, "trained") is None
 
@@ -109,7 +111,7 @@ def test_a_summary_of_a_whole_run(store: RunStore) -> None:
     base = {number: number < 4 for number in range(10)}
     trained = {number: number < 9 for number in range(10)}
     for model, right in (("base", base), ("trained", trained)):
-        store.add_evaluations([Evaluated(model, number, "o", "a", correct) for number, correct in right.items()])
+        store.add_evaluations([Evaluation(model, number, "o", "a", correct) for number, correct in right.items()])
     store.mark("trained-1")
     store.set_seconds({"initial": 1.239, "total": 2.0})
     outcome = summarise(store, SETTINGS, Spending(7, 1.23456789, True))

@@ -2,17 +2,4 @@
 
 from __future__ import annotations
 
-#: The road. ``--stop-after`` takes one of these names.
-STAGES = (
-    "keywords",
-    "passages",
-    "pattern",
-    "initial",
-    "verified",
-    "attempted",
-    "adapted",
-    "scored",
-    "selected",
-    "trained",
-    "evaluated",
-)
+from dsrl.storage import STAGES as STAGES

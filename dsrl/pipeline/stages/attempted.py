@@ -8,7 +8,7 @@ from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import SamplerSpec, TaskSpec
-from dsrl.storage.run_store import Attempt
+from dsrl.storage.attempts import Attempt
 from dsrl.types import UNREADABLE, Answer, Prompt, Sample
 
 

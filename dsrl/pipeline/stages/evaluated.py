@@ -10,7 +10,7 @@ from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.attempted import grade, sample_texts
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import SamplerSpec, TaskSpec
-from dsrl.storage.run_store import Evaluated
+from dsrl.storage.evaluations import Evaluation
 from dsrl.types import UNREADABLE, Example
 
 
@@ -50,14 +50,14 @@ async def evaluate(
     model: str,
     items: Sequence[tuple[int, str, str]],
     max_tokens: int,
-) -> list[Evaluated]:
+) -> list[Evaluation]:
     """Let a model answer test items (number, input, label) greedily."""
     prompts = [definition.prompt(input) for _, input, _ in items]
     texts = await sample_texts(sampler, prompts, n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
     evaluated = []
     for (number, input, label), (text,) in zip(items, texts, strict=True):
         answer, correct = grade(task, text, label, input)
-        evaluated.append(Evaluated(model, number, text, answer, correct))
+        evaluated.append(Evaluation(model, number, text, answer, correct))
     return evaluated
 
 

@@ -9,7 +9,7 @@ from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.attempted import attempt, grade
 from dsrl.plugins.binding import Plugin
-from dsrl.storage.run_store import Attempt
+from dsrl.storage.attempts import Attempt
 from dsrl.types import UNREADABLE, Sample
 
 SAMPLES = [

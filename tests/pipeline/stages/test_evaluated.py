@@ -13,7 +13,7 @@ from dsrl.errors import DataError, DsrlError, PluginError
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.evaluated import evaluate, load_items, paired_gain
 from dsrl.plugins.binding import Plugin
-from dsrl.storage.run_store import Evaluated
+from dsrl.storage.evaluations import Evaluation
 from dsrl.types import UNREADABLE
 
 TASK = """
@@ -93,9 +93,9 @@ def test_each_item_is_answered_once(task: Plugin[Any], definition: Definition, s
     items = [(3, "A?", "yes"), (4, "B?", "no"), (7, "C?", "no")]
     plugin = sampler(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
     assert asyncio.run(evaluate(plugin, definition, task, "base", items, 16)) == [
-        Evaluated("base", 3, outputs["A?"], "yes", True),
-        Evaluated("base", 4, outputs["B?"], "yes", False),
-        Evaluated("base", 7, "?", UNREADABLE, False),
+        Evaluation("base", 3, outputs["A?"], "yes", True),
+        Evaluation("base", 4, outputs["B?"], "yes", False),
+        Evaluation("base", 7, "?", UNREADABLE, False),
     ]
 
 
