@@ -194,8 +194,7 @@ def run(
         runs_dir: folder of the runs.
         cache_dir: folder of teacher replies and indexes.
         stop_after: the last stage to run.
-        progress: ``auto``, ``lines``, ``none``, or an object with the methods of
-            :class:`dsrl.pipeline.progress.Progress`.
+        progress: ``auto`` (bars on a terminal, else lines), ``lines``, ``none``, or a ``dsrl.pipeline.progress.Progress``.
         settings: the settings of the run.
 
     Raises:

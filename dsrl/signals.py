@@ -67,6 +67,8 @@ class _Handler:
             return
         if self.signum:
             self.restore()
+            if self.worker is not None:
+                _interrupt(self.worker)
             raise Interrupted(signum)
         self.signum = signum
         if self._running is not None and not self._running[1].done():

@@ -95,6 +95,18 @@ class Group(click.Group):
         self.params += make_verbosity_options()
 
 
+def refuse_group_options(context: click.Context) -> None:
+    """Refuse options of a group that stand before a subcommand: they would have no effect there.
+
+    Raises:
+        click.UsageError: names the option and the subcommand.
+    """
+    for option in context.command.params:
+        if context.params.get(str(option.name)):
+            subcommand = context.invoked_subcommand
+            raise click.UsageError(f"{option.opts[0]} has no effect before {subcommand!r}; give it afterwards", context)
+
+
 @contextmanager
 def command_streams() -> Iterator[None]:
     """While a command runs, keep stdout for its result and print log records on stderr."""

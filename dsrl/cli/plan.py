@@ -86,8 +86,8 @@ def _print_plan(plan: PlanResult) -> None:
         print_line("time     unknown: the provider answers a batch within a day, and some batches follow others")
     else:
         print_line(
-            f"time     at least {_format_line(total.seconds, _format_time)}: what the teacher needs.\n"
-            "         Stages overlap; the work of the base model is not included."
+            f"time     at least {_format_line(total.seconds, _format_time)}: what the teacher needs, with --concurrency "
+            "calls in flight.\n         Stages overlap; the work of the base model is not included."
         )
     if plan.budget_usd is not None and total.dollars is not None and total.dollars.high > plan.budget_usd:
         verdict = "may not be" if total.dollars.expected <= plan.budget_usd else "is probably not"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Group, command_streams, get_verbosity, json_option, print_json, print_line, print_table
+from dsrl.cli.common import (
+    Group,
+    command_streams,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_line,
+    print_table,
+    refuse_group_options,
+)
 
 if TYPE_CHECKING:
     from dsrl.plugins.discovery import PluginInfo
@@ -21,9 +30,7 @@ if TYPE_CHECKING:
 def command(context: click.Context, is_check: bool, as_json: bool) -> None:
     """List the installed plugins of every kind, or check them. Without a command, list them."""
     if context.invoked_subcommand is not None:
-        if is_check or as_json:
-            option = "--check" if is_check else "--json"
-            raise click.UsageError(f"give {option} after {context.invoked_subcommand!r}, or without it", context)
+        refuse_group_options(context)
         return
     with command_streams():
         if not (is_check and as_json):

@@ -108,10 +108,8 @@ def print_result(result: RunResult) -> None:
         print_line(f"budget          {dollars(result.budget_usd)}")
     if result.seconds:
         stages = _format_stages(result.seconds)
-        print_line(
-            f"time            {result.seconds.get('total', 0):.0f} s"
-            + (f"  ({stages}; stages overlap)" if stages else "")
-        )
+        detail = f"  ({stages}; stages overlap)" if stages else ""
+        print_line(f"time            {result.seconds.get('total', 0):.0f} s{detail}")
     if result.model_path:
         print_line(f"trained model   {result.model_path}")
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Group, command_streams, json_option, print_json, print_line, print_note, print_table
+from dsrl.cli.common import (
+    Group,
+    command_streams,
+    json_option,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+    refuse_group_options,
+)
 
 
 @click.group("tasks", cls=Group, invoke_without_command=True)
@@ -15,6 +24,7 @@ from dsrl.cli.common import Group, command_streams, json_option, print_json, pri
 def command(context: click.Context, as_json: bool) -> None:
     """List the installed tasks. No task is imported."""
     if context.invoked_subcommand is not None:
+        refuse_group_options(context)
         return
     with command_streams():
         _list_tasks(as_json)

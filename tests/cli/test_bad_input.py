@@ -241,4 +241,4 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(started):
     assert started.returncode == 130, err
     assert "Traceback" not in err
     assert "waits up to a minute for calls under way" in err
-    assert "the same command goes on" in err
+    assert "kept in runs/small. Run the same command again to continue." in err

@@ -38,5 +38,5 @@ def test_a_recipe_of_numbers_is_weaker_than_the_user(dsrl, copied):
     assert dsrl(*flags, "--stop-after", "keywords").code == 0
     text = Path("runs/small/run.toml").read_text()
     assert "attempts = 3\n" in text
-    assert "size = 7\n" in text
+    assert "select = 7\n" in text
     assert "kl_coef = 0.5\n" in text

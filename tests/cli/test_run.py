@@ -94,6 +94,56 @@ def test_the_settings_of_a_run_reproduce_it(dsrl, small):
     assert two["teacher_calls"] == 0
 
 
+VERSION_0_1 = """
+[run]
+name = "old"
+seed = 3
+
+[task]
+name = "mednli"
+
+[retrieval]
+name = "bm25"
+
+[teacher]
+name = "procedural"
+temperature = 0.5
+budget = inf
+options = { wait = 0.0 }
+
+[synthesis]
+samples = 6
+
+[score]
+name = "transformers"
+temperature = 0.9
+
+[selection]
+size = 5
+rule = "easy"
+
+[train]
+name = "grpo"
+temperature = 1.1
+
+[versions]
+dsrl = "0.1.0"
+"""
+
+
+def test_a_settings_file_of_version_0_1_is_read(dsrl):
+    Path("old.toml").write_text(VERSION_0_1)
+    for _ in range(2):  # the second time it continues the run
+        outcome = dsrl("run", "--config", "old.toml", "--stop-after", "initial", "--json")
+        assert outcome.code == 0, outcome.err
+    settings = tomllib.loads(Path("runs/old/run.toml").read_text())
+    assert settings["task"]["task"] == "mednli"
+    assert settings["teacher"]["teacher_option"] == {"wait": 0.0}
+    assert (settings["selection"]["select"], settings["selection"]["selection"]) == (5, "easy")
+    assert (settings["score"]["attempt_temperature"], settings["train"]["train_temperature"]) == (0.9, 1.1)
+    assert json.loads(outcome.out)["budget_usd"] is None
+
+
 def test_stop_after_each_stage_and_go_on(dsrl, small):
     """The same road in eleven sittings ends where it ends in one."""
     whole = dsrl(*small, "--runs-dir", "whole", "--cache-dir", "cache-whole", "--json")

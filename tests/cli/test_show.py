@@ -13,7 +13,7 @@ import pytest
 def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     dsrl(*small, "--stop-after", "selected")
     shown = json.loads(dsrl("show", "small", "--json").out)
-    assert shown["settings"]["selection"]["size"] == 16
+    assert shown["settings"]["selection"]["select"] == 16
     assert shown["samples"]["selected"] == 16
     assert shown["base_accuracy"] is None
     assert shown["model_path"] is None
@@ -59,7 +59,7 @@ def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, inst
         database.execute("INSERT INTO holds (run, usd) VALUES (?, 0.0123)", (run,))
     shown = dsrl("show", "small").out
     assert said in shown
-    assert "and $0.012 at most for calls under way, or whose bill is not known" in shown
+    assert "and at most $0.012 for calls in flight or with an unknown bill" in shown
     table = {row.split()[0]: row.split()[1:] for row in shown[shown.index("\nspending") :].splitlines()[3:6] if row}
     assert table["write"] == ["bill:listed", "24", "24", "24000", "24000", "$0.048"]
     assert table["solve"][-1] == "unknown"
@@ -96,7 +96,7 @@ def test_bills_that_are_not_known_are_neither_free_nor_without_a_price(dsrl, sma
     assert result["uncertain_usd"] > 0
     for text in (outcome.out, dsrl("show", "small").out):
         assert f"teacher         {calls} calls, bill of {calls} calls not known" in text
-        assert "at most for calls under way, or whose bill is not known" in text
+        assert "for calls in flight or with an unknown bill" in text
         assert "$0.00" not in text
         assert "price unknown" not in text
 
