@@ -70,11 +70,11 @@ def _print_plan(plan: PlanResult) -> None:
         ]
         for stage in plan.stages
     ]
-    title = f"run {plan.run}: the expected number, and below it the lowest and the highest"
+    title = f"run {plan.run}: expected, and below it the lowest and the highest"
     print_table(title, columns, rows, borders=False)
     print_line()
     if any(stage.basis == "guess" for stage in plan.stages):
-        print_line("The length of the replies is a guess where the table says so; --probe 4 requests some replies.")
+        print_line("Reply lengths that are a guess become known with --probe 4.")
     total = plan.total
     print_line(f"calls    {_format_line(total.calls, _format_count)}")
     unpriced = sorted({stage.teacher for stage in plan.stages if stage.dollars is None})
@@ -83,11 +83,11 @@ def _print_plan(plan: PlanResult) -> None:
     else:
         print_line(f"dollars  ${_format_line(total.dollars, _format_dollars)}")
     if total.seconds is None:
-        print_line("time     unknown: the provider answers a batch within a day, and some batches follow others")
+        print_line("time     unknown: a batch is answered within a day, and some wait for others")
     else:
         print_line(
-            f"time     at least {_format_line(total.seconds, _format_time)}: what the teacher needs, with --concurrency "
-            "calls in flight.\n         Stages overlap; the work of the base model is not included."
+            f"time     at least {_format_line(total.seconds, _format_time)}, with --concurrency calls in flight.\n"
+            "         Stages overlap; the work of the base model is not included."
         )
     if plan.budget_usd is not None and total.dollars is not None and total.dollars.high > plan.budget_usd:
         verdict = "may not be" if total.dollars.expected <= plan.budget_usd else "is probably not"

@@ -131,7 +131,7 @@ def test_base_model_path_holds_no_model(dsrl):
     Path("folder").mkdir()
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "folder"),
-        "config.json is not there",
+        "config.json does not exist",
     )
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "./nowhere"),
