@@ -54,6 +54,12 @@ def test_a_result_is_the_object_that_the_command_line_prints() -> None:
     assert printed == expected
 
 
+def test_the_page_of_the_json_object_names_every_field() -> None:
+    page = (Path(__file__).parents[1] / "docs/runs.md").read_text(encoding="utf-8")
+    for field in fields(dsrl.RunResult):
+        assert f"`{field.name}`" in page, field.name
+
+
 def test_a_plan_has_typed_ranges() -> None:
     plan = dsrl.plan(task="mednli", samples=100, budget=2.0)
     assert [stage.stage for stage in plan.stages][:2] == ["keywords", "initial"]

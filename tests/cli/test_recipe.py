@@ -1,4 +1,4 @@
-"""A base model's folder is a stranger's: nothing in it can send a key, or anything else, to somebody."""
+"""Anybody can write the folder of a base model: nothing in it can send a key, or anything else, to a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""stdout, stderr, log.txt and the flags that say what is shown; by processes of their own, as a shell starts them."""
+"""stdout, stderr, log.txt, and the flags for verbosity, tested with separate processes as a shell starts them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_closed_streams_end_nothing(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_a_closed_stream_does_not_give_its_number_to_a_database(shell: Shell, tmp_path: Path) -> None:
-    """What a library writes to descriptor 2 would go into it."""
+    """Otherwise, output of a library to descriptor 2 would be written into the database."""
     source = LOUD.replace("os.write(1,", "os.write(2,").replace('subprocess.run(["echo", "LOUD child"])', "")
     (tmp_path / "loud.py").write_text(source, encoding="utf-8")
     assert shell(f"dsrl {SMALL} --override loud.py 2>&- >&-").returncode == 0
@@ -121,7 +121,7 @@ def test_results_that_find_no_room_are_an_error(shell: Shell, command: str) -> N
     assert "Traceback" not in done.stderr
 
 
-# --- what is shown and logged ----------------------------------------------------------------------------------------
+# --- what is printed and logged --------------------------------------------------------------------------------------
 
 
 def test_quiet_shows_errors_only(shell: Shell) -> None:
