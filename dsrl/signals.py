@@ -4,6 +4,9 @@ Outside of coroutines, the first signal raises :class:`Interrupted`. While :func
 cancels it, so that it can wait for calls in flight, which are billed anyway; :class:`Interrupted` is raised when it has
 ended. A second signal raises at once, wherever the program is. After it, signals have their default effect.
 
+In a notebook an event loop is already running, so :func:`call` does the work in a thread of its own. Python runs signal
+handlers in the main thread; the first signal is passed on to the thread that works.
+
 A signal that was ignored when the program started (SIGHUP under ``nohup``, SIGINT of a background job of a shell script)
 stays ignored. The other signals are handled.
 """
@@ -11,11 +14,14 @@ stays ignored. The other signals are handled.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
@@ -50,6 +56,7 @@ class _Handler:
         self.previous: dict[int, Any] = {}  # signal -> its handler before this one
         self.is_restored = False  # True after the second signal: signals have their default effect
         self.previous_hook: Callable[[Any], Any] = sys.unraisablehook
+        self.worker: threading.Thread | None = None  # the thread that works; None: the main thread
         self._process = os.getpid()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
@@ -60,13 +67,18 @@ class _Handler:
             return
         if self.signum:
             self.restore()
+            if self.worker is not None:
+                _interrupt(self.worker)
             raise Interrupted(signum)
         self.signum = signum
-        if self._running is None or self._running[1].done():
+        if self._running is not None and not self._running[1].done():
+            loop, task = self._running
+            # The loop may be waiting for its sockets, and it may run in another thread.
+            loop.call_soon_threadsafe(task.cancel)
+        elif self.worker is not None:
+            _interrupt(self.worker)
+        else:
             raise Interrupted(signum)
-        loop, task = self._running
-        task.cancel()
-        loop.call_soon_threadsafe(lambda: None)  # wake the loop, which may be waiting for its sockets
 
     def deliver_again(self, unraisable: Any) -> None:
         """Send a signal again that Python dropped: finalizers and callbacks of weak references cannot raise."""
@@ -139,6 +151,63 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     Raises:
         Interrupted: a signal stopped it.
     """
-    if _handler is None or threading.current_thread() is not threading.main_thread():
+    if _handler is None or threading.current_thread() is not (_handler.worker or threading.main_thread()):
         return asyncio.run(main)
     return _handler.run(main)
+
+
+def call(function: Callable[[], T]) -> T:
+    """Call a function that calls :func:`run`, also where an event loop is already running.
+
+    Where one is running, the function is called in a thread of its own, because a thread can run one event loop only. The
+    running loop is blocked until the function returns.
+
+    Raises:
+        Interrupted: a signal stopped the function. After a second signal, the thread may still be at work.
+    """
+    with handle_signals():
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return function()
+        return _call_in_thread(function)
+
+
+def _call_in_thread(function: Callable[[], T]) -> T:
+    outcome: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            outcome.set_result(context.run(function))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="dsrl", daemon=True)
+    handler = _handler if threading.current_thread() is threading.main_thread() else None
+    if handler is not None:
+        handler.worker = thread
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)  # a signal handler runs between two waits
+    finally:
+        if handler is not None:
+            handler.worker = None
+    try:
+        result = outcome.result()
+    except KeyboardInterrupt as stop:
+        if handler is None or not handler.signum or isinstance(stop, Interrupted):
+            raise
+        interrupted = Interrupted(handler.signum)
+        for note in getattr(stop, "__notes__", []):
+            interrupted.add_note(note)
+        raise interrupted from None
+    if handler is not None and handler.signum:  # the function ended before the signal reached it
+        raise Interrupted(handler.signum)
+    return result
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Raise a KeyboardInterrupt in another thread, as soon as it is back in Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt))

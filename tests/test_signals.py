@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -116,3 +117,59 @@ def test_a_signal_inside_a_finalizer_is_not_lost(capfd: pytest.CaptureFixture[st
     with signals.handle_signals(), pytest.raises(signals.Interrupted):
         signals.run(work())
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_function_that_works_in_a_thread(signum: signal.Signals) -> None:
+    """A function that runs no coroutine at that moment, beside an event loop that is already running."""
+    ended = False
+
+    def work() -> None:
+        nonlocal ended
+        threading.Timer(0.1, os.kill, (os.getpid(), signum)).start()
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            ended = True
+
+    async def run_cell() -> None:
+        signals.call(work)
+
+    before = signal.getsignal(signum)
+    with pytest.raises(signals.Interrupted) as caught:
+        asyncio.run(run_cell())
+    assert caught.value.signum == signum
+    assert ended
+    assert signal.getsignal(signum) is before
+
+
+def test_a_signal_lets_a_coroutine_in_a_thread_end() -> None:
+    ended = False
+
+    async def work() -> None:
+        nonlocal ended
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.2)
+            ended = True
+
+    async def run_cell() -> None:
+        signals.call(lambda: signals.run(work()))
+
+    with pytest.raises(signals.Interrupted):
+        asyncio.run(run_cell())
+    assert ended
+
+
+def test_a_call_returns_what_its_function_returns_and_raises_what_it_raises() -> None:
+    async def run_cell() -> tuple[int, bool]:
+        number = signals.call(lambda: 7)
+        with pytest.raises(KeyError):
+            signals.call(lambda: {}["gone"])
+        return number, signals.call(threading.current_thread) is threading.main_thread()
+
+    assert asyncio.run(run_cell()) == (7, False)
+    assert signals.call(threading.current_thread) is threading.current_thread()

@@ -1,4 +1,4 @@
-"""What a user gets wrong about a teacher and its money is told in a sentence, at once; then the same command goes on."""
+"""Errors about teachers and money are reported at once, in a sentence. After a correction, the same command continues."""
 
 from __future__ import annotations
 
