@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsrl.answers import AnswerFormat
-from dsrl.datasets import json_rows
+from dsrl.datasets import read_json_rows
 from dsrl.errors import DataError
 from dsrl.pipeline.instructor import Definition, as_json
 from dsrl.pipeline.loose_json import read_object
@@ -48,7 +48,7 @@ _FORMATS = {
 
 def _read_demos(text: str) -> Any:
     try:
-        return list(json_rows(text, "demos"))
+        return list(read_json_rows(text, "demos"))
     except DataError:
         return None
 

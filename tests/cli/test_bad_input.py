@@ -1,4 +1,4 @@
-"""Every mistake of a user is a sentence that says what was wrong, where, and what to do; no traceback."""
+"""Every user error is reported as a sentence: what was wrong, where, and what to do; never as a traceback."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_base_model_path_holds_no_model(dsrl):
     Path("folder").mkdir()
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "folder"),
-        "config.json is not there",
+        "config.json does not exist",
     )
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "./nowhere"),
@@ -190,7 +190,7 @@ def test_no_permission_to_write(dsrl):
 
 
 def test_no_room_on_the_disk(dsrl, small, tmp_path):
-    """A file system of one page, where this machine lets us mount one."""
+    """A tiny file system, on machines that allow us to mount one."""
     full = tmp_path / "full"
     full.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
@@ -219,7 +219,7 @@ def test_a_damaged_database(dsrl, small):
 
 @pytest.fixture
 def started(tmp_path, small):
-    """A run in a process of its own that a slow teacher keeps busy."""
+    """A run with a slow teacher, in a separate process."""
     slow = [*small, "--teacher-option", "wait=0.5", "--concurrency", "1"]
     command = [sys.executable, "-c", "from dsrl.cli import main; main()", *slow]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -241,4 +241,4 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(started):
     assert started.returncode == 130, err
     assert "Traceback" not in err
     assert "waiting up to a minute for calls in flight" in err
-    assert "the same command goes on" in err
+    assert "kept in runs/small. Run the same command again to continue." in err

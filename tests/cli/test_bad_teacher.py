@@ -1,4 +1,4 @@
-"""What a user gets wrong about a teacher and its money is told in a sentence, at once; then the same command goes on."""
+"""Errors about teachers and money are reported at once, in a sentence. After a correction, the same command continues."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def other_program() -> None:
         (lambda: overwrite(random.Random(0).randbytes(50_000)), ("calls.db is damaged", ".recover", "move it away")),
         (lambda: overwrite(LEDGER.read_bytes()[:9000]), ("calls.db is damaged", ".recover", "move it away")),
         (lambda: set_version(99), ("from a newer version of dsrl (format 99", "update dsrl")),
-        (lambda: set_version(1), ("says that it is of format 1, and is not", "move it away")),
-        (other_program, ("a database of something else", "move it away")),
+        (lambda: set_version(1), ("is marked as format 1 but does not have its tables", "move it away")),
+        (other_program, ("was not written by dsrl", "move it away")),
     ],
 )
 def test_a_ledger_that_cannot_be_read(dsrl: Any, server: FaultServer, harm: Any, words: Sequence[str]) -> None:

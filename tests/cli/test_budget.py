@@ -1,4 +1,4 @@
-"""A run that runs out of money goes on down the road, and goes on with more."""
+"""A run that reaches its budget continues with the samples that it has; with a larger budget, it continues fully."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> N
     flags = ("--domain", "fever", "--price", "procedural=1,1")
     assert "not enough for the first call" in dsrl(*small, *flags, "--budget", "0.0001").err
     assert dsrl(*small, "--price", "procedural=0,0", "--budget", "0", "--stop-after", "initial").code == 0
-    # Its replies are stored now, so that another run may have them for nothing.
+    # Its replies are stored now, so another run can use them without paying.
     other = dsrl(*small, "--name", "other", "--price", "procedural=1,1", "--budget", "0", "--stop-after", "initial")
     assert other.code == 0, other.err
 
@@ -112,7 +112,7 @@ def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
 
 
 def paid(*flags: str) -> tuple[str, ...]:
-    """A plan for a teacher that is never asked, so that no server need be there."""
+    """A plan sends no request to its teacher, so no server is needed."""
     teacher = "plan --task mednli --teacher openai:m --teacher-option base_url=http://127.0.0.1:9/v1".split()
     return (*teacher, *flags)
 

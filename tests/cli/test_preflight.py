@@ -1,4 +1,4 @@
-"""What can be wrong with a run's inputs is told before a teacher is paid: the provider's book is empty after a refusal."""
+"""Wrong inputs are reported before a teacher is paid: after a refusal, the provider has received no request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def command(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Sequence[st
 
 @pytest.fixture
 def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Path) -> Refused:
-    """Give the command with more flags; it must end with a sentence, leave nothing behind, and ask the provider nothing."""
+    """Run the command with more flags. It must fail with a sentence, leave no file, and send no request."""
 
     def run(*flags: object, words: Sequence[str], code: int = 1) -> None:
         before = sorted(tmp_path.rglob("*"))
@@ -57,7 +57,7 @@ def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Pa
 
 
 def tiny(folder: Path, without: str = "") -> Path:
-    """Copy the shipped model, but for one file."""
+    """Copy the installed model without one file."""
     spec = find_spec("dsrl_transformers.tiny")
     assert spec
     assert spec.submodule_search_locations
@@ -88,7 +88,7 @@ def test_a_device_that_is_none(refused: Refused) -> None:
 def test_a_device_is_for_the_trainer_where_the_sampler_has_none(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
-    """A served base model has no device of ours; ``--device`` is no mistake then."""
+    """The server of a base model chooses its device; ``--device`` is allowed all the same."""
     server.any_model = True
     served = ("--sampler", "openai", "--sampler-option", f"base_url={server.url}", "--device", "cpu")
     outcome = dsrl(*command, *served, "--stop-after", "scored")
@@ -157,7 +157,7 @@ def test_a_context_that_training_answers_fill(refused: Refused) -> None:
 
 
 class RefusingHub(BaseHTTPRequestHandler):
-    """A stand-in for the hub that has nothing."""
+    """A fake hub without any model."""
 
     headers_sent: tuple[tuple[str, str], ...] = ()
 
@@ -171,7 +171,7 @@ class RefusingHub(BaseHTTPRequestHandler):
     do_GET = do_HEAD  # noqa: N815 - as the library names it
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def fake_hub(*headers: tuple[str, str]) -> Iterator[str]:
 def in_a_process(
     command: Sequence[str], folder: Path, endpoint: str = "", before: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run it where the hub's library reads its environment anew."""
+    """Run in a new process, because the hub's library reads the environment once."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {"HF_HOME": str(folder / "hf")}
     environment |= {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
     code = f"{before}\nfrom dsrl.cli import main\nmain()"
@@ -350,7 +350,7 @@ def test_folders_that_cannot_be_written(refused: Refused, tmp_path: Path) -> Non
 
 
 def test_no_room_on_a_faked_disk(refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The measure of the disk is a fake here: it says how much is free, by the folder that is asked for."""
+    """The free space of each folder is faked."""
     free = 10**12
 
     def fake_disk_usage(path: object) -> Any:

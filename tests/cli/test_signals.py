@@ -1,4 +1,4 @@
-"""Real `dsrl` processes that are stopped by a signal, against a provider that keeps its own book."""
+"""Real `dsrl` processes that a signal stops, against a provider that records what it bills."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 class FakeSlowProvider(FaultServer):
-    """Takes a while to answer, and writes down what it bills, whether anybody still waits for it or not."""
+    """Answers slowly, and records what it bills, also if the client is gone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def until(holds: Callable[[], Any]) -> None:
 
 
 def book(folder: Path) -> tuple[int, int, int]:
-    """Give the calls, the replies and the holds of the run."""
+    """Return the number of calls, replies and holds of the run."""
     database = sqlite3.connect(folder / ".dsrl/calls.db")
     try:
         tables = ("calls WHERE cost_usd IS NOT NULL", "replies", "holds")

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dsrl.storage import STAGES
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import SCHEMA, RunStore
@@ -17,13 +17,6 @@ from dsrl.types import Sample, Score
 #: A run of two iterations in format 1: the first is trained, the second is stopped in the middle of its training.
 FORMAT_1 = Path(__file__).parent / "data" / "run-format-1.sql"
 SAMPLE = Sample("1-00000", 1, 0, "initial", "q", "o")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    made = RunStore(tmp_path / "trial")
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -156,3 +149,11 @@ def test_a_migrated_run_is_built_as_a_new_one(old_run: Path, tmp_path: Path) -> 
         assert columns(old) == columns(new)
         assert old.execute("PRAGMA foreign_key_check").fetchall() == []
         assert old.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_stage_is_reached_if_it_or_a_later_one_has_started(store: RunStore) -> None:
+    assert not any(map(store.stages.has_reached, STAGES))
+    store.add_keywords(1, {"d": ["k"]})
+    assert [stage for stage in STAGES if store.stages.has_reached(stage)] == ["keywords"]
+    store.stages.begin(1, "trained")
+    assert [stage for stage in STAGES if not store.stages.has_reached(stage)] == ["evaluated"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from dsrl.corpus.index import Index, index_for, passages_for
+from dsrl.corpus.index import Index, ensure_index, search_passages
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.types import Passage
 
@@ -34,7 +34,7 @@ def open_index(run: OpenRun, iteration: int) -> Index | None:
         shown = indexed
 
     with run.clock.measure("passages"):
-        index = index_for(
+        index = ensure_index(
             context.retriever, context.corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint
         )
     if context.corpus.bad:
@@ -54,7 +54,7 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
     total = 0
     with run.clock.measure("passages"):
         for domain, words in keywords.items():
-            hits = passages_for(run.context.retriever, index, words, settings.passages)
+            hits = search_passages(run.context.retriever, index, words, settings.passages)
             total += len(hits)
             passages[domain] = assign_passages(hits, share, Random(f"{settings.seed}:{iteration}:{domain}"))
             if len(hits) < share:
