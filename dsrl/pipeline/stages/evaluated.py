@@ -55,7 +55,7 @@ def _store_items(run: OpenRun) -> None:
     before = [(text, label) for _, text, label in store.items()]
     path = store.folder / "data" / "test.parquet"
     if list(items) != before or not path.is_file():
-        rows = [(run.context.definition.prompt(text), text, label) for text, label in items]
+        rows = [(run.context.definition.make_prompt(text), text, label) for text, label in items]
         write_parquet(path, run.context.task.name, "test", rows)
     if list(items) != before:
         store.replace_items(items)

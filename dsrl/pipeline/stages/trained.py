@@ -105,7 +105,7 @@ def make_job(
         output_dir: the folder for the trained model.
         work_dir: the folder for checkpoints.
     """
-    items = tuple(TrainItem(s.id, definition.prompt(s.input), s.input, str(s.label)) for s in samples)
+    items = tuple(TrainItem(s.id, definition.make_prompt(s.input), s.input, str(s.label)) for s in samples)
     return TrainJob(
         model=model,
         items=items,
