@@ -35,6 +35,7 @@ __all__ = [
     "TransientError",
     "Usage",
     "__version__",
+    "check_room",
     "hookimpl",
 ]
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
+    from dsrl.pipeline.preflight import check_room
     from dsrl.plugins.specs import hookimpl
     from dsrl.types import (
         UNREADABLE,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
+    "check_room": "dsrl.pipeline.preflight",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",

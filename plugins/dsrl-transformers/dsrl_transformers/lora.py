@@ -1,29 +1,29 @@
-"""Low-rank adapters (Hu et al. 2021) through peft."""
+"""Low-rank adapters (Hu et al. 2021) with the library peft."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dsrl.errors import DsrlError
+from dsrl import DsrlError
 
 
 def require_peft() -> None:
-    """Refuse to train adapters where peft is missing.
+    """Check that peft is installed.
 
     Raises:
-        DsrlError: it is.
+        DsrlError: peft is not installed.
     """
     try:
         import peft  # noqa: F401
     except ImportError as error:
         raise DsrlError(
-            "LoRA needs peft, which is not installed here: pip install 'dsrl-transformers[lora]' "
-            "(or train all weights: lora rank 0)."
+            "LoRA needs the package peft, which is not installed. Install it with: pip install 'dsrl-transformers[lora]', "
+            "or train all weights with --lora-rank 0."
         ) from error
 
 
 def add_adapters(model: Any, rank: int) -> Any:
-    """Put adapters of ``rank`` on all linear layers but the last; only they are trained. Gives peft's model.
+    """Add adapters of ``rank`` to all linear layers but the last. Only the adapters are trained. Return peft's model.
 
     Raises:
         DsrlError: peft is not installed.

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from dsrl_transformers.sampler import TransformersSampler
 
-from dsrl.errors import DataError, DsrlError, SettingsError
+from dsrl import DataError, DsrlError, Prompt, SettingsError
 
-SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3}
+SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3, "first": 0}
 
 
 def sample(sampler: TransformersSampler, prompts: list[str], n: int, **settings: Any) -> list[list[str]]:
-    return asyncio.run(sampler.sample(prompts, n, **{**SETTINGS, **settings}))
+    return asyncio.run(sampler.sample([*map(Prompt, prompts)], n, **{**SETTINGS, **settings}))
 
 
 def test_shape_and_repeatability(model_dir: Path) -> None:
@@ -25,18 +25,18 @@ def test_shape_and_repeatability(model_dir: Path) -> None:
     texts = sample(sampler, prompts, 8)
     assert [len(row) for row in texts] == [8, 8, 8]
     assert all(isinstance(text, str) and "<eos>" not in text for row in texts for text in row)
-    sampler.close()
+    asyncio.run(sampler.aclose())
     again = TransformersSampler(str(model_dir))
     sample(again, ["something else"], 3)
     assert sample(again, prompts, 8) == texts
-    again.close()
+    asyncio.run(again.aclose())
 
 
 def test_greedy(model_dir: Path) -> None:
     sampler = TransformersSampler(str(model_dir))
     (texts,) = sample(sampler, ["is it so?"], 3, temperature=0)
     assert len(set(texts)) == 1
-    sampler.close()
+    asyncio.run(sampler.aclose())
 
 
 def test_the_event_loop_stays_free(model_dir: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_event_loop_stays_free(model_dir: Path) -> None:
 
     async def both() -> int:
         calls = [
-            asyncio.create_task(sampler.sample(["abc" * 20] * 20, 32, **{**SETTINGS, "max_tokens": 40}))
+            asyncio.create_task(sampler.sample([Prompt("abc" * 20)] * 20, 32, **{**SETTINGS, "max_tokens": 40}))
             for _ in range(2)
         ]
         ticks = 0
@@ -54,7 +54,7 @@ def test_the_event_loop_stays_free(model_dir: Path) -> None:
         return ticks
 
     assert asyncio.run(both()) > 5
-    sampler.close()
+    asyncio.run(sampler.aclose())
 
 
 def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
     sample(sampler, ["a"], 1)
 
     async def interrupted() -> None:
-        call = asyncio.create_task(sampler.sample(["abc"] * 200, 64, **{**SETTINGS, "max_tokens": 200}))
+        call = asyncio.create_task(sampler.sample([Prompt("abc")] * 200, 64, **{**SETTINGS, "max_tokens": 200}))
         await asyncio.sleep(0.2)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -70,7 +70,7 @@ def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
 
     start = time.monotonic()
     asyncio.run(interrupted())
-    sampler.close()
+    asyncio.run(sampler.aclose())
     assert time.monotonic() - start < 5
 
 
@@ -108,3 +108,25 @@ def test_too_little_memory_is_a_sentence(model_dir: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(language_model, "decode", full)
     with pytest.raises(DsrlError, match="smaller cache_tokens"):
         sample(TransformersSampler(str(model_dir)), ["a"], 1)
+
+
+def test_as_a_bound_plugin(model_dir: Path) -> None:
+    """The first attempts of a call are those of a call without a first number, and the rest follows on."""
+    from dsrl.plugins.binding import load
+    from dsrl.types import PluginRef
+
+    plugin = load(PluginRef("sampler", "transformers", {"model": str(model_dir)}), "sampler")
+    assert plugin.accepts("sample", "first")
+    assert not plugin.accepts("sample", "adapter")
+    prompts = [Prompt("is it so?"), Prompt("is it so?", system="say no.")]
+
+    async def both() -> None:
+        settings = {name: value for name, value in SETTINGS.items() if name != "first"}
+        whole = await plugin.hook.sample(prompts=prompts, n=8, **settings)
+        rest = await plugin.hook.sample(prompts=prompts, n=3, first=5, **settings)
+        assert [texts[5:] for texts in whole] == rest
+        assert whole[0] != whole[1]
+        await plugin.hook.aclose()
+        await plugin.hook.aclose()
+
+    asyncio.run(both())
