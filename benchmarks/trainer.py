@@ -110,7 +110,7 @@ def items(count: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     rng = random.Random(0)
     ask = mednli.output_instruction()
     written = [procedural.write(rng, 1 + i % 4, "") for i in range(count)]
-    heldout = procedural.heldout("dev", 300)
+    heldout = procedural.make_held_out_items("dev", 300)
     train, test = ([(f"{text} {ask}", answer(output) or "") for text, output in part] for part in (written, heldout))
     return train, test
 

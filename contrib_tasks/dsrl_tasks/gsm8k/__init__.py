@@ -1,7 +1,7 @@
 """GSM8K (Cobbe et al. 2021): grade-school word problems with a whole number as answer.
 
 Definition as in the paper's Figure 10. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.gsm8k.procedural`), which is not GSM8K and never called so.
+our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it that.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from dsrl import AnswerFormat, Example, Solved, hookimpl
 
-#: Items of the procedural test set.
-HELD_OUT = 600
+#: Number of items of the procedural test set.
+TEST_ITEMS = 600
 
 
 @hookimpl
@@ -40,12 +40,12 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
     from dsrl_tasks.gsm8k import procedural
 
     if not path:
-        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
-    return read_dataset(path, split, _example)
+        return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
+    return read_dataset(path, split, _read_row)
 
 
-def _example(row: Mapping[str, Any]) -> Example:
-    """Read a row of GSM8K (``question``, ``answer``) or one with input and output."""
+def _read_row(row: Mapping[str, Any]) -> Example:
+    """Read a row of GSM8K (``question``, ``answer``), or a row with input and output."""
     if "question" in row or "answer" in row:
         return Example(row["question"], row["answer"])
     columns = {name.lower(): value for name, value in row.items()}
@@ -64,5 +64,5 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 def procedural_solve(input: str) -> Solved | None:
     from dsrl_tasks.gsm8k import procedural
 
-    found = procedural.solve(input)
-    return Solved(f"#### {found.label}", found.level) if found else None
+    solution = procedural.solve(input)
+    return Solved(f"#### {solution.label}", solution.level) if solution else None

@@ -1,7 +1,7 @@
 """MedNLI (Romanov and Shivade 2018): does a premise from a medical record entail, contradict or leave open a hypothesis?
 
 Definition as in the paper's Figure 15. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.mednli.procedural`), which is not MedNLI and never called so.
+our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Literal
 from dsrl import AnswerFormat, Example, Solved, hookimpl
 
 CHOICES = ("entailment", "neutral", "contradiction")
-#: Items of the procedural test set.
-HELD_OUT = 600
+#: Number of items of the procedural test set.
+TEST_ITEMS = 600
 
 
 @hookimpl
@@ -53,12 +53,12 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
     from dsrl_tasks.mednli import procedural
 
     if not path:
-        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
-    return read_dataset(path, split, _example)
+        return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
+    return read_dataset(path, split, _read_row)
 
 
-def _example(row: Mapping[str, Any]) -> Example | None:
-    """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``) or one with input and output."""
+def _read_row(row: Mapping[str, Any]) -> Example | None:
+    """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``), or a row with input and output."""
     if "sentence1" in row or "gold_label" in row:
         from dsrl_tasks.mednli.procedural import INPUT_FORM
 
@@ -80,5 +80,5 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 def procedural_solve(input: str) -> Solved | None:
     from dsrl_tasks.mednli import procedural
 
-    found = procedural.solve(input)
-    return Solved(f"<think> </think> <answer> {found.label} </answer>", found.level) if found else None
+    solution = procedural.solve(input)
+    return Solved(f"<think> </think> <answer> {solution.label} </answer>", solution.level) if solution else None
