@@ -70,7 +70,7 @@ def measure(
     settings = {"temperature": temperature, "top_p": 1.0, "max_tokens": max_tokens}
 
     def ours(seed: int) -> int:
-        drawn = asyncio.run(sampler.sample(texts, attempts, **settings, seed=seed, first=0))
+        drawn = asyncio.run(sampler.sample(texts, attempts, **settings, seed=seed, first=0, adapter=None))
         return sum(map(len, drawn))
 
     def generate(seed: int, at_once: int = 1) -> int:

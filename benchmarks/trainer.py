@@ -136,7 +136,7 @@ def accuracy(model: str, test: list[tuple[str, str]]) -> float:
     from dsrl import Prompt
 
     sampler = TransformersSampler(model)
-    settings = {"temperature": 0.0, "top_p": 1.0, "max_tokens": MAX_TOKENS, "seed": 0, "first": 0}
+    settings = {"temperature": 0.0, "top_p": 1.0, "max_tokens": MAX_TOKENS, "seed": 0, "first": 0, "adapter": None}
     texts = asyncio.run(sampler.sample([Prompt(prompt) for prompt, _ in test], 1, **settings))
     asyncio.run(sampler.aclose())
     return sum(answer(text) == label for (text,), (_, label) in zip(texts, test, strict=True)) / len(test)

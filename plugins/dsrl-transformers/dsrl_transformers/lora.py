@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from dsrl import DsrlError
+from dsrl import DataError, DsrlError
+from dsrl_transformers.model_files import translate_errors
 
 
 def require_peft() -> None:
@@ -35,3 +39,27 @@ def add_adapters(model: Any, rank: int) -> Any:
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     return get_peft_model(model, config)
+
+
+@contextmanager
+def use_adapter(model: Any, folder: Path | None) -> Iterator[None]:
+    """Put the adapter in a folder on a model while the context lasts. None leaves the model as it is.
+
+    Raises:
+        DataError: the folder holds no adapter for this model. The model cannot be used any more.
+        DsrlError: peft is not installed.
+    """
+    if folder is None:
+        yield
+        return
+    require_peft()
+    from peft import PeftModel
+
+    if not folder.is_dir():
+        raise DataError(f"The folder {folder} of a LoRA adapter does not exist.")
+    with translate_errors(str(folder), "adapter"):
+        adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(model.device)).eval()
+    try:
+        yield
+    finally:
+        adapted.unload()

@@ -112,7 +112,8 @@ def translate_errors(name: str, part: str = "model") -> Iterator[None]:
 
 def _make_unreadable_error(name: str, part: str, error: Exception) -> DataError:
     first_line = str(error).strip().split("\n")[0][:500]
-    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line} ({_EXPECTED}).")
+    hint = "" if part == "adapter" else f" ({_EXPECTED})"
+    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line}{hint}.")
 
 
 def _is_library_error(error: Exception) -> bool:

@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsrl import Prompt, hookimpl
+from dsrl import DataError, Prompt, hookimpl
 from dsrl_transformers.options import check_whole_number
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ class TransformersSampler:
         max_tokens: int,
         seed: int,
         first: int,
+        adapter: Path | None,
     ) -> list[list[str]]:
         """Return ``n`` completions of each prompt; see :meth:`dsrl.plugins.specs.SamplerSpec.sample`.
 
-        A prompt that does not fit into the model's context loses its beginning, with a warning.
+        A prompt that does not fit into the model's context loses its beginning, with a warning. An adapter is loaded again
+        for each call, so calls with many prompts are faster.
 
         Raises:
-            DataError: the name leads to no readable model.
-            DsrlError: the device's memory is too small, or the model's logits are not numbers.
+            DataError: the name leads to no readable model, or the folder holds no adapter for this model.
+            DsrlError: the device's memory is too small, the model's logits are not numbers, or peft is needed for an adapter
+                and not installed.
         """
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.decode import DecodeSettings
@@ -65,7 +69,7 @@ class TransformersSampler:
         # A thread cannot be interrupted. It reads this event between forward passes, so that Ctrl-C works at once.
         cancellation = threading.Event()
         work = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._sample, list(prompts), settings, cancellation
+            self._thread, self._sample, list(prompts), settings, adapter, cancellation
         )
         try:
             return await work
@@ -102,9 +106,14 @@ class TransformersSampler:
                 torch.cuda.empty_cache()
 
     def _sample(
-        self, prompts: Sequence[Prompt], settings: DecodeSettings, cancellation: threading.Event
+        self,
+        prompts: Sequence[Prompt],
+        settings: DecodeSettings,
+        adapter: Path | None,
+        cancellation: threading.Event,
     ) -> list[list[str]]:
         from dsrl_transformers.language_model import load_model
+        from dsrl_transformers.lora import use_adapter
 
         if cancellation.is_set():
             return []
@@ -112,8 +121,14 @@ class TransformersSampler:
             self._model = load_model(self._name, self._device, self._dtype)
         lm = self._model
         tokens, settings = lm.fit_to_context([lm.encode(prompt) for prompt in prompts], settings)
+        try:
+            with use_adapter(lm.model, adapter):
+                results = lm.complete(tokens, settings, cancellation.is_set)
+        except DataError:
+            self._model = None  # parts of an unreadable adapter may be on it
+            raise
         rows = []
-        for completions in lm.complete(tokens, settings, cancellation.is_set):
+        for completions in results:
             texts = [lm.decode_text(ids) for ids in completions.distinct]
             rows.append([texts[i] for i in completions.indices])
         return rows

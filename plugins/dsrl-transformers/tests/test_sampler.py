@@ -12,7 +12,8 @@ from dsrl_transformers.sampler import TransformersSampler
 
 from dsrl import DataError, DsrlError, Prompt, SettingsError
 
-SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3, "first": 0}
+PROMPTS = ["what is 1+1?", "is it so?", ""]
+SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3, "first": 0, "adapter": None}
 
 
 def sample(sampler: TransformersSampler, prompts: list[str], n: int, **settings: Any) -> list[list[str]]:
@@ -21,14 +22,13 @@ def sample(sampler: TransformersSampler, prompts: list[str], n: int, **settings:
 
 def test_shape_and_repeatability(model_dir: Path) -> None:
     sampler = TransformersSampler(str(model_dir))
-    prompts = ["what is 1+1?", "is it so?", ""]
-    texts = sample(sampler, prompts, 8)
+    texts = sample(sampler, PROMPTS, 8)
     assert [len(row) for row in texts] == [8, 8, 8]
     assert all(isinstance(text, str) and "<eos>" not in text for row in texts for text in row)
     asyncio.run(sampler.aclose())
     again = TransformersSampler(str(model_dir))
     sample(again, ["something else"], 3)
-    assert sample(again, prompts, 8) == texts
+    assert sample(again, PROMPTS, 8) == texts
     asyncio.run(again.aclose())
 
 
@@ -117,11 +117,11 @@ def test_as_a_bound_plugin(model_dir: Path) -> None:
 
     plugin = load(PluginRef("sampler", "transformers", {"model": str(model_dir)}), "sampler")
     assert plugin.accepts("sample", "first")
-    assert not plugin.accepts("sample", "adapter")
+    assert plugin.accepts("sample", "adapter")
     prompts = [Prompt("is it so?"), Prompt("is it so?", system="say no.")]
 
     async def both() -> None:
-        settings = {name: value for name, value in SETTINGS.items() if name != "first"}
+        settings = {name: value for name, value in SETTINGS.items() if name not in ("first", "adapter")}
         whole = await plugin.hook.sample(prompts=prompts, n=8, **settings)
         rest = await plugin.hook.sample(prompts=prompts, n=3, first=5, **settings)
         assert [texts[5:] for texts in whole] == rest
@@ -130,3 +130,40 @@ def test_as_a_bound_plugin(model_dir: Path) -> None:
         await plugin.hook.aclose()
 
     asyncio.run(both())
+
+
+def test_an_adapter_changes_the_answers_of_one_call(model_dir: Path, tmp_path: Path) -> None:
+    import torch
+    from dsrl_transformers.language_model import load_model
+    from dsrl_transformers.lora import add_adapters
+
+    expected = {}
+    for rank in (2, 4):
+        lm = load_model(str(model_dir))
+        adapted = add_adapters(lm.model, rank)
+        torch.manual_seed(rank)
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+        adapted.save_pretrained(tmp_path / f"adapter-{rank}")
+        merged = tmp_path / f"merged-{rank}"
+        adapted.merge_and_unload().save_pretrained(merged)
+        lm.tokenizer.save_pretrained(merged)
+        expected[tmp_path / f"adapter-{rank}"] = sample(TransformersSampler(str(merged)), PROMPTS, 1, temperature=0)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    for file in (tmp_path / "adapter-2").iterdir():
+        content = file.read_bytes()
+        (tmp_path / "other" / file.name).write_bytes(content.replace(b'"r": 2', b'"r": 3'))
+
+    sampler = TransformersSampler(str(model_dir))
+    base = sample(sampler, PROMPTS, 1, temperature=0)
+    for folder, texts in expected.items():
+        assert sample(sampler, PROMPTS, 1, temperature=0, adapter=folder) == texts != base
+        assert sample(sampler, PROMPTS, 1, temperature=0) == base
+    for wrong, words in (("empty", "holds no adapter"), ("other", "holds no adapter"), ("nowhere", "does not exist")):
+        with pytest.raises(DataError, match=words):
+            sample(sampler, PROMPTS, 1, temperature=0, adapter=tmp_path / wrong)
+        assert sample(sampler, PROMPTS, 1, temperature=0) == base
+    folder, texts = expected.popitem()
+    assert sample(sampler, PROMPTS, 1, temperature=0, adapter=folder) == texts
