@@ -18,6 +18,7 @@ TEST_ITEMS = 600
 
 @hookimpl
 def description() -> str:
+    """Return the description in the paper's Figure 10."""
     return (
         "You are given a word problem involving basic arithmetic, algebra, or geometry. Your task is to carefully read "
         "the problem and provide a step-by-step solution for it."
@@ -26,16 +27,19 @@ def description() -> str:
 
 @hookimpl
 def output_instruction() -> str:
+    """Return the output instruction in the paper's Figure 10."""
     return "Let's think step by step and output the final answer after ####."
 
 
 @hookimpl
 def answer_format() -> AnswerFormat:
+    """Return the form of an answer: a number after ``####``."""
     return AnswerFormat("hashes")
 
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    """Read GSM8K or another data set; without a path, make the procedural test set."""
     from dsrl.datasets import read_dataset
     from dsrl_tasks.gsm8k import procedural
 
@@ -54,6 +58,7 @@ def _read_row(row: Mapping[str, Any]) -> Example:
 
 @hookimpl
 def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    """Write a sample by rules; a difficulty above the hardest level gives a sample of the hardest level."""
     from dsrl_tasks.gsm8k import procedural
 
     level = min(max(difficulty, 1), max(procedural.LEVELS))
@@ -62,6 +67,7 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 
 @hookimpl
 def procedural_solve(input: str) -> Solved | None:
+    """Solve an input that ``procedural_sample`` wrote."""
     from dsrl_tasks.gsm8k import procedural
 
     solution = procedural.solve(input)

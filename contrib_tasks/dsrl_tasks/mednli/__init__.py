@@ -19,6 +19,7 @@ TEST_ITEMS = 600
 
 @hookimpl
 def description() -> str:
+    """Return the description in the paper's Figure 15."""
     return (
         "You are given a pair of medical sentences: a premise (a statement derived from a patient's medical record) and "
         "a hypothesis (another medical statement). Your task is to determine the relationship between the premise and "
@@ -28,6 +29,7 @@ def description() -> str:
 
 @hookimpl
 def input_instruction() -> str:
+    """Return the input instruction in the paper's Figure 15."""
     return (
         "Your input should start with 'Please classify the relationship between the premise and the hypothesis as "
         "'entailment','neutral' or 'contradiction'.'. Then the premise sentence, and then the hypothesis sentence."
@@ -36,6 +38,7 @@ def input_instruction() -> str:
 
 @hookimpl
 def output_instruction() -> str:
+    """Return the output instruction in the paper's Figure 15."""
     return (
         "Your output thinking process and answer should be enclosed within <think> </think> and <answer> </answer> tags, "
         "respectively, i.e., <think> thinking process here </think> <answer> the correct option here </answer>."
@@ -44,11 +47,13 @@ def output_instruction() -> str:
 
 @hookimpl
 def answer_format() -> AnswerFormat:
+    """Return the form of an answer: a label in a tag."""
     return AnswerFormat("tag", CHOICES)
 
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    """Read MedNLI or another data set; without a path, make the procedural test set."""
     from dsrl.datasets import read_dataset
     from dsrl_tasks.mednli import procedural
 
@@ -70,6 +75,7 @@ def _read_row(row: Mapping[str, Any]) -> Example | None:
 
 @hookimpl
 def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    """Write a sample by rules; a difficulty above the hardest level gives a sample of the hardest level."""
     from dsrl_tasks.mednli import procedural
 
     level = min(max(difficulty, 1), max(procedural.LEVELS))
@@ -78,6 +84,7 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 
 @hookimpl
 def procedural_solve(input: str) -> Solved | None:
+    """Solve an input that ``procedural_sample`` wrote."""
     from dsrl_tasks.mednli import procedural
 
     solution = procedural.solve(input)

@@ -21,8 +21,8 @@ def require_peft() -> None:
         import peft  # noqa: F401
     except ImportError as error:
         raise DsrlError(
-            "LoRA needs the package peft, which is not installed. Install it with: pip install 'dsrl-transformers[lora]', "
-            "or train all weights with --lora-rank 0."
+            "LoRA adapters need the package peft, which is not installed. Install it with: pip install 'peft>=0.17' "
+            "(--lora-rank 0 trains all weights without it)."
         ) from error
 
 

@@ -116,7 +116,7 @@ def test_counts_and_ends(model: Any, how: Any) -> None:
             assert len(tokens) == 5 or tokens[-1] in range(2, 12)
 
 
-def test_nothing_wanted_nothing_drawn(model: Any) -> None:
+def test_no_prompts_and_no_tokens(model: Any) -> None:
     assert draw(model, [], 4) == []
     assert sequences(draw(model, [[3]], 2, max_tokens=0)) == [[(), ()]]
 

@@ -70,8 +70,8 @@ def test_learns_what_is_rewarded(model_dir: Path, tmp_path: Path, parrot: Any, s
     epochs = settings.get("epochs", 8)
     assert {step.steps for step in steps} == {3 * epochs}
     assert steps[-1].epoch == epochs
-    wanted = ["loss", "reward", "reward_std", "kl", "grad_norm", "learning_rate", "completion_length", "seconds"]
-    assert all(set(wanted) <= set(step.metrics) for step in steps)
+    names = ["loss", "reward", "reward_std", "kl", "grad_norm", "learning_rate", "completion_length", "seconds"]
+    assert all(set(names) <= set(step.metrics) for step in steps)
     assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
     for epoch in range(epochs):
         ids = [i for step in steps[3 * epoch : 3 * epoch + 3] for i in step.rewards]
@@ -115,7 +115,7 @@ def test_goes_on_after_a_kill(model_dir: Path, tmp_path: Path, parrot: Any, rank
         job(model_dir, tmp_path / "broken", lora_rank=rank),
     )
     undisturbed = train(parrot, whole)
-    # A process that ends without a goodbye while step 4 is told.
+    # A process that is killed while it reports step 4.
     script = tmp_path / "killed.py"
     script.write_text(
         textwrap.dedent(
@@ -138,7 +138,7 @@ def test_goes_on_after_a_kill(model_dir: Path, tmp_path: Path, parrot: Any, rank
     assert [step.step for step in rest] == [4, 5, 6]
     assert [step.rewards for step in rest] == [step.rewards for step in undisturbed[3:]]
     assert same(weights(whole.output_dir), weights(broken.output_dir))
-    # What is finished stays so: nothing is told, nothing is written.
+    # A finished job stays finished: no step is reported, and nothing is written.
     before = (broken.output_dir / "model.safetensors").stat().st_mtime_ns
     assert train(parrot, broken) == []
     assert (broken.output_dir / "model.safetensors").stat().st_mtime_ns == before
@@ -232,7 +232,7 @@ def test_faults_are_sentences(model_dir: Path, tmp_path: Path, parrot: Any, monk
     with pytest.raises(StoreError, match="cannot be created"):
         train(parrot, job(model_dir, tmp_path / "c", work_dir=tmp_path / "file" / "work"))
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(DsrlError, match=r"pip install 'dsrl-transformers\[lora\]'"):
+    with pytest.raises(DsrlError, match=r"pip install 'peft>=0.17'"):
         train(parrot, job(model_dir, tmp_path / "d", lora_rank=2))
 
 
