@@ -25,12 +25,15 @@ from typing import Any, Literal, TypedDict, Unpack, cast
 
 from dsrl import signals
 from dsrl.errors import SettingsError
-from dsrl.pipeline import setup
-from dsrl.pipeline.forecast import Range, StageForecast
+from dsrl.pipeline.context import resolve_run
+from dsrl.pipeline.forecast import Range, StageForecast, make_plan
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
-from dsrl.pipeline.setup import Workspace
-from dsrl.pipeline.stages import STAGES
+from dsrl.pipeline.run import run_pipeline
+from dsrl.pipeline.setup import open_run, resolve_settings
+from dsrl.pipeline.summary import load_result
+from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, convert, default_of
+from dsrl.storage import STAGES
 from dsrl.storage.run_log import run_log
 from dsrl.storage.run_store import RunStore, SampleCounts
 from dsrl.teaching.reply_store import SpendingLine
@@ -241,7 +244,7 @@ def read_result(store: RunStore, workspace: Workspace) -> RunResult:
     Raises:
         StoreError, SettingsError: the run's files cannot be read.
     """
-    values = setup.result(store, workspace)
+    values = load_result(store, workspace)
     values["spending"] = tuple(SpendingLine(**line) for line in values["spending"])
     values["gain_ci95"] = tuple(values["gain_ci95"]) if values["gain_ci95"] else None
     return RunResult(**values)
@@ -253,10 +256,10 @@ def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: Pr
         with (
             run_log(folder),
             _open_progress(progress) as display,
-            setup.open_run(settings, workspace, display, stop_after) as pipeline,
+            open_run(resolve_run(settings, workspace, stop_after), display) as opened,
         ):
-            pipeline.walk()
-            return read_result(pipeline.store, workspace)
+            run_pipeline(opened)
+            return read_result(opened.store, workspace)
     except KeyboardInterrupt as stop:
         stop.add_note(f"Everything that was done is kept in {folder}.")
         raise
@@ -265,14 +268,15 @@ def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: Pr
 def _plan(
     settings: Settings, workspace: Workspace, probe: int | None, progress: ProgressChoice | Progress
 ) -> PlanResult:
+    context = resolve_run(settings, workspace, "verified")
     if probe is not None:
         with (
             run_log(workspace.runs / settings.name),
             _open_progress(progress) as display,
-            setup.open_run(settings, workspace, display, "verified") as pipeline,
+            open_run(context, display) as opened,
         ):
-            pipeline.probe(probe)
-    values = setup.plan(settings, workspace)
+            run_pipeline(opened, slots=probe)
+    values = make_plan(context)
     values["stages"] = tuple(StageForecast(**_make_ranges(stage)) for stage in values["stages"])
     values["total"] = TotalForecast(**_make_ranges(values["total"]))
     return PlanResult(**values)
@@ -294,7 +298,7 @@ def _resolve(config: str | Path | None, arguments: SettingArguments) -> Settings
             raise SettingsError(f"there is no setting {name!r}; {hint}")
         is_default = value is None and default_of(settings[name]) is None
         values[name] = value if is_default else convert(settings[name], value, name)
-    return setup.resolve_settings(Path(config) if config is not None else None, values)
+    return resolve_settings(Path(config) if config is not None else None, values)
 
 
 @contextmanager

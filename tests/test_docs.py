@@ -106,7 +106,7 @@ def test_the_override_of_the_tutorial_works(tmp_path):
 
 
 def test_the_json_page_names_every_key():
-    from dsrl.pipeline.summary import SampleCounts
+    from dsrl.storage.run_store import SampleCounts
 
     text = (ROOT / "docs/runs.md").read_text("utf-8")
     for key in (*SampleCounts.__annotations__, "gain_ci95", "teacher_calls", "cost_usd", "seconds", "model_path"):

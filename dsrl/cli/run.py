@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from dsrl.cli.common import Command, folder_options, get_verbosity, json_option, print_json, print_note
-from dsrl.pipeline.stages import STAGES
 from dsrl.settings import Settings, flag_of
+from dsrl.storage import STAGES
 
 
 class RunCommand(Command):

@@ -23,7 +23,7 @@ def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
     from dsrl.api import read_result
     from dsrl.errors import DsrlError, StoreError
-    from dsrl.pipeline.setup import Workspace
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.storage.run_store import RunStore, run_folders
 
     runs: list[tuple[float, RunResult]] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table
-from dsrl.pipeline.progress import unknown_bills
+from dsrl.pipeline.budget import describe_unknown_bills
 from dsrl.teaching.pricing import dollars
 from dsrl.text import printable
 
@@ -32,7 +32,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
     from dsrl.api import read_result
-    from dsrl.pipeline.setup import Workspace, kept_settings, notes
+    from dsrl.pipeline.summary import load_notes, load_settings
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
     from dsrl.storage.lineage import lineage
     from dsrl.storage.run_store import RunStore
@@ -45,9 +46,9 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             print_json(history) if as_json else _print_history(history)
             return
         result = read_result(store, workspace)
-        settings = to_toml(kept_settings(store))
+        settings = to_toml(load_settings(store))
         definition = store.definition()
-        run_notes = notes(store, workspace)
+        run_notes = load_notes(store, workspace)
     finally:
         store.close()
     if as_json:
@@ -121,7 +122,7 @@ def _format_cost(result: RunResult) -> str:
     if unpriced := dict.fromkeys(_format_teacher(line) for line in result.spending if line.unpriced):
         parts.append(f"{'and calls of unknown price' if parts else 'price unknown'} ({', '.join(unpriced)})")
     if result.unknown_bills:
-        parts.append(unknown_bills(result.unknown_bills))
+        parts.append(describe_unknown_bills(result.unknown_bills))
     return ", ".join(parts) or f"{dollars(0)}, and calls that are missing in the reply store"
 
 

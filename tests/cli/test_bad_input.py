@@ -150,7 +150,7 @@ def test_data_set_without_columns_or_without_test_split(dsrl, small):
     refused(dsrl(*small, "--dataset-path", "columns"), "columns, test row 0", "Question")
     datasets.DatasetDict({"train": one}).save_to_disk("split")
     refused(dsrl(*small, "--dataset-path", "split", "--name", "other"), "no 'test' split", "train")
-    refused(dsrl(*small, "--dataset-path", "gone.jsonl", "--name", "third"), "gone.jsonl is not there")
+    refused(dsrl(*small, "--dataset-path", "gone.jsonl", "--name", "third"), "gone.jsonl does not exist")
 
 
 def test_real_items_with_unreadable_gold_answers(dsrl, small):
@@ -170,7 +170,7 @@ def test_no_sample_is_left(dsrl, small):
     Path("never.py").write_text(
         "from dsrl import UNREADABLE, hookimpl\n\n@hookimpl\ndef process_prediction(output):\n    return UNREADABLE\n"
     )
-    refused(dsrl(*small, "--override", "never.py"), "no sample is left to train on", "dsrl show small")
+    refused(dsrl(*small, "--override", "never.py"), "there is no sample to train on", "dsrl show small")
 
 
 def test_other_settings_for_a_run_that_is_there(dsrl, small):
@@ -240,5 +240,5 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(started):
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "Traceback" not in err
-    assert "waits up to a minute for calls under way" in err
+    assert "waiting up to a minute for calls in flight" in err
     assert "kept in runs/small. Run the same command again to continue." in err

@@ -228,11 +228,11 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
 def test_a_fault_that_waits_for_other_calls_is_told_before(
     dsrl: Any, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.pipeline.run._QUIET", 0.1)
+    monkeypatch.setattr("dsrl.pipeline.runtime.CLOSING_NOTE_DELAY", 0.1)
     monkeypatch.setattr("dsrl.teaching.ledger.GRACE", 1.0)
     met = {1: None, 2: None, 3: Fault(how="hang")}
     server.refuses = lambda body: met.get(len(server.asked), Fault(401))
     outcome = dsrl(*asking("openai", server.root))
     refused(outcome, "401")
     assert "stopping (" in outcome.err
-    assert "Ctrl-C ends that" in outcome.err
+    assert "press Ctrl-C to stop at once" in outcome.err

@@ -88,7 +88,7 @@ def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
         (("--price", "m=a,1"), "'a' is no number of dollars"),
         (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
         (("--price", "m=-1,1"), "'-1' is no number of dollars"),
-        (("--price", "m=1,1"), "--price is given for 'm', but this run asks procedural; name that"),
+        (("--price", "m=1,1"), "--price is given for 'm', but the teachers of this run are procedural; give the price"),
         (("--price", "m=1,1", "--price", " m = 2, 2"), "'m' has another price already"),
         (("--budget", "five"), "Invalid value for '--budget': 'five' is not a valid float"),
         (("--budget", ""), "Invalid value for '--budget'"),

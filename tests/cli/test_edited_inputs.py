@@ -43,7 +43,7 @@ def asked() -> list[tuple]:
 
 def refused(outcome, *words: str) -> None:
     assert outcome.code == 2, outcome.err
-    for word in (*words, "since this run began; give --name for a new run"):
+    for word in (*words, "since this run began. Undo the change, or give --name for a new run"):
         assert word in " ".join(outcome.err.split()), outcome.err
 
 
@@ -123,7 +123,7 @@ def test_several_edits_are_named_in_one_sentence(dsrl, small):
     lines("demos.jsonl", DEMOS * 2)
     refused(
         dsrl(*flags),
-        "run 'small' cannot go on: the task's description has changed, and the demonstrations have changed",
+        "run 'small' cannot continue: the task's description has changed, and the demonstrations have changed",
     )
 
 

@@ -291,7 +291,7 @@ def test_a_data_set_that_cannot_be_evaluated_on(refused: Refused, tmp_path: Path
     refused("--dataset-path", "split", words=["no 'test' split", "train"])
     Path("gold.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
     refused("--dataset-path", "gold.jsonl", words=["test item 1", "gold.jsonl", "perhaps"])
-    refused("--dataset-path", "gone.jsonl", words=["gone.jsonl is not there"])
+    refused("--dataset-path", "gone.jsonl", words=["gone.jsonl does not exist"])
     Path("empty.jsonl").write_text("")
     refused("--dataset-path", "empty.jsonl", words=["empty.jsonl"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.pipeline.stages import STAGES
+from dsrl.storage import STAGES
 
 
 def counts_add_up(samples: dict) -> None:

@@ -96,7 +96,7 @@ def test_calls_that_are_billed_are_stored_before_the_process_ends(
     assert process.returncode == 128 + signum, err
     assert "Traceback" not in err
     assert "Interrupted." in err
-    assert "waits up to a minute for calls under way" in err
+    assert "waiting up to a minute for calls in flight" in err
     assert book(tmp_path) == (provider.billed, provider.billed, 0)
 
 
@@ -118,7 +118,7 @@ def test_a_second_signal_quits_at_once_and_what_is_not_known_stays_on_hold(
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
-    while "waits up to a minute" not in process.stderr.readline():
+    while "waiting up to a minute" not in process.stderr.readline():
         pass
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)

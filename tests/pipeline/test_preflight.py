@@ -4,22 +4,25 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.errors import SettingsError, StoreError
+from dsrl.pipeline.context import RunContext, make_call_policy
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.preflight import Inputs, check_inputs, check_room, check_writable
-from dsrl.pipeline.setup import call_policy_of
+from dsrl.pipeline.preflight import check_inputs, check_room, check_writable
 from dsrl.pipeline.stages.evaluated import load_items
-from dsrl.pipeline.stages.trained import output_mark
+from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, get_output_basis
+from dsrl.pipeline.teachers import TeacherRole
+from dsrl.pipeline.workspace import Workspace
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef, Price, TrainJob, TrainStep
+from dsrl.types import PluginRef, Price, Purpose, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -56,7 +59,7 @@ class FreeTeacher:
 
 
 @pytest.fixture
-def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inputs]:
+def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunContext]:
     monkeypatch.chdir(tmp_path)
     CheckedTrainer.jobs = []
     task = load(PluginRef("task", "mednli"), "task")
@@ -65,23 +68,25 @@ def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         for kind, made in (("sampler", CheckedSampler), ("trainer", CheckedTrainer), ("teacher", FreeTeacher))
     )
 
-    def made(stop_after: str = "evaluated", **settings: Any) -> Inputs:
+    def make(stop_after: str = "evaluated", **settings: Any) -> RunContext:
         resolved = resolve({"task": "mednli", "name": "r", "test_size": 2, **settings})
-        return Inputs(
+        return RunContext(
             settings=resolved,
-            model="owner/base",
-            folder=tmp_path / "runs" / "r",
-            cache=tmp_path / ".dsrl",
+            workspace=Workspace(tmp_path / "runs", tmp_path / ".dsrl"),
+            stop_after=stop_after,
+            base_model="owner/base",
             task=task,
+            retriever=load(PluginRef("retriever", "bm25"), "retriever"),
             sampler=sampler,
             trainer=trainer,
-            teachers={"write": teacher, "solve": teacher, "rewrite": teacher},
-            policy=call_policy_of(resolved),
+            teachers=dict.fromkeys(get_args(Purpose), TeacherRole(teacher, price=Price(0, 0))),
+            policy=make_call_policy(resolved),
             definition=Definition("d", "", "o"),
-            stop_after=stop_after,
+            domains=(),
+            corpus=Corpus([embedded_library()]),
         )
 
-    return made
+    return make
 
 
 def evaluate_all(store: RunStore) -> None:
@@ -118,16 +123,16 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
         check_inputs(now)
     store = RunStore(tmp_path / "runs" / "r")
     evaluate_all(store)
-    store.mark("training-1", output_mark(now.settings, 1))
+    store.stages.begin(1, "trained", get_output_basis(now.settings, 1))
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(now)
-    store.mark("trained-1")
+    store.stages.finish(1, "trained")
     assert check_inputs(now) is not None
     with pytest.raises(SettingsError, match="give --output-model out again"):
         check_inputs(inputs(output_model="other"))
-    store.mark("training-1", "done")  # as an earlier version marked it
+    store.stages.finish(1, "trained", UNKNOWN_OUTPUT)  # an early version of dsrl did not record the folder
     assert check_inputs(now) is not None
-    store.set_unpaid(1, {"initial": 3})  # a larger budget makes samples and trains anew
+    store.stages.set_unpaid(1, {"initial": 3})  # a larger budget makes samples and trains anew
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)
     store.close()

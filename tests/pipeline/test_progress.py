@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from dsrl.pipeline.progress import LineProgress, LiveProgress, spent
+from dsrl.pipeline.budget import describe_spending
+from dsrl.pipeline.progress import LineProgress, LiveProgress
 from dsrl.teaching.reply_store import Spending
 
 
@@ -24,7 +25,7 @@ from dsrl.teaching.reply_store import Spending
     ],
 )
 def test_what_is_said_of_the_money(spending: Spending, budget: float | None, said: str) -> None:
-    assert spent(spending, budget) == said
+    assert describe_spending(spending, budget) == said
 
 
 def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:

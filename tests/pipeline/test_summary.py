@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import DataError
-from dsrl.pipeline.stages.evaluated import paired_gain
-from dsrl.pipeline.summary import accuracy, sample_counts, summarise
+from dsrl.pipeline.stages.evaluated import compute_gain
+from dsrl.pipeline.summary import compute_accuracy, summarise
 from dsrl.settings import resolve
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
@@ -53,14 +53,14 @@ def walked(store: RunStore, round: int = 1) -> None:
 
 
 def test_an_empty_run_counts_nothing(store: RunStore) -> None:
-    counts = sample_counts(store)
+    counts = store.count_samples()
     assert counts.pop("dropped") == {}  # type: ignore[misc]
     assert set(counts.values()) == {0}
 
 
 def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
     walked(store)
-    counts = sample_counts(store)
+    counts = store.count_samples()
     assert counts == {
         "initial": 10,
         "verified": 7,
@@ -78,20 +78,20 @@ def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
 def test_rounds_are_counted_apart_and_together(store: RunStore) -> None:
     walked(store)
     walked(store, 2)
-    assert sample_counts(store, 1) == sample_counts(store, 2)
-    both = sample_counts(store)
+    assert store.count_samples(1) == store.count_samples(2)
+    both = store.count_samples()
     assert (both["initial"], both["scored"], both["selected"]) == (20, 24, 10)
-    assert sample_counts(store, 3)["initial"] == 0
+    assert store.count_samples(3)["initial"] == 0
 
 
 def test_accuracy_is_known_when_all_items_are_answered(store: RunStore) -> None:
-    assert accuracy(store, "base") is None
+    assert compute_accuracy(store, "base") is None
     store.replace_items([(f"q{number}", "a") for number in range(4)])
     store.add_evaluations([Evaluation("base", number, "o", "a", number == 0) for number in range(3)])
-    assert accuracy(store, "base") is None
+    assert compute_accuracy(store, "base") is None
     store.add_evaluations([Evaluation("base", 3, "o", "a", True)])
-    assert accuracy(store, "base") == 0.5
-    assert accuracy(store, "trained") is None
+    assert compute_accuracy(store, "base") == 0.5
+    assert compute_accuracy(store, "trained") is None
 
 
 def test_a_summary_has_the_promised_keys_and_says_none_for_what_is_not_known(store: RunStore) -> None:
@@ -112,11 +112,11 @@ def test_a_summary_of_a_whole_run(store: RunStore) -> None:
     trained = {number: number < 9 for number in range(10)}
     for model, right in (("base", base), ("trained", trained)):
         store.add_evaluations([Evaluation(model, number, "o", "a", correct) for number, correct in right.items()])
-    store.mark("trained-1")
+    store.stages.finish(1, "trained")
     store.set_seconds({"initial": 1.239, "total": 2.0})
     outcome = summarise(store, SETTINGS, Spending(7, 1.23456789, True))
     assert (outcome["base_accuracy"], outcome["trained_accuracy"], outcome["n_test"]) == (0.4, 0.9, 10)
-    assert outcome["gain_ci95"] == pytest.approx(paired_gain(base, trained)[1], abs=1e-4)
+    assert outcome["gain_ci95"] == pytest.approx(compute_gain(base, trained)[1], abs=1e-4)
     assert outcome["model_path"] == str(store.folder / "model")
     assert outcome["seconds"] == {"initial": 1.24, "total": 2.0}
     assert (outcome["teacher_calls"], outcome["cost_usd"]) == (7, 1.234568)
@@ -125,9 +125,9 @@ def test_a_summary_of_a_whole_run(store: RunStore) -> None:
 
 def test_the_model_is_where_the_user_wanted_it(store: RunStore) -> None:
     settings = resolve({"task": "mednli", "name": "trial", "output_model": "my/model", "iterations": 2})
-    store.mark("trained-1")
+    store.stages.finish(1, "trained")
     assert summarise(store, settings, FREE)["model_path"] is None, "the last round counts"
-    store.mark("trained-2")
+    store.stages.finish(2, "trained")
     assert summarise(store, settings, FREE)["model_path"] == "my/model"
 
 

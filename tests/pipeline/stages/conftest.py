@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
 from dsrl.pipeline.instructor import Definition, Instructor
+from dsrl.pipeline.sampling import AnsweringModel
+from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.types import Completion, Price, Reply, Request
+from dsrl.types import Completion, Price, Purpose, Reply, Request
 
 T = TypeVar("T")
 TASK = """
@@ -93,7 +95,8 @@ def asking(bound: Any, tmp_path: Path) -> Asking:
         async def open_run() -> T:
             ledger = Ledger(teacher, tmp_path / "calls.db", "run", CallPolicy(8))
             try:
-                return await work(Instructor(ledger, "m", 0.7, 99))
+                roles = dict.fromkeys(get_args(Purpose), TeacherRole(teacher, "m"))
+                return await work(Instructor(ledger, roles, 0.7, 99))
             finally:
                 await ledger.close()
 
@@ -103,11 +106,11 @@ def asking(bound: Any, tmp_path: Path) -> Asking:
 
 
 @pytest.fixture
-def sampler(bound: Any) -> Callable[..., Plugin[Any]]:
-    """Give a function that makes a sampler of ``answer(prompt, number)``."""
+def model(bound: Any, definition: Definition, task: Plugin[Any]) -> Callable[..., AnsweringModel]:
+    """Return a function that makes a model of ``answer(prompt, number)``."""
 
-    def made(answer: Callable[[str, int], str], fewer: int = 0) -> Plugin[Any]:
-        plugin: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
-        return plugin
+    def make(answer: Callable[[str, int], str], fewer: int = 0, task: Plugin[Any] = task) -> AnsweringModel:
+        sampler: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
+        return AnsweringModel(sampler, definition, task, 16)
 
-    return made
+    return make

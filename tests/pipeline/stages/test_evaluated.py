@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.errors import DataError, DsrlError, PluginError
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.evaluated import evaluate, load_items, paired_gain
+from dsrl.pipeline.stages.evaluated import compute_gain, evaluate, load_items
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.evaluations import Evaluation
 from dsrl.types import UNREADABLE
@@ -88,21 +87,20 @@ def test_items_can_be_stored_whatever_they_hold(bound: Any) -> None:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_item_is_answered_once(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
+def test_each_item_is_answered_once(model: Any) -> None:
     outputs = {"A?": "<answer>yes</answer>", "B?": "<answer>yes</answer>", "C?": "?"}
     items = [(3, "A?", "yes"), (4, "B?", "no"), (7, "C?", "no")]
-    plugin = sampler(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
-    assert asyncio.run(evaluate(plugin, definition, task, "base", items, 16)) == [
+    answering = model(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
+    assert asyncio.run(evaluate(answering, "base", items)) == [
         Evaluation("base", 3, outputs["A?"], "yes", True),
         Evaluation("base", 4, outputs["B?"], "yes", False),
         Evaluation("base", 7, "?", UNREADABLE, False),
     ]
 
 
-def test_a_sampler_that_gives_no_text_is_told_by_name(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
-    plugin = sampler(lambda *_: "x", fewer=1)
+def test_a_sampler_that_gives_no_text_is_told_by_name(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
-        asyncio.run(evaluate(plugin, definition, task, "base", [(0, "A?", "yes")], 16))
+        asyncio.run(evaluate(model(lambda *_: "x", fewer=1), "base", [(0, "A?", "yes")]))
 
 
 # --- the paired gain -------------------------------------------------------------------------------------------------
@@ -116,7 +114,7 @@ def outcomes(both: int, won: int, lost: int, neither: int) -> tuple[dict[int, bo
 
 def test_the_gain_of_a_case_worked_by_hand() -> None:
     """100 items, 30 won, 10 lost: p12 = 31/102, p21 = 11/102, interval by Bonett and Price (2012)."""
-    gain, (low, high) = paired_gain(*outcomes(40, 30, 10, 20))
+    gain, (low, high) = compute_gain(*outcomes(40, 30, 10, 20))
     assert gain == pytest.approx(0.2)
     middle = 20 / 102
     half = 1.959964 * math.sqrt((42 / 102 - middle**2) / 102)
@@ -125,7 +123,7 @@ def test_the_gain_of_a_case_worked_by_hand() -> None:
 
 
 def test_two_models_that_agree_have_no_gain_and_still_an_interval() -> None:
-    gain, (low, high) = paired_gain(*outcomes(5, 0, 0, 5))
+    gain, (low, high) = compute_gain(*outcomes(5, 0, 0, 5))
     assert gain == 0
     assert low == pytest.approx(-high)
     assert 0 < high < 0.5
@@ -137,8 +135,8 @@ counts = st.tuples(*[st.integers(0, 60)] * 4).filter(any)
 @given(counts)
 def test_the_gain_of_the_turned_pair_is_turned(case: tuple[int, int, int, int]) -> None:
     base, trained = outcomes(*case)
-    gain, (low, high) = paired_gain(base, trained)
-    turned, (turned_low, turned_high) = paired_gain(trained, base)
+    gain, (low, high) = compute_gain(base, trained)
+    turned, (turned_low, turned_high) = compute_gain(trained, base)
     assert turned == pytest.approx(-gain)
     assert (turned_low, turned_high) == (pytest.approx(-high), pytest.approx(-low))
 
@@ -146,7 +144,7 @@ def test_the_gain_of_the_turned_pair_is_turned(case: tuple[int, int, int, int]) 
 @given(counts)
 def test_the_interval_holds_the_gain_and_is_possible(case: tuple[int, int, int, int]) -> None:
     base, trained = outcomes(*case)
-    gain, (low, high) = paired_gain(base, trained)
+    gain, (low, high) = compute_gain(base, trained)
     assert -1 <= low <= gain + 1e-9
     assert gain - 1e-9 <= high <= 1
     assert gain == pytest.approx((sum(trained.values()) - sum(base.values())) / len(base))
@@ -155,11 +153,11 @@ def test_the_interval_holds_the_gain_and_is_possible(case: tuple[int, int, int, 
 @given(counts)
 def test_where_both_agree_does_not_matter(case: tuple[int, int, int, int]) -> None:
     both, won, lost, neither = case
-    assert paired_gain(*outcomes(both + neither, won, lost, 0)) == paired_gain(*outcomes(*case))
+    assert compute_gain(*outcomes(both + neither, won, lost, 0)) == compute_gain(*outcomes(*case))
 
 
 def test_models_on_different_items_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="the same items"):
-        paired_gain({0: True}, {1: True})
+        compute_gain({0: True}, {1: True})
     with pytest.raises(ValueError, match="the same items"):
-        paired_gain({}, {})
+        compute_gain({}, {})

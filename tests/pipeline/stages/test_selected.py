@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.pipeline.stages.scored import equation_7
+from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import select
 from dsrl.settings import SELECTIONS
 from dsrl.types import Score
@@ -14,7 +14,7 @@ from dsrl.types import Score
 
 def made(**passed: int) -> list[Score]:
     """Make scores of ten attempts from sample -> right ones."""
-    return [Score(sample, 10, right, equation_7(right, 10)) for sample, right in passed.items()]
+    return [Score(sample, 10, right, compute_score(right, 10)) for sample, right in passed.items()]
 
 
 SCORES = made(never=0, hard=1, middle=5, easy=9, always=10)
@@ -50,7 +50,7 @@ def test_random_takes_others_under_another_seed() -> None:
 
 
 def test_an_unknown_rule_is_a_fault() -> None:
-    with pytest.raises(ValueError, match="no selection rule 'best'"):
+    with pytest.raises(ValueError, match="there is no selection rule 'best'"):
         select(SCORES, 1, "best", 0)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import make_job, refuse_no_model, write_parquet
+from dsrl.pipeline.stages.trained import check_trained_model, make_job, write_parquet
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.types import Sample, TrainItem, TrainJob
@@ -124,9 +124,9 @@ def test_what_is_no_model_is_refused_with_the_trainers_name(
     bound: Any, model: Path, damage: Callable[[Path], object], words: str
 ) -> None:
     trainer = bound("trainer", Idle)
-    refuse_no_model(trainer, model)
+    check_trained_model(trainer, model)
     damage(model)
     with pytest.raises(PluginError) as caught:
-        refuse_no_model(trainer, model)
+        check_trained_model(trainer, model)
     assert "trainer 'trainer0' of stranger-trainer0 1.0 ended and left no model" in str(caught.value)
     assert words in str(caught.value)
