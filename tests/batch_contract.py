@@ -24,7 +24,7 @@ from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, PluginRef, load
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.types import Completion, Message, Price, Request
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from batch_contract import all_of, sitting
-import dsrl.teaching.batches
-dsrl.teaching.batches.WINDOW, dsrl.teaching.batches.POLLS, dsrl.teaching.batches.MOST = 0.02, (0.01, 0.01), 3
+from dsrl.teaching.batches import limits
+limits.WINDOW, limits.POLL_PAUSES, limits.MAX_REQUESTS = 0.02, (0.01, 0.01), 3
 plugin, address, model, path, run, count = sys.argv[1:]
 __import__(plugin)  # takes longer than all the rest
 print("ready", flush=True)
@@ -122,8 +122,8 @@ class BatchContract:
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
-        monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.01, 0.01))
+        monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
+        monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.01, 0.01))
 
     @pytest.fixture
     def server(self) -> Iterator[FaultServer]:
@@ -166,7 +166,7 @@ class BatchContract:
         assert outcome[:2] == before
         assert len(set(outcome)) == 5
         assert self.sizes(server) == [3]
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (5, self.cost(3, single=2), 0)
         assert texts(self.asking(server, path, 5)) == outcome
         assert self.sizes(server) == [3], "stored"
@@ -177,7 +177,7 @@ class BatchContract:
         outcome = self.asking(server, path, 6)
         assert [type(each) for each in outcome] == [Completion] * 2 + [RowRefused] * 2 + [Completion] * 2
         assert self.sizes(server) == [6, 2], "what the provider failed with is asked again"
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (5, self.cost(5), 0), "a refusal is billed"
 
     def test_one_bad_request_among_good_ones_drops_its_row(self, server: FaultServer, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ class BatchContract:
         server.batch_lines = {"2": self.lines.expired, "3": self.lines.expired}
         assert len(set(texts(self.asking(server, path, 4)))) == 4
         assert self.sizes(server) == [4, 2]
-        assert spending_of(path, "run").cost_usd == self.cost(4)
+        assert read_spending(path, "run").cost_usd == self.cost(4)
         assert [(batch.status, batch.done, batch.requests) for batch in list_batches(path)] == [
             ("ended", 2, 2),
             ("expired", 2, 4),
@@ -215,7 +215,7 @@ class BatchContract:
         server.batch_lines = {"1": self.lines.cancelled, "2": self.lines.cancelled}
         outcome = self.asking(server, path, 3)
         assert "was cancelled" in " ".join(str(each) for each in outcome if isinstance(each, TeacherError))
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.uncertain_usd) == (1, 0)
         assert len(set(texts(self.asking(server, path, 3)))) == 3
         assert self.sizes(server) == [3, 2]
@@ -227,7 +227,7 @@ class BatchContract:
         good = sum(isinstance(each, Completion) for each in outcome)
         assert good == 2
         assert sum(isinstance(each, BudgetReached) for each in outcome) == 4
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.cost_usd, spent.uncertain_usd) == (self.cost(2), 0)
         assert sum(self.sizes(server)) == 2
 
@@ -265,7 +265,7 @@ class BatchContract:
             path = tmp_path / f"{number}.db"
             assert len(set(texts(self.asking(server, path, 2)))) == 2, place
             assert len(server.batches) == number + 1, place
-            spent = spending_of(path, "run")
+            spent = read_spending(path, "run")
             assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (2, self.cost(2), 0), place
 
     def test_a_connection_that_breaks_behind_the_request(self, server: FaultServer, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ class BatchContract:
         server.batch_faults["create"].append(Fault(how="lost"))
         assert len(set(texts(self.asking(server, path, 3)))) == 3
         assert self.sizes(server) == [3], "the batch got through, and is not submitted again"
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
 
     def test_what_cannot_be_known_now_is_found_by_the_next_sitting(self, server: FaultServer, tmp_path: Path) -> None:
@@ -281,11 +281,11 @@ class BatchContract:
         server.batch_faults["create"].append(Fault(how="lost"))
         server.batch_faults["list"].extend([Fault(503, "")] * 8)
         outcome = self.asking(server, path, 3)
-        assert all("cannot be looked for" in str(each) for each in outcome if isinstance(each, TeacherError))
-        assert spending_of(path, "run").uncertain_usd > 0, "its money stays on hold"
+        assert all("cannot find out whether" in str(each) for each in outcome if isinstance(each, TeacherError))
+        assert read_spending(path, "run").uncertain_usd > 0, "its money stays on hold"
         assert len(set(texts(self.asking(server, path, 3)))) == 3
         assert self.sizes(server) == [3]
-        assert spending_of(path, "run").uncertain_usd == 0
+        assert read_spending(path, "run").uncertain_usd == 0
 
     def test_a_server_that_goes_away_while_a_batch_is_out_may_come_back(self, server: FaultServer) -> None:
         async def work() -> None:
@@ -310,13 +310,15 @@ class BatchContract:
         server.batch_status = "completed"
         assert len(set(texts(self.asking(server, path, 3)))) == 3
         assert self.sizes(server) == [3]
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
 
     def test_another_process_may_wait_for_the_same_batch(
         self, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dsrl.teaching.batches.POLLS", (2.0, 2.0))  # so that the other is quicker, and books it
+        monkeypatch.setattr(
+            "dsrl.teaching.batches.limits.POLL_PAUSES", (2.0, 2.0)
+        )  # so that the other is quicker, and books it
         path = tmp_path / "calls.db"
         server.batch_status = "in_progress"
 
@@ -329,10 +331,10 @@ class BatchContract:
                 await asyncio.sleep(0.01)
             server.batch_status = "completed"
             said, _ = await asyncio.to_thread(child.communicate, timeout=60)
-            assert spending_of(path, "run").calls == 2, "booked by the other, on the run that asked"
+            assert read_spending(path, "run").calls == 2, "booked by the other, on the run that asked"
             outcome = await waiting
             assert said.split("\n")[1].split("|") == texts(outcome)
-            assert ledger.spending().cost_usd == self.cost(2)
+            assert ledger.get_spending().cost_usd == self.cost(2)
             # The money held for it is free again.
             more = replace(requests_of(self.model, 1)[0], first=7)
             assert isinstance(await ledger.complete(more), Completion)
@@ -340,7 +342,7 @@ class BatchContract:
 
         self.using(server, path, work, budget=0.2)
         assert self.sizes(server) == [2, 1]
-        assert spending_of(path, "other").calls == 0
+        assert read_spending(path, "other").calls == 0
 
     @pytest.mark.parametrize("how", ["late", "hang"])
     def test_kill_9_while_a_batch_is_submitted(self, server: FaultServer, tmp_path: Path, how: Any) -> None:
@@ -355,11 +357,11 @@ class BatchContract:
             child.send_signal(signal.SIGKILL)
             child.wait(60)
         assert [batch.status for batch in list_batches(path)] == ["submitting"]
-        assert spending_of(path, "run").uncertain_usd > 0
+        assert read_spending(path, "run").uncertain_usd > 0
         notes: list[str] = []
         assert len(set(texts(self.asking(server, path, 3, notes=notes)))) == 3
         assert self.sizes(server) == [3], "paid once"
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (3, self.cost(3), 0)
         assert [batch.status for batch in list_batches(path)] == (["ended"] if how == "late" else ["ended", "failed"])
         assert ("is found again" if how == "late" else "no such batch") in " ".join(notes)
@@ -379,7 +381,7 @@ class BatchContract:
                 child.wait(60)
         assert len(set(texts(self.asking(server, path, count)))) == count
         assert sum(self.sizes(server)) == count, "nothing is submitted twice"
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (count, self.cost(count), 0)
 
     def child(self, server: FaultServer, path: Path, run: str, count: int) -> subprocess.Popen[str]:

@@ -21,7 +21,7 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
     What a cancelled batch has answered is kept when its run goes on.
     """
     from dsrl.errors import DsrlError, SettingsError
-    from dsrl.teaching.batches import cancel, list_batches, look
+    from dsrl.teaching.batches import cancel_batch, list_batches, poll_batch
     from dsrl.types import Completion
 
     batches = list_batches(cache_dir / "calls.db")
@@ -30,13 +30,13 @@ def command(cancelled: str | None, runs_dir: Path, cache_dir: Path, as_json: boo
         if batch is None:
             names = ", ".join(batch.provider_id for batch in batches if batch.status == "in_progress")
             raise SettingsError(f"there is no batch {cancelled!r}; out are: {names or 'none'}")
-        cancel(batch)
+        cancel_batch(batch)
         note(f"batch {cancelled} is being cancelled; its run keeps what was answered by then")
     shown = []
     for batch in batches:
         if batch.status == "in_progress":
             try:
-                state = look(batch)
+                state = poll_batch(batch)
                 answered = sum(isinstance(result, Completion) for result in state.results.values())
                 done = state.done if state.status == "in_progress" else answered
                 batch = replace(batch, done=done, status=state.status)

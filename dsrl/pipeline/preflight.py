@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrl.corpus.reader import Corpus
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.errors import DataError, SettingsError, StoreError
 from dsrl.pipeline.forecast import first_request
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages import STAGES
@@ -34,10 +34,10 @@ from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.run_store import RunStore
-from dsrl.teaching.budget import worst_case
-from dsrl.teaching.ledger import CallPolicy, price_of, unpriced
-from dsrl.teaching.pricing import dollars
-from dsrl.teaching.reply_store import statistics_of
+from dsrl.teaching.budget import check_first_call, check_price
+from dsrl.teaching.ledger import CallPolicy
+from dsrl.teaching.pricing import get_price
+from dsrl.teaching.reply_store import read_statistics
 from dsrl.types import Purpose, TrainJob
 
 #: A sample takes at least so many bytes in run.db, and its replies as many in calls.db.
@@ -144,8 +144,7 @@ def check_teachers(
             )
     for purpose, teacher in teachers.items():
         model = models[purpose]
-        if policy.budget is not None and price_of(teacher, model, policy.prices) is None:
-            raise TeacherError(unpriced(teacher, model))
+        check_price(policy.budget, get_price(teacher, model, policy.prices), model or teacher.name)
         if policy.batch and not teacher.implements("submit_batch"):
             raise SettingsError(f"teacher {teacher.name!r} has no batches; leave --batch out")
 
@@ -249,17 +248,11 @@ def _check_budget(inputs: Inputs) -> None:
         return
     first = first_request(settings, inputs.definition, len(settings.domain or tuple(inputs.task.hook.domains())))
     name, model, _ = settings.teacher_of(first.purpose)
-    price = price_of(inputs.teachers[first.purpose], model, policy.prices)
-    if price is None or statistics_of(inputs.cache / "calls.db", first.purpose, name, model):
+    price = get_price(inputs.teachers[first.purpose], model, policy.prices)
+    if price is None or read_statistics(inputs.cache / "calls.db", first.purpose, name, model):
         return
-    worst = worst_case(price, first, policy.batch and first.purpose == "write")
-    if worst > policy.budget:
-        teacher = f"{name}:{model}".rstrip(":")
-        raise SettingsError(
-            f"--budget {policy.budget:g} is not enough for the first call, which may cost up to {dollars(worst)} "
-            f"({teacher}, replies of up to {settings.teacher_max_tokens} tokens); give more. "
-            "`dsrl plan` says what the run may cost"
-        )
+    batch = policy.batch and first.purpose == "write"
+    check_first_call(policy.budget, price, first, f"{name}:{model}".rstrip(":"), batch)
 
 
 def _check_folders(inputs: Inputs) -> None:

@@ -40,8 +40,8 @@ from dsrl.plugins.specs import RetrieverSpec, SamplerSpec, TaskSpec, TeacherSpec
 from dsrl.settings import Settings
 from dsrl.storage.metrics import Metrics
 from dsrl.storage.run_store import RunStore
+from dsrl.teaching.budget import describe_budget_reached
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.pricing import dollars
 from dsrl.teaching.reply_store import PaidCalls
 from dsrl.types import Passage, Purpose, TrainStep
 
@@ -263,14 +263,14 @@ class Pipeline:
             return
         words = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
         left = ", ".join(f"{count} {words[stage]}" for stage, count in unpaid.items())
-        said = f"the budget of {dollars(self.settings.budget)} is reached: {left}"
-        more = "the same command with a larger --budget goes on with them"
+        budget = self.settings.budget
         if round < self.settings.iterations:
             # What the next round makes would hang on a model that a larger budget trains anew.
-            raise BudgetReached(f"{said}, in round {round} of {self.settings.iterations}; {more}")
+            where = f"in round {round} of {self.settings.iterations}"
+            raise BudgetReached(describe_budget_reached(budget, f"{left}, {where}"))
         if not self.store.scores(round) and self.stop_after in STAGES[STAGES.index("scored") :]:
-            raise BudgetReached(f"{said}, and no sample is left to go on with; {more}")
-        self._note(f"{said}. The run goes on with what it has; {more}")
+            raise BudgetReached(describe_budget_reached(budget, f"{left}, and no sample is left to go on with"))
+        self._note(describe_budget_reached(budget, f"{left}. The run goes on with what it has"))
 
     # --- selected, trained, evaluated --------------------------------------------------------------------------------
 
@@ -403,7 +403,7 @@ class Pipeline:
             self.progress.note,
             PaidCalls(self.store.paid_calls, self._keep_paid_calls),
         )
-        self.progress.watch(ledger.spending, self.policy.budget)
+        self.progress.watch(ledger.get_spending, self.policy.budget)
         return _ClosingInstructor(instructor_of(settings, ledger), self.progress.note)
 
     def _keep_paid_calls(self, count: int) -> None:

@@ -32,9 +32,9 @@ from dsrl.plugins.binding import Plugin, PluginRef, load
 from dsrl.plugins.specs import TaskSpec, TeacherSpec
 from dsrl.settings import Settings, differences, parse_settings, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
-from dsrl.teaching.ledger import CallPolicy, price_of
-from dsrl.teaching.pricing import read_prices
-from dsrl.teaching.reply_store import Spending, spending_of, statistics_of
+from dsrl.teaching.ledger import CallPolicy
+from dsrl.teaching.pricing import get_price, read_prices
+from dsrl.teaching.reply_store import Spending, read_spending, read_statistics
 from dsrl.types import Purpose
 
 #: Libraries whose versions decide a result.
@@ -170,12 +170,12 @@ def plan(settings: Settings, place: Workspace) -> dict[str, Any]:
     jobs: dict[Purpose, Job] = {}
     for purpose, teacher in teachers.items():
         name, model, options = settings.teacher_of(purpose)
-        means = statistics_of(place.cache / "calls.db", purpose, name, model)
+        means = read_statistics(place.cache / "calls.db", purpose, name, model)
         most = teacher.hook.max_n(model=model) if teacher.implements("max_n") else 0
         jobs[purpose] = Job(
             f"{name}:{model}".rstrip(":"),
             f"{name} {dict(options)}",
-            price_of(teacher, model, policy.prices),
+            get_price(teacher, model, policy.prices),
             most or 0,
             means,
         )
@@ -197,13 +197,13 @@ def result(store: RunStore, place: Workspace) -> dict[str, Any]:
 
 def spending(store: RunStore, place: Workspace) -> Spending:
     """What a run has asked of its teachers; not priced where calls that it has paid for are not in the reply store."""
-    found = spending_of(place.cache / "calls.db", store.id)
+    found = read_spending(place.cache / "calls.db", store.id)
     return replace(found, priced=False) if found.calls < store.paid_calls else found
 
 
 def notes(store: RunStore, place: Workspace) -> list[str]:
     """Give what was told while the run was under way, and what must be known of what is left of it."""
-    lost = store.paid_calls - spending_of(place.cache / "calls.db", store.id).calls
+    lost = store.paid_calls - read_spending(place.cache / "calls.db", store.id).calls
     said = f"{lost} calls that this run has paid for are not in {place.cache / 'calls.db'}, so its cost is not known"
     return [text for _, _, text in store.events()] + ([said] if lost > 0 else [])
 

@@ -22,7 +22,7 @@ from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, PluginRef, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.types import Completion, Message, Price, Rate, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0, cached=0.3, cache_write=3.75)
@@ -119,7 +119,7 @@ def test_the_cap_is_never_passed_and_nothing_is_lost_or_asked_twice(
     for _ in range(3):  # three sittings, each with more money
         outcomes = asyncio.run(ask_all(plugin, path, budget, requests, rng.choice([1, 4, 64])))
         (teacher,) = provider
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert teacher.billed <= budget + 1e-9
         assert spent.cost_usd == pytest.approx(teacher.billed - teacher.secret), "what was billed is booked"
         assert spent.uncertain_usd >= teacher.secret - 1e-9
@@ -172,7 +172,7 @@ def test_the_cap_holds_over_a_real_connection(tmp_path: Path, no_pause: None, se
 
             asyncio.run(sitting())
             answered = [fault for fault in order[: len(server.asked)] if fault.status == 200]
-            spent = spending_of(path, "run")
+            spent = read_spending(path, "run")
             assert len(answered) * cost <= budget + 1e-9
             assert spent.cost_usd == pytest.approx(cost * answered.count(Fault()))
             assert spent.cost_usd + spent.uncertain_usd >= len(answered) * cost - 1e-9
@@ -233,7 +233,7 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
             child.wait(60)
         rows = [json.loads(line) for line in book.read_text().splitlines()]
         billed = sum(cost for cost, *_ in rows)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert billed <= 0.15 + 1e-9, "the provider's own book"
         assert billed <= spent.cost_usd + spent.uncertain_usd + 1e-9
     database = sqlite3.connect(path)

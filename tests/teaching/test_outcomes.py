@@ -12,9 +12,9 @@ import pytest
 
 from dsrl.errors import BudgetReached, PluginError, RowRefused, TeacherError, TransientError
 from dsrl.plugins.specs import hookimpl
-from dsrl.teaching.bills import bill_of, readable_usage
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import Spending, spending_of, statistics_of
+from dsrl.teaching.outcomes import Bill, Billing, read_outcome, read_usage
+from dsrl.teaching.reply_store import Spending, read_spending, read_statistics
 from dsrl.types import Completion, Message, Price, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0)
@@ -71,7 +71,7 @@ def ask(plugin: Any, path: Path, requests: int, budget: float | None) -> tuple[l
         try:
             calls = (ledger.complete(Request("solve", "m", (text,), 0.7, MOST)) for text in texts)
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            return outcomes, ledger.spending()
+            return outcomes, ledger.get_spending()
         finally:
             await ledger.close()
 
@@ -112,7 +112,7 @@ def test_a_usage_that_cannot_be_meant_is_not_known_and_the_cap_holds(provider: A
         outcomes, _ = ask(plugin, path, 40, budget)
         assert 0 < fake.billed <= budget
         assert any(isinstance(outcome, BudgetReached) for outcome in outcomes)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert spent.cost_usd + spent.uncertain_usd >= fake.billed - 1e-9
         assert (spent.unknown_bills, spent.priced) == (fake.calls, False)
     assert sum(line.replies for line in spent.lines) == fake.calls, "what was answered is kept"
@@ -128,7 +128,7 @@ def test_a_failed_call_counts_with_what_it_was_billed_for(
     path = tmp_path / "calls.db"
     for _ in range(3):
         ask(plugin, path, 20, budget)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert fake.billed > 0
         assert spent.cost_usd + spent.uncertain_usd >= fake.billed - 1e-9
         if budget is not None:
@@ -141,7 +141,7 @@ def test_a_call_that_was_not_billed_leaves_no_trace(provider: Any, tmp_path: Pat
     fake.end = lambda usage: next(faults)
     for _ in range(2):
         ask(plugin, tmp_path / "calls.db", 1, None)
-    assert spending_of(tmp_path / "calls.db", "run") == Spending(0, 0.0, True)
+    assert read_spending(tmp_path / "calls.db", "run") == Spending(0, 0.0, True)
 
 
 def test_without_a_budget_paid_calls_that_do_not_say_their_bill_are_not_free(provider: Any, tmp_path: Path) -> None:
@@ -149,12 +149,12 @@ def test_without_a_budget_paid_calls_that_do_not_say_their_bill_are_not_free(pro
     fake.end = lambda usage: Completion(REPLY)
     path = tmp_path / "calls.db"
     _, live = ask(plugin, path, 33, None)
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     for said in (live, spent):
         assert (said.calls, said.cost_usd, said.priced, said.unknown_bills, said.unpriced) == (33, 0.0, False, 33, 0)
     assert spent.uncertain_usd >= fake.billed
     assert spent.lines[0].cost_usd is None
-    assert statistics_of(path, "solve", plugin.name, "m") is None, "a forecast has nothing to go by"
+    assert read_statistics(path, "solve", plugin.name, "m") is None, "a forecast has nothing to go by"
     asked = fake.calls
     outcomes, _ = ask(plugin, path, 40, fake.billed)
     assert fake.calls == asked, "a budget given later counts them at their worst case"
@@ -169,7 +169,7 @@ def test_a_bill_that_is_larger_than_its_worst_case_is_booked_as_it_is(provider: 
     assert spent.cost_usd == pytest.approx(fake.billed)
     assert spent.cost_usd > 0.05, "this is what the provider did"
     assert fake.calls <= 2 * 8, "no call was made after the bill was known"
-    assert spending_of(path, "run").uncertain_usd == 0
+    assert read_spending(path, "run").uncertain_usd == 0
     asked = fake.calls
     outcomes, _ = ask(plugin, path, 100, 0.05)
     assert fake.calls == asked
@@ -187,11 +187,11 @@ def test_what_is_no_completion_names_the_plugin_and_its_bill_is_not_known(provid
 
 def test_a_free_teacher_owes_no_account() -> None:
     free = Price(0.0, 0.0)
-    assert bill_of(Completion(REPLY), free).cost == 0.0  # type: ignore[union-attr]
-    assert bill_of(Completion(REPLY, Usage()), free).known  # type: ignore[union-attr]
-    assert bill_of(TransientError("cut", unknown=True), free) is None
-    assert not bill_of(Completion(REPLY, Usage()), PRICE).known  # type: ignore[union-attr]
-    assert readable_usage(Usage(20, 0)) == Usage(20, 0)
+    assert read_outcome(Completion(REPLY), 1, free).bill == Bill(Billing.KNOWN, cost=0.0)
+    assert read_outcome(Completion(REPLY, Usage()), 1, free).bill.billing is Billing.KNOWN
+    assert read_outcome(TransientError("cut", unknown=True), 1, free).bill.billing is Billing.NONE
+    assert read_outcome(Completion(REPLY, Usage()), 1, PRICE).bill.billing is Billing.UNKNOWN
+    assert read_usage(Usage(20, 0)) == Usage(20, 0)
 
 
 def test_waiting_for_money_is_not_the_latency_of_the_provider(provider: Any, tmp_path: Path) -> None:
