@@ -80,6 +80,10 @@ class Outcome:
     seconds: float = 0.0
 
 
+#: A batch ended without a result for the request; it costs nothing.
+NOT_ANSWERED = Outcome(Ending.FAILED, _NO_BILL)
+
+
 def read_outcome(
     result: Completion | BaseException, n: int, price: Price | None, batch: bool = False, seconds: float = 0.0
 ) -> Outcome:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.errors import BudgetReached
-from dsrl.teaching.budget import Budget, bound_prompt_tokens, compute_worst_cost
+from dsrl.errors import BudgetReached, SettingsError, TeacherError
+from dsrl.teaching.budget import Budget, bound_prompt_tokens, check_first_call, check_price, compute_worst_cost
+from dsrl.teaching.holds import insert_hold
 from dsrl.teaching.reply_store import CallRecord, ReplyStore, read_spending
 from dsrl.types import Message, Price, Request, Usage
 
@@ -202,3 +203,56 @@ def test_a_schema_counts_too() -> None:
     plain = Request("write", "m", (Message("user", "x"),), 0.0, 10)
     schema = Request("write", "m", (Message("user", "x"),), 0.0, 10, schema={"type": "object"})
     assert bound_prompt_tokens(schema) > bound_prompt_tokens(plain) + 346
+
+
+def test_without_a_cap_nothing_is_held_or_refused(tmp_path: Path) -> None:
+    async def work(calls: ReplyStore) -> None:
+        budget = Budget(None, calls)
+        hold = await budget.hold(1e9)
+        assert hold is None
+        budget.settle(hold, 1e9)
+        budget.write_off(await budget.hold(1e9))
+        budget.unreserve(await budget.reserve(1e9))
+        await budget.close()
+        assert holds(calls.path) == []
+
+    using(tmp_path / "calls.db", work)
+
+
+def test_the_hold_of_a_batch_is_settled_by_its_row_also_by_a_later_process(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def submit(calls: ReplyStore) -> None:
+        budget = Budget(1.0, calls)
+        hold = await budget.reserve(0.6)
+        row = await calls.database.write(lambda connection: insert_hold(connection, "run", hold.usd))
+        budget.add_row(row, hold)
+        waiting = asyncio.create_task(budget.reserve(0.9))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        budget.settle_row(row, 0.1)
+        assert (await waiting).usd == 0.9
+
+    async def go_on(calls: ReplyStore) -> None:
+        budget = Budget(1.0, calls)
+        with pytest.raises(BudgetReached, match="may have cost"):
+            await budget.reserve(0.9)
+        (row,) = budget._journal.read_all()
+        budget.settle_row(row, 0.1)
+        budget.settle_row(row, 0.1)
+        await budget.reserve(0.9)
+
+    using(path, submit)
+    using(path, go_on)
+
+
+def test_a_budget_is_checked_before_the_first_call() -> None:
+    request, price = Request("write", "m", (Message("user", "x"),), 0.0, 1_000_000), Price(0.0, 2.0)
+    check_price(None, None, "m")
+    check_price(1.0, price, "m")
+    with pytest.raises(TeacherError, match=r"price of 'm' is not known.*--price m=PROMPT,COMPLETION"):
+        check_price(1.0, None, "m")
+    check_first_call(None, price, request, "t:m")
+    check_first_call(2.0, price, request, "t:m")
+    with pytest.raises(SettingsError, match=r"--budget 1 is not enough .* up to \$2.00 \(t:m"):
+        check_first_call(1.0, price, request, "t:m")

@@ -758,29 +758,6 @@ def test_whoever_hurries_ends_the_wait_for_a_full_disk(teach: Any, tmp_path: Pat
     assert "are lost" in notes[-1]
 
 
-def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
-    from dsrl.teaching.holds import HoldJournal
-    from dsrl.teaching.reply_store import ReplyStore
-
-    def at_fault(database: sqlite3.Connection) -> None:
-        raise KeyError("x")
-
-    async def work() -> list[Any]:
-        calls = ReplyStore(tmp_path / "calls.db", "run")
-        try:
-            journal = HoldJournal(calls.database, "run")
-            writes = (journal.change(None, 1.0), calls.database.write(at_fault), journal.change(None, 2.0))
-            return await asyncio.gather(*writes, return_exceptions=True)
-        finally:
-            await calls.close()
-
-    first, second, third = asyncio.run(work())
-    assert isinstance(second, KeyError)
-    assert first != third
-    with sqlite3.connect(tmp_path / "calls.db") as database:
-        assert database.execute("SELECT usd FROM holds").fetchall() == [(1.0,), (2.0,)]
-
-
 def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dsrl.teaching.reply_store import ReplyStore\n"

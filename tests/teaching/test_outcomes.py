@@ -13,7 +13,7 @@ import pytest
 from dsrl.errors import BudgetReached, PluginError, RowRefused, TeacherError, TransientError
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.outcomes import Bill, Billing, read_outcome, read_usage
+from dsrl.teaching.outcomes import Bill, Billing, Ending, read_outcome, read_usage
 from dsrl.teaching.reply_store import Spending, read_spending, read_statistics
 from dsrl.types import Completion, Message, Price, Reply, Request, Usage
 
@@ -212,3 +212,25 @@ def test_waiting_for_money_is_not_the_latency_of_the_provider(provider: Any, tmp
             await ledger.close()
 
     assert asyncio.run(sitting()) < 0.08
+
+
+def test_how_a_call_ended_is_read_in_one_place() -> None:
+    used = Usage(20, 10)
+    good = read_outcome(Completion((Reply("a \ud800"), Reply("b")), used), 2, PRICE, seconds=0.5)
+    assert (good.ending, good.tokens, good.seconds, good.defect) == (Ending.ANSWERED, 30, 0.5, "")
+    assert [reply.text for reply in good.replies] == ["a ?", "b"]
+    assert good.bill == Bill(Billing.KNOWN, used, PRICE.cost(used))
+    limited = read_outcome(TransientError("429", retry_after=3.0, limited=True), 1, PRICE)
+    assert (limited.ending, limited.retry_after, limited.bill.billing) == (Ending.RATE_LIMITED, 3.0, Billing.NONE)
+    failed = read_outcome(TransientError("500", usage=used), 1, None)
+    assert (failed.ending, failed.tokens) == (Ending.FAILED, None)
+    assert failed.bill == Bill(Billing.KNOWN, used, None), "billed, at a price that is not known"
+    assert read_outcome(ValueError("x"), 1, PRICE).bill == Bill(Billing.UNKNOWN)
+
+
+def test_replies_that_cannot_be_stored_are_a_defect() -> None:
+    many = read_outcome(Completion((Reply("a"),) * 3, Usage(1, 1)), 2, PRICE)
+    assert (len(many.replies), many.defect) == (2, "gave 3 replies to a request for 2")
+    odd = read_outcome(Completion((Reply("a"), Reply(None)), Usage(1, 1)), 2, PRICE)  # type: ignore[arg-type]
+    assert (len(odd.replies), odd.defect) == (1, "gave a reply that is not a text")
+    assert read_outcome(Completion((), Usage(1, 1)), 2, PRICE).defect == "gave 0 replies to a request for 2"

@@ -10,9 +10,9 @@ from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TeacherSpec
 from dsrl.teaching.batches import limits
 from dsrl.teaching.batches.retries import Retrier
-from dsrl.teaching.batches.store import BatchStore, RunningBatch
+from dsrl.teaching.batches.store import BatchItem, BatchStore, RunningBatch
 from dsrl.teaching.budget import Budget
-from dsrl.teaching.outcomes import Billing, Outcome, read_outcome
+from dsrl.teaching.outcomes import NOT_ANSWERED, Billing, Outcome, read_outcome
 from dsrl.teaching.reply_store import CallRecord, ReplyStore
 from dsrl.types import BatchState, Completion, Price
 
@@ -103,36 +103,22 @@ class Poller:
         errors: dict[tuple[str, int], Exception] = {}
         records: list[CallRecord] = []
         costs: dict[int, float] = {}  # by hold
-        write_offs: list[int] = []
+        write_offs: list[int] = []  # holds
         for item in self._batches.read_items(batch.row):
             result = state.results.get(item.number)
-            outcome: Outcome | None = None
-            if result is not None:
-                outcome = read_outcome(result, item.n, price, batch=True)
-                if isinstance(outcome.error, Exception):
-                    errors[item.key, item.first] = outcome.error
-                elif outcome.defect:
-                    errors[item.key, item.first] = TransientError(f"the plugin {outcome.defect}")
-            if outcome is not None and outcome.bill.billing is not Billing.NONE:
-                bill = outcome.bill
-                records.append(
-                    CallRecord(
-                        item.purpose,
-                        teacher.name,
-                        batch.model,
-                        item.key,
-                        item.first,
-                        outcome.replies,
-                        bill.usage,
-                        bill.cost,
-                        batch=batch.provider_id,
-                    )
-                )
-                if bill.billing is Billing.UNKNOWN:
-                    write_offs += [item.hold] if item.hold is not None else []
-                    continue
-            if item.hold is not None:
-                costs[item.hold] = (outcome.bill.cost if outcome is not None else None) or 0.0
+            outcome = NOT_ANSWERED if result is None else read_outcome(result, item.n, price, batch=True)
+            if isinstance(outcome.error, Exception):
+                errors[item.key, item.first] = outcome.error
+            elif outcome.defect:
+                errors[item.key, item.first] = TransientError(f"the plugin {outcome.defect}")
+            if outcome.bill.billing is not Billing.NONE:
+                records.append(_make_record(batch, item, teacher.name, outcome))
+            if item.hold is None:
+                continue
+            if outcome.bill.billing is Billing.UNKNOWN:
+                write_offs.append(item.hold)
+            else:
+                costs[item.hold] = outcome.bill.cost or 0.0
         await self._batches.finish(batch, state.status, _count_answers(state), records, costs)
         if batch.run == self._store.run:  # also if another process has booked it
             for record in records:
@@ -142,6 +128,20 @@ class Poller:
             for hold in write_offs:
                 self._budget.write_off_row(hold)
         return errors
+
+
+def _make_record(batch: RunningBatch, item: BatchItem, teacher: str, outcome: Outcome) -> CallRecord:
+    return CallRecord(
+        item.purpose,
+        teacher,
+        batch.model,
+        item.key,
+        item.first,
+        outcome.replies,
+        outcome.bill.usage,
+        outcome.bill.cost,
+        batch=batch.provider_id,
+    )
 
 
 def _count_answers(state: BatchState) -> int:

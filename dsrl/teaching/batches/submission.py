@@ -17,7 +17,7 @@ from dsrl.teaching.budget import Budget
 from dsrl.teaching.calls import Route, TeacherCall
 
 
-class _SearchFailed(TeacherError):
+class _SearchError(TeacherError):
     """Nobody can say now whether the provider has a batch; the next command that continues the run looks for it."""
 
 
@@ -59,7 +59,7 @@ class Submitter:
             provider_id = await self._send(teacher, submission, calls)
             await self._batches.set_provider_id(submission, provider_id)
         except Exception as error:
-            is_refused = isinstance(error, TeacherError) and not isinstance(error, _SearchFailed)
+            is_refused = isinstance(error, TeacherError) and not isinstance(error, _SearchError)
             if is_refused or not (teacher.implements("find_batch") or isinstance(error, StoreError)):
                 await self._give_up(submission)
             else:
@@ -112,7 +112,7 @@ class Submitter:
         """Look for a batch that the provider may have; return the provider's id, None if it does not have the batch.
 
         Raises:
-            _SearchFailed: the provider cannot be asked.
+            _SearchError: the provider cannot be asked.
         """
         if not teacher.implements("find_batch"):
             return None
@@ -134,7 +134,7 @@ class Submitter:
                 if provider_id := await self._retrier.repeat(look, teacher.name):
                     return provider_id
         except TeacherError as error:
-            raise _SearchFailed(
+            raise _SearchError(
                 f"the provider may have received a batch, and dsrl cannot find out whether it has: {error}"
             ) from error
         finally:
