@@ -259,7 +259,7 @@ class Ledger:
         try:
             hold = await self._hold_money(call)
         except BaseException:
-            limiter.release(permit, 0, answered=False)
+            limiter.release(permit, 0, ending=Ending.FAILED)
             raise
         self._sent.add(task)
         try:
@@ -273,7 +273,7 @@ class Ledger:
             outcome = read_outcome(result, request.n, call.price, seconds=seconds)
             if outcome.ending is Ending.RATE_LIMITED:
                 limiter.on_rate_limited(permit, outcome.retry_after)
-            limiter.release(permit, outcome.tokens, outcome.rate, answered=outcome.ending is Ending.ANSWERED)
+            limiter.release(permit, outcome.tokens, outcome.rate, outcome.ending)
             return outcome, await self._book(call, outcome)
         finally:
             self._sent.discard(task)

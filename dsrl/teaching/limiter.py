@@ -14,6 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 
+from dsrl.teaching.outcomes import Ending
 from dsrl.teaching.patience import PATIENCE
 from dsrl.types import Rate
 
@@ -105,16 +106,17 @@ class ConcurrencyLimiter:
         return replace(permit, began=time.monotonic())
 
     def release(
-        self, permit: Permit, tokens: int | None = None, rate: Rate | None = None, answered: bool = True
+        self, permit: Permit, tokens: int | None = None, rate: Rate | None = None, ending: Ending = Ending.ANSWERED
     ) -> None:
         """Take a permit back.
 
         Args:
             tokens: tokens that the call took; None if that is unknown.
             rate: what is left of the provider's limits; None if it does not say.
-            answered: whether the provider answered the request.
+            ending: how the call ended; what was never sent has failed.
         """
-        if answered:
+        is_answered = ending is Ending.ANSWERED
+        if is_answered:
             self._is_answering = True
             self._record_latency(time.monotonic() - permit.began)
             is_crowded = self._mean > _CROWDED * self._least_mean
@@ -124,7 +126,7 @@ class ConcurrencyLimiter:
         self._busy -= 1
         if tokens is not None and self._seconds_per_token:
             self._next_token += (tokens - permit.counted_tokens) * self._seconds_per_token
-            if answered and permit.max_tokens:
+            if is_answered and permit.max_tokens:
                 self._token_share += 0.1 * (min(tokens / permit.max_tokens, 1.0) - self._token_share)
         if rate is not None:
             self._read_rate(rate)

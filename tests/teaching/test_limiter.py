@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsrl.teaching.limiter import START, ConcurrencyLimiter, Permit
+from dsrl.teaching.outcomes import Ending
 from dsrl.types import Rate
 
 
@@ -131,13 +132,13 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
         clock.now += 1
         for given in passes:
             limiter.on_rate_limited(given, None)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 8, "one burst"
         clock.now += 1
         again = await limiter.acquire()
         clock.now += 1
         limiter.on_rate_limited(again, None)
-        limiter.release(again, answered=False)
+        limiter.release(again, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 4, "the next"
         for _ in range(3):
             passes = [await limiter.acquire() for _ in range(limiter.limit)]
@@ -149,7 +150,7 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
             given = await limiter.acquire()
             clock.now += 1
             limiter.on_rate_limited(given, None)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 1, "never nothing"
 
     run(clock, work)
@@ -161,7 +162,7 @@ def test_the_wait_that_is_told_twice_in_a_row_holds_for_all(clock: FakeTime) -> 
         for given in [await limiter.acquire(), await limiter.acquire()]:
             assert (await entered(limiter.acquire())).done()
             limiter.on_rate_limited(given, 3.0)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         waiting = await entered(limiter.acquire())
         await clock.pass_(2.9)
         assert not waiting.done()
@@ -178,7 +179,7 @@ def test_one_refusal_among_answers_stops_nobody_and_is_soon_made_good(clock: Fak
         passes = [await limiter.acquire() for _ in range(20)]
         clock.now += 1
         limiter.on_rate_limited(passes[0], 3.0)
-        limiter.release(passes[0], answered=False)
+        limiter.release(passes[0], ending=Ending.RATE_LIMITED)
         assert limiter.limit == 10
         waiting = [asyncio.ensure_future(limiter.acquire()) for _ in range(40)]
         for given in passes[1:]:
