@@ -24,7 +24,7 @@ REQUEST = Request("write", "m", (Message("user", "Write."),), 0.7, 100)
 
 
 class FakeBatchTeacher:
-    """Keeps batches until a test lets them end; for what no provider does in a test's time."""
+    """Keeps batches until a test lets them end, since a real provider takes hours."""
 
     def __init__(self) -> None:
         self.batches: dict[str, list[Request]] = {}
@@ -33,7 +33,7 @@ class FakeBatchTeacher:
         self.single: list[Request] = []
         self.cancelled: list[str] = []
         self.ends = True
-        self.odd: dict[int, Any] = {}  # item -> what becomes of it instead of a good answer
+        self.odd: dict[int, Any] = {}  # number of a request -> its result, in place of a good answer
 
     @hookimpl
     async def complete(self, request: Request) -> Completion:
@@ -133,7 +133,7 @@ def test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_bat
 
 
 async def stopped_when_seen(asking: Coroutine[Any, Any, Any], path: Path) -> None:
-    """Give up asking when the batch that is out has been looked at."""
+    """Cancel the requests when their batch has been polled."""
     task = asyncio.create_task(asking)
     async with asyncio.timeout(20):
         while not (known := list_batches(path)) or not known[0].done:
@@ -310,7 +310,7 @@ def test_money_held_for_a_batch_is_known_again_after_a_restart(teach: Any, tmp_p
 
 
 class FakeNamingTeacher(FakeBatchTeacher):
-    """Finds its batches again by their names, and may be slow at everything."""
+    """Finds its batches again by their tokens, and may be slow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -377,7 +377,7 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
         await other.close()
         return got
 
-    solver = load(plugin.ref, "teacher")  # of its own, but of the same provider
+    solver = load(plugin.ref, "teacher")  # another plugin object for the same provider
     outcome = using(plugin, path, work, others={"solve": solver})
     assert all(isinstance(each, Completion) for each in outcome)
     assert [teacher.asked for teacher in fake] == [[], []]
@@ -388,7 +388,7 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
 def test_a_batch_that_got_through_all_the_same_is_found(naming: Any, tmp_path: Path, fault: Exception) -> None:
     fake, plugin = naming
     fake.odd_fault = fault
-    fake.seen_after = 2  # a list may show it only after a moment
+    fake.seen_after = 2  # a provider may list a batch only after a moment
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> list[Any]:
@@ -434,7 +434,7 @@ def test_a_batch_is_cut_by_number_and_by_bytes(teach: Any, tmp_path: Path, monke
     fake, plugin = teach
     monkeypatch.setattr("dsrl.teaching.batches.limits.MAX_REQUESTS", 3)
     monkeypatch.setattr("dsrl.teaching.batches.limits.MAX_BYTES", 20_000)
-    # A character of three bytes may be sent as an escape of six.
+    # A character of three bytes of UTF-8 may be sent as an escape sequence of six bytes.
     lengths = [1, 1, 1, 1, 1000, 1000, 1000, 9000, 1]
     requests = [replace(REQUEST, messages=(Message("user", "字" * n + str(i)),)) for i, n in enumerate(lengths)]
     outcome = using(plugin, tmp_path / "calls.db", all_of(*requests))

@@ -48,7 +48,7 @@ def test_money_is_on_the_disk_before_it_is_given(tmp_path: Path) -> None:
     using(tmp_path / "calls.db", work)
 
 
-def test_the_purse_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_path: Path) -> None:
+def test_the_shared_row_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_path: Path) -> None:
     async def work(calls: ReplyStore) -> None:
         written = []
         budget = Budget(100.0, calls)
@@ -69,13 +69,13 @@ def test_the_purse_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_pat
         for hold in out[:6]:
             budget.settle(hold, 0.5)
         await budget.close()
-        assert holds(calls.path) == [4.0]  # these may have been billed
+        assert holds(calls.path) == [4.0]  # these calls may have been billed
 
     using(tmp_path / "calls.db", work)
 
 
-def test_nobody_goes_before_the_purse_has_its_money(tmp_path: Path) -> None:
-    """Also while the purse is being made smaller, or larger for others."""
+def test_no_call_begins_before_its_hold_is_in_the_shared_row(tmp_path: Path) -> None:
+    """This holds also while the shared row is being reduced, or increased for other calls."""
 
     async def work(calls: ReplyStore) -> None:
         random.seed(7)

@@ -1,4 +1,4 @@
-"""Processes on one reply store at the same time: the provider's own book says what was paid for."""
+"""Several processes use one reply store at the same time; the provider's own records say what was paid for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def stored(path: Path) -> list[str]:
 
 
 def book(server: FaultServer) -> Counter[str]:
-    """Question -> replies that the provider has billed."""
+    """Return how many replies the provider has billed, by question."""
     billed: Counter[str] = Counter()
     for body in server.bodies:
         billed[body["messages"][0]["content"]] += body.get("n", 1)

@@ -25,7 +25,7 @@ REQUEST = Request("solve", "m", (Message("system", "Add."), Message("user", "1 +
 
 
 class FakeTeacher:
-    """Numbers its replies, and fails as it is told to; for faults that no real teacher gives when asked."""
+    """Numbers its replies and fails on demand, as no real teacher does."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class FakeTeacher:
 
 @pytest.fixture
 def teach(bound: Any) -> Callable[..., tuple[FakeTeacher, Plugin[Any]]]:
-    """Give a function that installs a FakeTeacher and gives it with its plugin."""
+    """Return a function that installs a FakeTeacher and returns it with its plugin."""
 
     def made(**options: Any) -> tuple[FakeTeacher, Plugin[Any]]:
         kept: list[FakeTeacher] = []
@@ -98,7 +98,7 @@ def teach(bound: Any) -> Callable[..., tuple[FakeTeacher, Plugin[Any]]]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Take no time between tries; give the seconds that would have been waited."""
+    """Skip the pauses between tries; return their lengths in seconds."""
     waited: list[float] = []
     sleep = asyncio.sleep
 
@@ -114,7 +114,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def using(
     plugin: Plugin[Any], path: Path, work: Callable[[Ledger], Awaitable[T]], run: str = "run", at_once: int = 4
 ) -> T:
-    """Open a ledger, work with it, close it."""
+    """Open a ledger, run ``work`` with it, and close it."""
 
     async def open_run() -> T:
         ledger = Ledger(plugin, path, run, CallPolicy(at_once))
@@ -205,7 +205,7 @@ def test_only_gaps_are_asked_for(teach: Any, tmp_path: Path) -> None:
 
 
 def test_two_ledgers_on_one_file_give_the_same_replies(teach: Any, tmp_path: Path) -> None:
-    """Both ask at the same time; what is given is what is stored, else the run that lost would not be repeatable."""
+    """Both ask at the same time. Both must get the stored replies, or one of the runs could not be repeated."""
     _, plugin = teach()
     path = tmp_path / "calls.db"
 
@@ -236,7 +236,7 @@ def test_a_refused_request_stores_nothing_and_passes_as_it_is(teach: Any, tmp_pa
 
 
 class FakeOneAtATime(FakeTeacher):
-    """A provider that brings two answers a call at most."""
+    """A provider that returns at most two answers a call."""
 
     @hookimpl
     def max_n(self, model: str) -> int:
@@ -641,7 +641,7 @@ def test_a_file_of_a_newer_version_is_told(teach: Any, tmp_path: Path) -> None:
 def failing_store(
     plugin: Plugin[Any], fake: FakeTeacher, path: Path, fail: Callable[[Ledger], Callable[[], None]]
 ) -> list[str]:
-    """Let the store fail while four calls are out, and mend it later; give what was noted.
+    """Let the store fail while four calls are in flight, and repair it later; return the notes.
 
     Twenty more requests wait for their turn. ``fail`` gives what mends it.
     """
@@ -710,7 +710,7 @@ def test_what_is_delivered_while_the_disk_is_full_is_stored_later(
         (pages,) = ledger._store.database._writer.execute("PRAGMA page_count").fetchone()
         ledger._store.database._writer.execute(
             f"PRAGMA max_page_count={pages + 2}"
-        )  # SQLite says the same as on a full disk
+        )  # SQLite raises the same error as on a full disk
         return lambda: ledger._store.database._writer.execute("PRAGMA max_page_count=1000000").close()
 
     notes = failing_store(plugin, fake, tmp_path / "calls.db", fill)
@@ -739,7 +739,7 @@ def test_a_disk_that_stays_full_ends_the_wait(teach: Any, tmp_path: Path, monkey
 
 
 def test_whoever_hurries_ends_the_wait_for_a_full_disk(teach: Any, tmp_path: Path) -> None:
-    """Ctrl-C."""
+    """Ctrl-C hurries the ledger."""
     _, plugin = teach(texts=lambda number: "x" * 100_000)
     notes: list[str] = []
 

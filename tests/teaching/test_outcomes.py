@@ -1,4 +1,4 @@
-"""What calls are billed for, against providers that keep their own book and tell the truth about it only sometimes."""
+"""What calls are billed for, checked against fake providers that keep their own records and do not always report them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPLY = (Reply("r"),)
 
 
 class FakeProvider:
-    """Bills every call in its own book and ends it in the way that ``end`` makes of the bill."""
+    """Records what it bills, and ends every call as ``end`` says."""
 
     def __init__(self, price: Price | None = PRICE) -> None:
         self.cost = price

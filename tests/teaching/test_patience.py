@@ -19,7 +19,7 @@ BUSY = TransientError("429: come back later", 9e8, limited=True)
 
 
 class FakeBusyProvider:
-    """Asks to wait, at the place that a test says, as often as it says."""
+    """Asks to wait, in the hook and as often as a test says."""
 
     def __init__(self) -> None:
         self.faults: dict[str, list[TransientError]] = {"complete": [], "submit": [], "poll": []}
