@@ -9,10 +9,9 @@ chooses between the two modules of the standard library. It is the only one that
 from __future__ import annotations
 
 import os
+import sys
 
-try:
-    import fcntl
-except ImportError:  # Windows
+if sys.platform == "win32":
     import msvcrt
 
     #: Bytes that can be locked; ``msvcrt`` takes positions of 31 bits.
@@ -26,7 +25,7 @@ except ImportError:  # Windows
         """
         os.lseek(descriptor, position, os.SEEK_SET)
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except PermissionError:
             return False
         return True
@@ -38,9 +37,11 @@ except ImportError:  # Windows
             OSError: it cannot be released.
         """
         os.lseek(descriptor, position, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
+    import fcntl
+
     POSITIONS = 2**60
 
     def try_lock(descriptor: int, position: int) -> bool:

@@ -23,7 +23,9 @@ def locking(descriptor, mode, count):
         raise PermissionError(13, "Permission denied") from error
 
 fake.locking = locking
-sys.modules["msvcrt"], sys.modules["fcntl"] = fake, None
+sys.modules["msvcrt"], sys.modules["fcntl"], sys.platform = fake, None, "win32"
+import dsrl.teaching.byte_locks
+sys.platform = "linux"
 """
 
 HOLD = """
