@@ -37,6 +37,7 @@ __all__ = [
     "TransientError",
     "Usage",
     "__version__",
+    "check_room",
     "hookimpl",
     "plan",
     "run",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
+    from dsrl.pipeline.preflight import check_room
     from dsrl.plugins.specs import hookimpl
     from dsrl.types import (
         UNREADABLE,
@@ -86,6 +88,7 @@ _HOMES = {
     "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
+    "check_room": "dsrl.pipeline.preflight",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",

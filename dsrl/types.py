@@ -141,6 +141,14 @@ class BoundPlugin(Protocol[S_co]):
         """The name that the user typed."""
 
     @property
+    def distribution(self) -> str:
+        """The name of the plugin's distribution."""
+
+    @property
+    def version(self) -> str:
+        """The version of that distribution."""
+
+    @property
     def hook(self) -> S_co:
         """The hooks of the plugin's kind; they are called with keyword arguments only."""
 
@@ -149,6 +157,9 @@ class BoundPlugin(Protocol[S_co]):
 
     def accepts(self, hook: str, argument: str) -> bool:
         """Return whether an implementation of the hook takes the argument."""
+
+    def digest_code(self, *hooks: str) -> str:
+        """Return a digest of the code that implements the hooks, without dsrl's defaults: other code, another digest."""
 
 
 #: What a request to a teacher is for. Spending is counted by purpose, and the user can choose a teacher by purpose.

@@ -1,59 +1,20 @@
 """What the budget of a run means to the pipeline, and how spending is described.
 
 The ledger (:mod:`dsrl.teaching.budget`) refuses a call that the rest of the budget may not pay for. The pipeline leaves the
-row of that call out and continues with the others; the same command with a larger budget completes them. Before the run
-starts, a budget is refused if it cannot be kept or is too small for the first call.
+row of that call out and continues with the others; the same command with a larger budget completes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dsrl.errors import BudgetReached, SettingsError, TeacherError
-from dsrl.teaching.budget import worst_case
+from dsrl.errors import BudgetReached
+from dsrl.teaching.budget import describe_budget_reached
 from dsrl.teaching.pricing import dollars
 from dsrl.teaching.reply_store import Spending
-from dsrl.types import Price, Request
 
 #: Stage -> what happened to the rows that the budget did not pay for.
 _UNPAID = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
-
-
-def check_price(budget: float | None, price: Price | None, model: str) -> None:
-    """Refuse a budget for a model whose price is unknown.
-
-    Raises:
-        TeacherError: names the model and the flag that sets its price.
-    """
-    if budget is not None and price is None:
-        raise TeacherError(
-            f"the price of {model!r} is not known, so --budget cannot be kept. Set it with --price "
-            f"{model}=PROMPT,COMPLETION in dollars per million tokens"
-        )
-
-
-def check_first_call(budget: float | None, price: Price, request: Request, model: str, batch: bool = False) -> None:
-    """Refuse a budget that is not enough for the first call of a run.
-
-    Args:
-        budget: dollars; None: no limit.
-        price: the price of the model.
-        request: the first request.
-        model: the teacher and its model, for the error text.
-        batch: whether the request is part of a batch.
-
-    Raises:
-        SettingsError: the text says what the call may cost.
-    """
-    if budget is None:
-        return
-    worst = worst_case(price, request, batch)
-    if worst > budget:
-        raise SettingsError(
-            f"--budget {budget:g} is not enough for the first call, which may cost up to {dollars(worst)} "
-            f"({model}, replies of up to {request.max_tokens} tokens). Give a larger --budget; "
-            "`dsrl plan` says what the run may cost"
-        )
 
 
 def describe_unpaid(budget: float, unpaid: Mapping[str, int], details: str = "") -> str:
@@ -65,10 +26,7 @@ def describe_unpaid(budget: float, unpaid: Mapping[str, int], details: str = "")
         details: a clause that is appended to the list of rows.
     """
     rows = ", ".join(f"{count} {_UNPAID[stage]}" for stage, count in unpaid.items())
-    return (
-        f"the budget of {dollars(budget)} is reached: {rows}{details}. "
-        "The same command with a larger --budget completes them"
-    )
+    return describe_budget_reached(budget, rows + details)
 
 
 def check_unpaid(budget: float, unpaid: Mapping[str, int], is_last_iteration: bool, has_samples: bool) -> None:

@@ -17,7 +17,7 @@ from dsrl.pipeline.preflight import check_files, check_teachers
 from dsrl.pipeline.stages.verified import count_needed_votes
 from dsrl.pipeline.teachers import TeacherRole, TeacherRoles
 from dsrl.settings import Settings
-from dsrl.teaching.reply_store import CallStatistics, statistics_of
+from dsrl.teaching.reply_store import CallStatistics, read_statistics
 from dsrl.types import Answer, Purpose
 
 #: Share of the samples that get a label, if nothing is known.
@@ -115,7 +115,7 @@ def make_plan(context: RunContext) -> dict[str, Any]:
     check_teachers(context)
     check_files(context)
     statistics: dict[Purpose, CallStatistics | None] = {
-        purpose: statistics_of(context.workspace.reply_store, purpose, role.plugin.name, role.model)
+        purpose: read_statistics(context.workspace.reply_store, purpose, role.plugin.name, role.model)
         for purpose, role in context.teachers.items()
     }
     stages = forecast_stages(context, statistics)

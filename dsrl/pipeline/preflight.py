@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrl.errors import DataError, SettingsError, StoreError
-from dsrl.pipeline.budget import check_first_call, check_price
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dry_run import make_first_request
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
 from dsrl.storage.run_store import RunStore
-from dsrl.teaching.reply_store import statistics_of
+from dsrl.teaching.budget import check_first_call, check_price
+from dsrl.teaching.reply_store import read_statistics
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
@@ -141,7 +141,7 @@ def _check_first_call(context: RunContext) -> None:
         return
     request = make_first_request(context)
     role = context.teachers[request.purpose]
-    stored = statistics_of(context.workspace.reply_store, request.purpose, role.plugin.name, role.model)
+    stored = read_statistics(context.workspace.reply_store, request.purpose, role.plugin.name, role.model)
     if role.price is not None and not stored:
         batch = policy.batch and request.purpose == "write"
         check_first_call(policy.budget, role.price, request, role.label, batch)

@@ -88,7 +88,7 @@ class OpenRun:
             self.progress.note,
             PaidCalls(self.store.paid_calls, self._keep_paid_calls),
         )
-        self.progress.watch(ledger.spending, context.policy.budget)
+        self.progress.watch(ledger.get_spending, context.policy.budget)
         settings = context.settings
         try:
             yield Instructor(

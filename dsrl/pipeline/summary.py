@@ -10,7 +10,7 @@ from dsrl.pipeline.stages.evaluated import compute_gain
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, parse_settings, resolve
 from dsrl.storage.run_store import RunStore
-from dsrl.teaching.reply_store import Spending, spending_of
+from dsrl.teaching.reply_store import Spending, read_spending
 
 
 def load_settings(store: RunStore) -> Settings:
@@ -28,14 +28,14 @@ def load_spending(store: RunStore, workspace: Workspace) -> Spending:
 
     If calls that the run has paid for are missing from the reply store, the cost is not known (``priced`` is false).
     """
-    spending = spending_of(workspace.reply_store, store.id)
+    spending = read_spending(workspace.reply_store, store.id)
     return replace(spending, priced=False) if spending.calls < store.paid_calls else spending
 
 
 def load_notes(store: RunStore, workspace: Workspace) -> list[str]:
     """Read the notes of a run; add one if calls that it has paid for are missing from the reply store."""
     notes = [text for _, _, text in store.events()]
-    missing = store.paid_calls - spending_of(workspace.reply_store, store.id).calls
+    missing = store.paid_calls - read_spending(workspace.reply_store, store.id).calls
     if missing > 0:
         path = workspace.reply_store
         notes.append(f"{missing} calls that this run has paid for are not in {path}, so its cost is not known")

@@ -12,7 +12,7 @@ from typing import get_args
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TaskSpec, TeacherSpec
 from dsrl.settings import Settings
-from dsrl.teaching.ledger import price_of
+from dsrl.teaching.pricing import get_price
 from dsrl.types import PluginRef, Price, Purpose
 
 
@@ -82,4 +82,4 @@ def resolve_teachers(settings: Settings, task: Plugin[TaskSpec], prices: Mapping
 def _look_up(role: TeacherRole, prices: Mapping[str, Price]) -> TeacherRole:
     plugin, model = role.plugin, role.model
     max_n = plugin.hook.max_n(model=model) if plugin.implements("max_n") else 0
-    return replace(role, price=price_of(plugin, model, prices), max_n=max_n or 0)
+    return replace(role, price=get_price(plugin, model, prices), max_n=max_n or 0)

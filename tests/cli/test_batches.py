@@ -42,7 +42,7 @@ async def cancel_batch(batch):
 def test_a_batch_is_listed_and_cancelled(dsrl: Any, install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(dsrl("batches", "--json").out) == []
     module = install("teacher", "batcher", TEACHER)
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.01)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.01)
 
     async def submitted() -> None:
         ledger = Ledger(

@@ -85,11 +85,11 @@ def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
     for flags, words in (
         (("--budget", "-1"), "--budget is -1.0, but must be at least 0"),
         (("--budget", "nan"), "--budget is nan"),
-        (("--price", "m=a,1"), "'a' is no number of dollars"),
-        (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
-        (("--price", "m=-1,1"), "'-1' is no number of dollars"),
+        (("--price", "m=a,1"), "'a' is not a valid price"),
+        (("--price", "m"), "does not have the form MODEL=PROMPT,COMPLETION"),
+        (("--price", "m=-1,1"), "'-1' is not a valid price"),
         (("--price", "m=1,1"), "--price is given for 'm', but the teachers of this run are procedural; give the price"),
-        (("--price", "m=1,1", "--price", " m = 2, 2"), "'m' has another price already"),
+        (("--price", "m=1,1", "--price", " m = 2, 2"), "there are two prices for 'm'"),
         (("--budget", "five"), "Invalid value for '--budget': 'five' is not a valid float"),
         (("--budget", ""), "Invalid value for '--budget'"),
     ):

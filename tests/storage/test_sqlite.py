@@ -17,7 +17,7 @@ from dsrl.errors import StoreError
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, transaction
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.budget import Budget
-from dsrl.teaching.reply_store import ReplyStore, spending_of, statistics_of
+from dsrl.teaching.reply_store import ReplyStore, read_spending, read_statistics
 from dsrl.teaching.schema import SCHEMA
 
 DATA = Path(__file__).parent / "data"
@@ -42,7 +42,7 @@ def test_what_an_earlier_format_holds_is_there_after_it_was_opened(old_file: Pat
 
     async def work() -> None:
         calls = ReplyStore(old_file, "run")
-        replies = calls.replies(KEY, range(10))
+        replies = calls.read_replies(KEY, range(10))
         assert [replies[n].text for n in range(4)] == [f"reply {n} ä" for n in range(4)]
         assert [replies[n].finish_reason for n in range(4)] == ["stop", "stop", "stop", "length"]
         budget = Budget(10.0, calls)
@@ -50,10 +50,10 @@ def test_what_an_earlier_format_holds_is_there_after_it_was_opened(old_file: Pat
         await calls.close()
 
     asyncio.run(work())
-    spent = spending_of(old_file, "run")
+    spent = read_spending(old_file, "run")
     assert (spent.calls, spent.cost_usd, spent.priced) == (3 if version > 1 else 2, 0.25, False)
     assert [(line.purpose, line.replies) for line in spent.lines] == [("write", 3), ("solve", 1)]
-    means = statistics_of(old_file, "write", "openai", "gpt-4o")
+    means = read_statistics(old_file, "write", "openai", "gpt-4o")
     assert means is not None
     assert (means.calls, means.replies, means.prompt_tokens) == (1, 3, 300.0)
     if version > 1:
@@ -89,10 +89,10 @@ def test_processes_that_open_an_earlier_format_together_migrate_it_once(old_file
         subprocess.Popen([sys.executable, "-c", code, str(old_file)], stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    errors = [process.communicate()[1] for process in started]
-    assert [process.returncode for process in started] == [0] * 3, errors
+    told = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 3, told
     assert version_of(old_file) == SCHEMA.version
-    assert len(spending_of(old_file, "run").lines) == 2
+    assert len(read_spending(old_file, "run").lines) == 2
 
 
 def test_the_next_format_can_be_reached_from_all(old_file: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_next_format_can_be_reached_from_all(old_file: Path) -> None:
 
 def test_looking_at_an_earlier_format_writes_nothing(old_file: Path) -> None:
     before = old_file.read_bytes()
-    assert spending_of(old_file, "run").cost_usd == 0.25
+    assert read_spending(old_file, "run").cost_usd == 0.25
     assert old_file.read_bytes() == before
     assert os.listdir(old_file.parent) == ["calls.db"]
 
@@ -115,9 +115,9 @@ def test_looking_at_an_earlier_format_writes_nothing(old_file: Path) -> None:
 # --- a disk or folder that is read-only ------------------------------------------------------------------------------
 
 LOOK = (
-    "import os, sys; from pathlib import Path; from dsrl.teaching.reply_store import spending_of\n"
+    "import os, sys; from pathlib import Path; from dsrl.teaching.reply_store import read_spending\n"
     "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    "print(spending_of(Path(sys.argv[1]), 'run').cost_usd)\n"
+    "print(read_spending(Path(sys.argv[1]), 'run').cost_usd)\n"
 )
 
 

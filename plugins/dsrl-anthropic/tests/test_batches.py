@@ -11,7 +11,7 @@ import pytest
 
 pytest.register_assert_rewrite("batch_contract")
 
-from batch_contract import BatchContract, Lines, texts  # noqa: E402
+from batch_contract import BatchContract, Lines, get_texts  # noqa: E402
 from fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
 
 
@@ -32,10 +32,10 @@ class TestAnthropicBatches(BatchContract):
         setting=_errored("output_config.format: this model does not support structured outputs"),
     )
 
-    def takes(self, line: Any) -> bool:
+    def has_setting(self, line: Any) -> bool:
         return "output_config" in line["params"]
 
-    def address(self, server: FaultServer) -> str:
+    def get_address(self, server: FaultServer) -> str:
         return server.root
 
     @pytest.fixture(autouse=True)
@@ -50,9 +50,9 @@ class TestAnthropicBatches(BatchContract):
         timer = threading.Timer(0.5, lambda: setattr(server, "batch_status", "completed"))
         timer.start()
         with caplog.at_level(logging.WARNING):
-            assert len(texts(self.asking(server, tmp_path / "calls.db", 2))) == 2
+            assert len(get_texts(self.complete_all(server, tmp_path / "calls.db", 2))) == 2
         timer.join()
-        assert self.sizes(server) == [2]
+        assert self.count_lines(server) == [2]
         assert server.calls["list"] > 2
         assert caplog.text.count("may be the right one") == 1
 
@@ -60,8 +60,8 @@ class TestAnthropicBatches(BatchContract):
         path = tmp_path / "calls.db"
         server.batch_status = "in_progress"
         server.batch_faults["create"].append(Fault(how="lost"))
-        self.stopped(server, path, 2, "list")
-        self.stopped(server, path, 2, "list")
+        self.stop_session(server, path, 2, "list")
+        self.stop_session(server, path, 2, "list")
         server.batch_status = "completed"
-        assert len(texts(self.asking(server, path, 2))) == 2
-        assert self.sizes(server) == [2]
+        assert len(get_texts(self.complete_all(server, path, 2))) == 2
+        assert self.count_lines(server) == [2]

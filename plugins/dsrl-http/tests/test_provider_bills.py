@@ -12,7 +12,7 @@ from fault_server import Fault, FaultServer, anthropic_error, completion, messag
 from dsrl.errors import RowRefused, TransientError
 from dsrl.plugins.binding import load
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.types import Message, PluginRef, Price, Request, Usage
 
 pytest.importorskip("openai")
@@ -122,7 +122,7 @@ def test_what_the_provider_bills_stays_within_the_budget(
         spend(plugin, server, tmp_path / "calls.db", budget, [make_request(plugin, number) for number in range(20)])
         assert server.book
         assert sum_book(server) <= budget + 1e-9
-    spent = spending_of(tmp_path / "calls.db", "run")
+    spent = read_spending(tmp_path / "calls.db", "run")
     assert spent.cost_usd + spent.uncertain_usd >= sum_book(server) - 1e-9
 
 
@@ -137,7 +137,7 @@ def test_a_billed_refusal_of_a_setting_is_booked_before_the_next_try(
         assert not isinstance(outcome, Exception)
         assert len(server.asked) == 2
         assert server.bodies[0] != server.bodies[1], "what it does not take is left out"
-    spent = spending_of(tmp_path / "calls.db", "run")
+    spent = read_spending(tmp_path / "calls.db", "run")
     good = Usage(100, 10, 40) if plugin == "openai" else Usage(100, 5, 60, 30)
     assert spent.cost_usd == pytest.approx(sum_book(server) + PRICE.cost(good))
 

@@ -13,7 +13,7 @@ from batch_contract import BatchContract, Lines  # noqa: E402
 from fault_server import FaultServer, completion, openai_error  # noqa: E402
 
 from dsrl.errors import TeacherError  # noqa: E402
-from dsrl.teaching.reply_store import spending_of  # noqa: E402
+from dsrl.teaching.reply_store import read_spending  # noqa: E402
 
 _EXPIRED = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
 
@@ -34,15 +34,15 @@ class TestOpenAIBatches(BatchContract):
         },
     )
 
-    def takes(self, line: Any) -> bool:
+    def has_setting(self, line: Any) -> bool:
         return "temperature" in line["body"]
 
     def test_a_batch_that_fails_costs_nothing(self, server: FaultServer, tmp_path: Path) -> None:
         path = tmp_path / "calls.db"
         server.batch_statuses = ["failed"]
-        outcome = self.asking(server, path, 2)
+        outcome = self.complete_all(server, path, 2)
         assert all(isinstance(each, TeacherError) and "line 1 is no JSON" in str(each) for each in outcome)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert (spent.calls, spent.uncertain_usd) == (0, 0)
-        assert all(not isinstance(each, Exception) for each in self.asking(server, path, 2))
-        assert self.sizes(server) == [2, 2]
+        assert all(not isinstance(each, Exception) for each in self.complete_all(server, path, 2))
+        assert self.count_lines(server) == [2, 2]
