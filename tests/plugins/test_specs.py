@@ -42,7 +42,7 @@ TESTS = {
     ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
     ("task", "process_label"): "tests/plugins/test_binding.py::test_a_gold_output_may_be_the_bare_answer",
     ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
-    ("task", "base_model"): "tests/plugins/test_checks.py::test_a_good_task_has_no_faults",
+    ("task", "base_model"): "tests/pipeline/test_setup.py::test_a_task_may_name_the_base_model_that_it_is_meant_for",
     ("task", "eval"): "tests/plugins/test_binding.py::test_the_default_reward_asks_the_tasks_own_eval",
     ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     (
