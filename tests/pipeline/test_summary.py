@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def fill(store: RunStore, iteration: int = 1) -> None:
-    """Fill ten slots: two unreadable, one without majority, seven with a label (four solved); two rewritten dropped."""
+    """Fill ten slots: two unreadable, one without majority, seven with a label (four solved); two rewritten ones dropped."""
 
     def sample(slot: int, kind: Kind = "initial", label: str | None = None, dropped: str | None = None) -> Sample:
         parent = None if kind == "initial" else f"{iteration}-{slot}"
