@@ -189,7 +189,7 @@ def _check_trainer(context: RunContext) -> None:
     last = context.settings.iterations
     output, work = context.get_output_folder(last), context.get_work_folder(last)
     # The samples do not exist yet, and neither does the model of the iteration before.
-    job = make_job(context.settings, context.definition, context.base_model, (), output, work)
+    job = make_job(context.settings, context.base_model, (), output, work)
     context.trainer.hook.check(job=job)
 
 

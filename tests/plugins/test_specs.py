@@ -16,7 +16,7 @@ import pytest
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import make_job
+from dsrl.pipeline.stages.trained import make_items, make_job
 from dsrl.plugins import specs as hookspecs
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import API_VERSION, KINDS, hookimpl
@@ -198,7 +198,9 @@ def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) 
     task = bound("task", TASK)
     definition = Definition("d", "", "o")
     samples = [Sample(f"1-{n}", 1, n, "initial", "q", "o", label=label) for n, label in enumerate(("yes", "no"))]
-    job = make_job(resolve({"task": "t"}), definition, "base", samples, tmp_path / "out", tmp_path / "work")
+    job = make_job(
+        resolve({"task": "t"}), "base", make_items(definition, samples, {}), tmp_path / "out", tmp_path / "work"
+    )
     steps: list[TrainStep] = []
     bound("trainer", Rewarding).hook.train(job=job, task=task, on_step=steps.append)
     assert [step.rewards for step in steps] == [{"1-0": 1.0, "1-1": 0.1}]
