@@ -170,7 +170,7 @@ class RefusingHub(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD  # noqa: N815 - as the library names it
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the library names it
         """Log nothing."""
 
 

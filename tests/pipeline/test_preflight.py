@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import pytest
 
 from dsrl.errors import SettingsError, StoreError
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.preflight import check_inputs, check_room, check_writable
+from dsrl.pipeline.preflight import check_inputs
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, get_output_basis
 from dsrl.plugins.binding import load
@@ -98,28 +96,3 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)
     store.close()
-
-
-def test_a_folder_is_tried_without_leaving_anything(tmp_path: Path) -> None:
-    check_writable(tmp_path / "a" / "b", "--runs-dir")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/b cannot be a folder, .*--runs-dir"):
-        check_writable(tmp_path / "file" / "b", "--runs-dir")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="dangling"):
-        check_writable(tmp_path / "dangling", "--runs-dir")
-    if os.geteuid():  # root may write what it likes
-        (tmp_path / "closed").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-        with pytest.raises(StoreError, match="cannot be written"):
-            check_writable(tmp_path / "closed" / "b", "--runs-dir")
-
-
-def test_room_of_folders_on_one_disk_counts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FakeUsage:
-        free = 1000
-
-    monkeypatch.setattr("shutil.disk_usage", lambda path: FakeUsage)
-    check_room({tmp_path / "a": 500, tmp_path / "b": 500}, "it")
-    with pytest.raises(StoreError, match=r"it takes at least 1.1 kB, and 1.0 kB is free"):
-        check_room({tmp_path / "a": 600, tmp_path / "b": 500}, "it")

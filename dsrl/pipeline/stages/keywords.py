@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dsrl import signals
 from dsrl.errors import RowRefused
+from dsrl.pipeline import signals
 from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.runtime import OpenRun

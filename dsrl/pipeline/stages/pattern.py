@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dsrl import signals
 from dsrl.errors import RowRefused, TeacherError
+from dsrl.pipeline import signals
 from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.runtime import OpenRun
