@@ -48,6 +48,7 @@ class SettingArguments(TypedDict, total=False):
     name: str
     seed: int
     iterations: int
+    force: bool
     task: str
     task_instruction: str
     dataset_path: str
@@ -82,11 +83,16 @@ class SettingArguments(TypedDict, total=False):
     adapt: bool
     base_model: str
     sampler: str
+    chat_template: str
+    system_prompt: str
     attempts: int
     attempt_temperature: float
     sampler_option: Mapping[str, Any]
     select: int
     selection: str
+    balance: bool
+    eval_every: int
+    eval_data: str
     trainer: str
     output_model: str
     learning_rate: float
@@ -123,6 +129,7 @@ class RunResult:
         spending: calls, tokens and cost by purpose, teacher and model.
         seconds: time spent in each stage; the stages overlap.
         model_path: folder of the trained model; None until it is trained.
+        warnings: what the user should know before trusting the result; oldest first.
     """
 
     run: str
@@ -141,6 +148,7 @@ class RunResult:
     spending: tuple[SpendingLine, ...]
     seconds: Mapping[str, float]
     model_path: str | None
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,7 @@ def read_result(store: RunStore, workspace: Workspace) -> RunResult:
     """
     values = load_result(store, workspace)
     values["spending"] = tuple(SpendingLine(**line) for line in values["spending"])
+    values["warnings"] = tuple(values["warnings"])
     values["gain_ci95"] = tuple(values["gain_ci95"]) if values["gain_ci95"] else None
     return RunResult(**values)
 

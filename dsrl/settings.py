@@ -25,6 +25,7 @@ from dsrl.keys import refuse_keys
 from dsrl.types import Purpose
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
+EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -40,6 +41,7 @@ def _setting(
     choices: tuple[str, ...] = (),
     resumable: bool = False,
     value_type: type | None = None,
+    since: str = "",
 ) -> Any:
     """Declare a setting.
 
@@ -52,6 +54,8 @@ def _setting(
         choices: the possible values; empty if any value of the type is possible.
         resumable: whether the value may change when a run is resumed.
         value_type: the type of the value; only needed if the default is None.
+        since: the version of dsrl that added the setting, if that is later than 0.1. A run that keeps the default of such a
+            setting keeps the name that earlier versions made for it.
     """
     metadata = {
         "section": section,
@@ -62,6 +66,7 @@ def _setting(
         "choices": choices,
         "resumable": resumable,
         "type": value_type or type(default),
+        "since": since,
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -76,6 +81,13 @@ class Settings:
     seed: int = _setting(0, "run", "Seed of everything that is random.", low=0, high=2**31 - 1)
     iterations: int = _setting(
         1, "run", "Number of iterations; each starts from the model that the one before trained.", low=1, high=1000
+    )
+    force: bool = _setting(
+        False,
+        "run",
+        "Go on with a base model that was not trained for the task, or that solved no sample.",
+        resumable=True,
+        since="0.2",
     )
 
     task: str = _setting("", "task", "Task: the name of an installed task.", old_key="name")
@@ -172,8 +184,9 @@ class Settings:
         "score",
         "Ask the base model through its chat template; auto: if it has one.",
         choices=("auto", "on", "off"),
+        since="0.2",
     )
-    system_prompt: str = _setting("", "score", "System text in the prompts of the base model.")
+    system_prompt: str = _setting("", "score", "System text in the prompts of the base model.", since="0.2")
     attempts: int = _setting(64, "score", "L: attempts per sample to measure its pass rate.", low=1)
     attempt_temperature: float = _setting(
         0.7, "score", "Temperature of the attempts.", old_key="temperature", low=0.01, high=10.0
@@ -187,6 +200,27 @@ class Settings:
         "How to choose the M samples: the paper's lowest score, or one of its ablations.",
         old_key="rule",
         choices=SELECTIONS,
+    )
+    balance: bool = _setting(
+        False,
+        "selection",
+        "Select as large a share of every label as it has among the samples; the paper selects by score alone.",
+        since="0.2",
+    )
+    eval_every: int = _setting(
+        0,
+        "selection",
+        "Hold out a tenth of the samples before the selection, evaluate on it every so many training steps, and keep the "
+        "best model; 0: off, and all samples can be selected, as in the paper.",
+        low=0,
+        since="0.2",
+    )
+    eval_data: str = _setting(
+        "samples",
+        "selection",
+        "What --eval-every evaluates on: held-out samples, or real items of the train split of --dataset-path.",
+        choices=EVAL_DATA,
+        since="0.2",
     )
 
     trainer: str = _setting("grpo", "train", "Trainer plugin.", old_key="name")
@@ -348,11 +382,12 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 def _make_name(settings: Settings) -> str:
     # The same command finds the same run again; other settings make another run. The options keep the names that they
-    # had in version 0.1, so that the runs of that version are still found.
+    # had in version 0.1, and a setting that was added later counts only if its value differs from its default, so that the
+    # runs of earlier versions are still found.
     values = {
         f"{s.name}s" if s.metadata["type"] is dict else s.name: getattr(settings, s.name)
         for s in fields(Settings)
-        if not s.metadata["resumable"]
+        if not s.metadata["resumable"] and not (s.metadata["since"] and getattr(settings, s.name) == default_of(s))
     }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(settings.task).stem)[:80].strip("-_")

@@ -457,6 +457,9 @@ class TrainJob:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         lora_rank: 0 trains all weights; above 0, LoRA adapters of this rank are trained and merged at the end.
+        eval_every: number of steps between two evaluations on ``dev_items``; 0: never. A trainer that evaluates reports
+            ``dev_accuracy`` in the metrics of these steps, saves the model of the best evaluation (of the latest, if several
+            are equal), and gives the number of its step as ``best_step`` in the metrics of the last step.
     """
 
     model: str
@@ -477,6 +480,11 @@ class TrainJob:
     dtype: str = "auto"
     lora_rank: int = 0
     dev_items: tuple[TrainItem, ...] = ()
+    eval_every: int = 0
+
+
+#: The metric in which a trainer reports the accuracy on the development items, and the one with the step that it has kept.
+DEV_ACCURACY, BEST_STEP = "dev_accuracy", "best_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,7 +496,8 @@ class TrainStep:
         steps: number of all steps.
         epoch: number of epochs so far, with a fraction.
         metrics: name -> number: ``loss``, ``reward``, ``reward_std``, ``kl``, ``grad_norm``, ``learning_rate``,
-            ``completion_length``, ``seconds``, and others that the trainer adds.
+            ``completion_length``, ``seconds``, and others that the trainer adds. :class:`TrainJob` explains
+            ``dev_accuracy`` (0 to 1) and ``best_step``.
         rewards: id -> mean reward, for each item of the step.
     """
 

@@ -135,11 +135,11 @@ class _StderrHandler(logging.Handler):
         self._verbosity = verbosity
 
     def emit(self, record: logging.LogRecord) -> None:
-        from dsrl.storage.run_log import NOTES, format_record
+        from dsrl.storage.run_log import format_record, is_note
 
         quiet, verbose = self._verbosity.quiet, self._verbosity.verbose
         lowest = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-        if record.levelno < lowest or record.name == NOTES:  # the progress display prints the notes
+        if record.levelno < lowest or is_note(record):  # the progress display prints the notes
             return
         try:
             print(f"{record.levelname.lower()}: {format_record(record)}", file=sys.stderr, flush=True)

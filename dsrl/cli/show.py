@@ -60,7 +60,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         print_table("spending", columns, [_make_spending_row(line) for line in result.spending], borders=False)
         print_line()
     for note in run_notes:
-        print_line(f"note: {note}")
+        if note not in result.warnings:
+            print_line(f"note: {note}")
     if definition:
         rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key != "demos"]
         rows.append(["demonstrations", str(len(definition["demos"]))])
@@ -73,6 +74,9 @@ def print_result(result: RunResult) -> None:
     """Print the result of a run for a person."""
     samples = result.samples
     dropped = samples["dropped"]
+    held_out = [["held out", str(samples["held_out"]), "for the evaluation during the training (--eval-every)"]]
+    if not samples["held_out"]:
+        held_out = []
     rows = [
         ["initial", str(samples["initial"]), "written by the teacher"],
         ["verified", str(samples["verified"]), "the votes agree on the label"],
@@ -83,6 +87,7 @@ def print_result(result: RunResult) -> None:
         ],
         ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these, and verified"],
         ["scored", str(samples["scored"]), "verified, harder and easier samples"],
+        *held_out,
         ["selected", str(samples["selected"]), "the training set"],
         [
             "dropped",
@@ -113,6 +118,8 @@ def print_result(result: RunResult) -> None:
         print_line(f"time            {result.seconds.get('total', 0):.0f} s{detail}")
     if result.model_path:
         print_line(f"trained model   {result.model_path}")
+    for warning in result.warnings:
+        print_line(f"warning: {printable(warning)}")
 
 
 def _format_cost(result: RunResult) -> str:

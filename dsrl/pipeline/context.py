@@ -36,6 +36,7 @@ class RunContext:
         workspace: the folders of runs and caches.
         stop_after: the last stage of this command.
         base_model: folder or hub id of the base model.
+        model_tasks: names of the tasks that the base model was trained for; empty if that is not known.
         task, retriever, trainer: the bound plugins.
         sampler: the sampler, bound to the base model.
         teachers: the teacher for each purpose.
@@ -63,6 +64,7 @@ class RunContext:
     corpus: Corpus
     corpus_fingerprint: str = ""
     test_items: Sequence[tuple[str, str]] | None = None
+    model_tasks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -100,18 +102,19 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
     Raises:
         DsrlError: a plugin, an option, a price or a file is wrong.
     """
-    base_model = resolve_model(settings.base_model).location
+    model = resolve_model(settings.base_model)
     task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
     policy = make_call_policy(settings)
     return RunContext(
         settings=settings,
         workspace=workspace,
         stop_after=stop_after,
-        base_model=base_model,
+        base_model=model.location,
+        model_tasks=model.recipe.tasks,
         task=task,
         retriever=load(PluginRef("retriever", settings.retriever, settings.retriever_option), "retriever"),
         trainer=load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer"),
-        sampler=bind_sampler(settings, base_model),
+        sampler=bind_sampler(settings, model.location),
         policy=policy,
         definition=_read_definition(settings, task),
         domains=settings.domain or tuple(task.hook.domains()),

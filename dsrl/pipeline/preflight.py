@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_request
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
@@ -34,6 +35,8 @@ class RunState:
     Attributes:
         output_basis: the output folder of the last training (:func:`dsrl.pipeline.stages.trained.get_output_basis`); None
             if it was not started.
+        has_attempts: whether the base model was asked.
+        is_selected: whether the last training set is selected.
         is_trained: whether the last training is finished.
         has_unpaid_rows: whether a larger budget would add samples, and the training would be repeated.
         test_items: the stored test items as (input, canonical label).
@@ -41,6 +44,8 @@ class RunState:
     """
 
     output_basis: str | None = None
+    has_attempts: bool = False
+    is_selected: bool = False
     is_trained: bool = False
     has_unpaid_rows: bool = False
     test_items: tuple[tuple[str, str], ...] = ()
@@ -59,10 +64,14 @@ def check_inputs(context: RunContext) -> Sequence[tuple[str, str]] | None:
     state = _read_state(context)
     check_teachers(context)
     check_files(context)
+    _check_model_tasks(context, state)
     _check_first_call(context)
     _check_folders(context)
     if context.includes("trained"):
         _check_output(context, state)
+    if context.includes("selected"):
+        is_needed = not state.is_selected or state.has_unpaid_rows
+        check_eval_data(context.settings, context.task, is_needed)
     items = None
     if context.includes("evaluated"):
         items = load_items(context.task, context.settings.dataset_path, context.settings.test_size)
@@ -108,6 +117,17 @@ def check_files(context: RunContext) -> None:
         raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
 
 
+def describe_foreign_task(context: RunContext) -> str:
+    """Return a sentence about a base model that was trained for other tasks; empty if it suits or is not used."""
+    tasks, task = context.model_tasks, context.task.name
+    if not tasks or task in tasks or not context.includes("attempted"):
+        return ""
+    return (
+        f"the base model {context.settings.base_model!r} was trained for {', '.join(tasks)} only, and will hardly solve a "
+        f"sample of the task {task!r}"
+    )
+
+
 # --- the parts of check_inputs -------------------------------------------------------------------------------------------
 
 
@@ -122,6 +142,8 @@ def _read_state(context: RunContext) -> RunState:
         has_unpaid_rows = bool(store.stages.count_unpaid())
         return RunState(
             output_basis=store.stages.get_basis(iterations, "trained"),
+            has_attempts=store.stages.has_reached("attempted"),
+            is_selected=store.stages.is_finished(iterations, "selected"),
             is_trained=store.stages.is_finished(iterations, "trained"),
             has_unpaid_rows=has_unpaid_rows,
             test_items=items,
@@ -129,6 +151,19 @@ def _read_state(context: RunContext) -> RunState:
         )
     finally:
         store.close()
+
+
+def _check_model_tasks(context: RunContext, state: RunState) -> None:
+    """Refuse to pay a teacher for samples that the base model will hardly solve; the user can insist with ``--force``."""
+    text = describe_foreign_task(context)
+    if not text or context.settings.force or state.has_attempts:
+        return
+    paid = [role for role in context.teachers.values() if role.price is None or role.price.worst(10**6, 10**6) > 0]
+    if paid:
+        raise SettingsError(
+            f"{text}, but the teacher {paid[0].label} {'costs money' if paid[0].price else 'may cost money'}. Give another "
+            "--base-model; --force goes on"
+        )
 
 
 def _check_first_call(context: RunContext) -> None:

@@ -13,7 +13,7 @@ from dsrl.pipeline.budget import describe_spending
 from dsrl.storage.run_log import NOTES
 from dsrl.teaching.reply_store import Spending
 from dsrl.text import printable
-from dsrl.types import TrainStep
+from dsrl.types import DEV_ACCURACY, TrainStep
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -42,6 +42,20 @@ class Progress(Protocol):
 
 
 _notes = logging.getLogger(NOTES)
+
+
+class _StepText:
+    """Describes the training in a few words: the reward of the last step, and the accuracy of the last evaluation."""
+
+    def __init__(self) -> None:
+        self._accuracy = ""
+
+    def describe(self, step: TrainStep) -> str:
+        """Return the text after a step."""
+        accuracy = step.metrics.get(DEV_ACCURACY)
+        if accuracy is not None:
+            self._accuracy = f", accuracy {accuracy:.1%} on development items"
+        return f"reward {step.metrics.get('reward', float('nan')):.3f}{self._accuracy}"
 
 
 class SilentProgress:
@@ -76,6 +90,7 @@ class LineProgress(SilentProgress):
         self._counts: dict[str, tuple[int, int | None, float]] = {}
         self._last = time.monotonic()
         self._reward = ""
+        self._step_text = _StepText()
         self._describe_money: Callable[[], str] = str
 
     def start(self, stage: str, total: int | None, done: int = 0) -> None:
@@ -99,7 +114,7 @@ class LineProgress(SilentProgress):
         self._print(f"note: {text}")
 
     def train_step(self, step: TrainStep) -> None:
-        self._reward = f"  reward {step.metrics.get('reward', float('nan')):.3f}"
+        self._reward = f"  {self._step_text.describe(step)}"
 
     def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
         self._describe_money = lambda: describe_spending(spending(), budget)
@@ -127,6 +142,7 @@ class LiveProgress:
                 return Group(super().get_renderable(), Text(f"teacher: {money}")) if money else super().get_renderable()
 
         self.describe_money: Callable[[], str] = str
+        self._step_text = _StepText()
         self._bars = BarsWithCost(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.fields[stage]}", style="bold"),
@@ -169,7 +185,7 @@ class LiveProgress:
 
     def train_step(self, step: TrainStep) -> None:
         if "trained" in self._ids:
-            self._bars.update(self._ids["trained"], outcome=f"reward {step.metrics.get('reward', float('nan')):.3f}")
+            self._bars.update(self._ids["trained"], outcome=self._step_text.describe(step))
 
     def watch(self, spending: Callable[[], Spending], budget: float | None) -> None:
         self.describe_money = lambda: describe_spending(spending(), budget)

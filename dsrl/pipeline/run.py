@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dsrl.pipeline.attempt_review import review_attempts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.slots import SLOT_STAGES, make_samples
 from dsrl.pipeline.stages.evaluated import evaluate_models
@@ -55,6 +56,7 @@ def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
         find_pattern(run, iteration)
         yield "pattern"
         make_samples(run, iteration, slots)
+        review_attempts(run, iteration)
         yield from SLOT_STAGES
         select_samples(run, iteration)
         yield "selected"

@@ -11,6 +11,7 @@ from time import monotonic
 from dsrl.errors import StoreError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.plugin_warnings import PluginWarnings
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.settings import Settings
@@ -53,12 +54,14 @@ class OpenRun:
         store: the folder and database of the run.
         progress: what the user sees.
         clock: counts the seconds of the stages.
+        plugin_warnings: holds the warnings that plugins have logged until they are stored; None in tests of one stage.
     """
 
     context: RunContext
     store: RunStore
     progress: Progress
     clock: StageClock = field(default_factory=StageClock)
+    plugin_warnings: PluginWarnings | None = None
 
     @property
     def settings(self) -> Settings:
@@ -70,9 +73,21 @@ class OpenRun:
         self.store.add_event("note", text)
         self.progress.note(text)
 
+    def add_warning(self, text: str, topic: str) -> None:
+        """Show a warning to the user and store it in the run; there is one warning for each topic.
+
+        Args:
+            text: the text for the user.
+            topic: ``STAGE-ITERATION:NAME``; the warning is forgotten together with the results of that stage.
+        """
+        if self.store.add_event("warning", text, topic):
+            self.progress.note(text)
+
     def save_seconds(self) -> None:
-        """Store the seconds that the stages have worked so far."""
+        """Store the seconds that the stages have worked so far, and the warnings that plugins have logged."""
         self.store.set_seconds(self.clock.seconds)
+        if self.plugin_warnings is not None:
+            self.plugin_warnings.save()
 
     @asynccontextmanager
     async def open_instructor(self) -> AsyncIterator[Instructor]:

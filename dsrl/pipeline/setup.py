@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import dsrl
 from dsrl.errors import SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.inputs import record_inputs
-from dsrl.pipeline.preflight import check_inputs
+from dsrl.pipeline.plugin_warnings import collect_warnings
+from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.summary import load_settings
@@ -62,20 +64,25 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
     Raises:
         DsrlError: something is wrong with the settings, the inputs, the plugins or the folder.
     """
-    context = replace(context, test_items=check_inputs(context))
-    store = RunStore(context.folder)
-    try:
-        context = _resolve_chat_template(context, store)
-        run = OpenRun(context, store, progress)
-        for note in _record_settings(store, context):
-            run.add_note(note)
-        # Not before: to compute the fingerprint, all passage libraries are read.
-        context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
-        for note in record_inputs(store, context):
-            run.add_note(note)
-        yield replace(run, context=context)
-    finally:
-        store.close()
+    with collect_warnings(context.plugins, progress.note) as warnings:
+        context = replace(context, test_items=check_inputs(context))
+        store = RunStore(context.folder)
+        try:
+            context = _resolve_chat_template(context, store)
+            run = OpenRun(context, store, progress, plugin_warnings=warnings)
+            warnings.store = partial(store.add_event, "warning")
+            for note in _record_settings(store, context):
+                run.add_note(note)
+            # Not before: to compute the fingerprint, all passage libraries are read.
+            context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
+            for note in record_inputs(store, context):
+                run.add_note(note)
+            if text := describe_foreign_task(context):
+                run.add_warning(text, "attempted-0:model_tasks")
+            yield replace(run, context=context)
+        finally:
+            warnings.save()
+            store.close()
 
 
 def _record_settings(store: RunStore, context: RunContext) -> list[str]:

@@ -83,4 +83,5 @@ def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[s
         "spending": [asdict(line) for line in spending.lines],
         "seconds": {stage: round(seconds, 2) for stage, seconds in store.seconds().items()},
         "model_path": str(model) if store.stages.is_finished(settings.iterations, "trained") else None,
+        "warnings": [text for _, level, text in store.events() if level == "warning"],
     }

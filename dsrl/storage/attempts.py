@@ -1,6 +1,7 @@
-"""The tables ``greedy_attempts``, ``attempts``, ``scores``, ``selected`` and ``rewards``: what the base model can do.
+"""The tables ``greedy_attempts``, ``attempts``, ``scores``, ``selected``, ``dev_items`` and ``rewards``.
 
-The base model's attempts give each sample its score, the scores select the training set, and training gives rewards.
+The base model's attempts give each sample its score, the scores select the training set, the training is evaluated on the
+development items, and it gives rewards.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from dsrl.storage.stages import reset_stages, set_state, start_stage_of
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
 from dsrl.types import Answer, Score
 
-TABLES = """
+DEV_TABLE = """
+CREATE TABLE dev_items (
+    iteration INTEGER NOT NULL, place INTEGER NOT NULL,
+    sample TEXT REFERENCES samples (id),              -- NULL for a real item
+    input TEXT NOT NULL, label TEXT NOT NULL,
+    PRIMARY KEY (iteration, place))
+"""
+TABLES = f"""
 CREATE TABLE greedy_attempts (
     sample TEXT PRIMARY KEY REFERENCES samples (id), output TEXT NOT NULL, answer TEXT, solved INTEGER NOT NULL);
 CREATE TABLE attempts (
@@ -26,6 +34,7 @@ CREATE TABLE scores (
 CREATE TABLE selected (
     iteration INTEGER NOT NULL, place INTEGER NOT NULL, sample TEXT NOT NULL REFERENCES samples (id),
     PRIMARY KEY (iteration, place));
+{DEV_TABLE};
 CREATE TABLE rewards (
     sample TEXT NOT NULL REFERENCES samples (id), step INTEGER NOT NULL, reward REAL NOT NULL,
     PRIMARY KEY (sample, step)) WITHOUT ROWID
@@ -40,6 +49,21 @@ class Attempt:
     output: str
     answer: Answer
     solved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DevItem:
+    """A development item: the training is evaluated on it, and never trains on it.
+
+    Attributes:
+        sample: id of the sample that was held out; None for an item of real data.
+        input: the input, without the output instruction.
+        label: the canonical answer.
+    """
+
+    sample: str | None
+    input: str
+    label: str
 
 
 class AttemptTables(Tables):
@@ -90,15 +114,25 @@ class AttemptTables(Tables):
         rows = self._read("SELECT sample FROM selected WHERE iteration = ? ORDER BY place", iteration)
         return [row[0] for row in rows]
 
-    def add_selected(self, iteration: int, samples: Sequence[str], pool: int | None = None) -> None:
-        """Store the training set.
+    def dev_items(self, iteration: int) -> list[DevItem]:
+        """Return the development items; empty if there are none, or if the training set was not selected yet."""
+        rows = self._read("SELECT sample, input, label FROM dev_items WHERE iteration = ? ORDER BY place", iteration)
+        return [DevItem(*row) for row in rows]
+
+    def add_selected(
+        self, iteration: int, samples: Sequence[str], pool: int | None = None, dev_items: Sequence[DevItem] = ()
+    ) -> None:
+        """Store the training set and the development items.
 
         Args:
             samples: ids, best first.
-            pool: how many scored samples they were selected from; with it, the stage ``selected`` is finished.
+            pool: how many samples had a score; with it, the stage ``selected`` is finished.
+            dev_items: the items that the training is evaluated on.
         """
+        dev_rows = [(iteration, place, item.sample, item.input, item.label) for place, item in enumerate(dev_items, 1)]
         with self._transaction() as database:
             insert(database, "selected", [(iteration, place, sample) for place, sample in enumerate(samples, 1)])
+            insert(database, "dev_items", dev_rows)
             if pool is None:
                 set_state(database, iteration, "selected", "started")
             else:
@@ -111,8 +145,20 @@ class AttemptTables(Tables):
                 "INSERT OR REPLACE INTO rewards VALUES (?, ?, ?)", [(s, step, r) for s, r in rewards.items()]
             )
 
+    def get_step_rewards(self, iteration: int, after: int, last: int) -> list[float]:
+        """Return the mean reward of each sample in the training steps ``after + 1 .. last``."""
+        rows = self._read(
+            "SELECT r.reward FROM rewards r JOIN samples s ON s.id = r.sample "
+            "WHERE s.iteration = ? AND r.step > ? AND r.step <= ? ORDER BY r.step, r.sample",
+            iteration,
+            after,
+            last,
+        )
+        return [reward for (reward,) in rows]
+
     def _forget_selected(self, database: Any, iteration: int) -> None:
         database.execute("DELETE FROM selected WHERE iteration = ?", (iteration,))
+        database.execute("DELETE FROM dev_items WHERE iteration = ?", (iteration,))
         database.execute(
             "DELETE FROM rewards WHERE sample IN (SELECT id FROM samples WHERE iteration = ?)", (iteration,)
         )
@@ -159,9 +205,40 @@ class AttemptTables(Tables):
         )
         return {bool(solved): count for solved, count in rows}
 
+    def count_unreadable_greedy(self, iteration: int) -> tuple[int, int]:
+        """Return how many greedy attempts gave no readable answer, or an empty one, and how many there are."""
+        return self._count_unreadable("greedy_attempts", "1", iteration)
+
+    def count_unreadable_attempts(self, iteration: int) -> tuple[int, int]:
+        """Return how many of the L attempts gave no readable answer, or an empty one, and how many there are."""
+        return self._count_unreadable("attempts", "a.times", iteration)
+
+    def _count_unreadable(self, table: str, weight: str, iteration: int) -> tuple[int, int]:
+        unreadable, total = self._read_one(
+            f"SELECT coalesce(sum({weight}) FILTER (WHERE coalesce(a.answer, '') = ''), 0), coalesce(sum({weight}), 0) "
+            f"FROM {table} a JOIN samples s ON s.id = a.sample WHERE s.iteration = ?",
+            iteration,
+        )
+        return int(unreadable), int(total)
+
+    def list_unreadable(self, iteration: int, limit: int) -> list[tuple[str, int]]:
+        """Return distinct texts of greedy attempts without a readable answer as (text, times), most frequent first."""
+        rows = self._read(
+            "SELECT a.output, count(*) FROM greedy_attempts a JOIN samples s ON s.id = a.sample "
+            "WHERE s.iteration = ? AND coalesce(a.answer, '') = '' GROUP BY 1 ORDER BY 2 DESC, min(s.slot) LIMIT ?",
+            iteration,
+            limit,
+        )
+        return [(output, times) for output, times in rows]
+
     def count_scored(self, iteration: int | None = None) -> int:
         """Return how many samples have a score, in one iteration or (None) in all."""
         sql = "SELECT count(*) FROM scores x JOIN samples s ON s.id = x.sample WHERE ?1 IS NULL OR s.iteration = ?1"
+        return int(self._read_one(sql, iteration)[0])
+
+    def count_held_out(self, iteration: int | None = None) -> int:
+        """Return how many samples were held out as development items, in one iteration or (None) in all."""
+        sql = "SELECT count(sample) FROM dev_items WHERE ?1 IS NULL OR iteration = ?1"
         return int(self._read_one(sql, iteration)[0])
 
     def count_selected(self, iteration: int | None = None) -> int:

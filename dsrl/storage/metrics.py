@@ -54,6 +54,16 @@ class Metrics:
             file.write(line.encode())
         self._steps.add((iteration, step))
 
+    def read_values(self, iteration: int, name: str) -> dict[int, float]:
+        """Return step -> value of a metric, for the steps of an iteration that have it as a number."""
+        values = {}
+        for line in self._read_lines():
+            step = _read_step(line)
+            value = json.loads(line).get(name) if step is not None and step[0] == iteration else None
+            if step is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+                values[step[1]] = float(value)
+        return values
+
     def _read_lines(self) -> list[bytes]:
         with store_errors(self._path):
             return self._path.read_bytes().splitlines(keepends=True) if self._path.is_file() else []

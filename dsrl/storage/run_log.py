@@ -25,6 +25,16 @@ _LONGEST_RECORD = 20_000
 _log = logging.getLogger("dsrl")
 
 
+def mark_as_note(record: logging.LogRecord) -> None:
+    """Mark a log record that the user is shown as a note, so that it is not printed a second time."""
+    record.is_dsrl_note = True
+
+
+def is_note(record: logging.LogRecord) -> bool:
+    """Return whether the user is shown the text of a log record as a note."""
+    return record.name == NOTES or getattr(record, "is_dsrl_note", False)
+
+
 def format_record(record: logging.LogRecord) -> str:
     """Return the text of a log record with its traceback, cleaned by :func:`sanitize`."""
     text = record.getMessage()

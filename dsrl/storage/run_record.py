@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from dsrl.errors import StoreError
@@ -15,8 +16,10 @@ TABLES = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE seconds (stage TEXT NOT NULL, sitting INTEGER NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (stage, sitting)) WITHOUT ROWID;
-CREATE TABLE events (at REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL)
+CREATE TABLE events (at REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL, topic TEXT)
 """
+#: Changes the table ``events`` of format 2.
+ADD_TOPICS = "ALTER TABLE events ADD COLUMN topic TEXT;"
 
 
 class RunRecord(Tables):
@@ -82,17 +85,33 @@ class RunRecord(Tables):
         text = self._read_value("definition")
         return None if text is None else dict(json.loads(text))
 
-    def add_event(self, level: str, text: str) -> None:
-        """Record a note or a warning for whoever looks at the run; a repeated text is stored once."""
+    def add_event(self, level: str, text: str, topic: str | None = None) -> bool:
+        """Record a note or a warning for whoever looks at the run; a repeated text is stored once.
+
+        Args:
+            level: ``note`` or ``warning``.
+            text: the text for the user.
+            topic: ``STAGE-ITERATION:NAME``; there is one event for each topic, and the first one stays. An event with a
+                topic is forgotten together with the results of its stage.
+
+        Returns:
+            Whether the event was stored.
+        """
         with self._transaction() as database:
-            database.execute(
-                "INSERT INTO events SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM events WHERE text = ?)",
-                (time.time(), level, text, text),
+            rows = database.execute(
+                "INSERT INTO events SELECT ?1, ?2, ?3, ?4 "
+                "WHERE NOT EXISTS (SELECT 1 FROM events WHERE text = ?3 OR topic = ?4)",
+                (time.time(), level, text, topic),
             )
+            return rows.rowcount > 0
 
     def events(self) -> list[tuple[float, str, str]]:
         """Return all notes and warnings as (Unix time, level, text)."""
-        return [cast("tuple[float, str, str]", row) for row in self._read("SELECT * FROM events ORDER BY rowid")]
+        sql = "SELECT at, level, text FROM events ORDER BY rowid"
+        return [cast("tuple[float, str, str]", row) for row in self._read(sql)]
+
+    def _forget_events(self, database: sqlite3.Connection, iteration: int, stages: Sequence[str]) -> None:
+        database.executemany("DELETE FROM events WHERE topic GLOB ?", [(f"{stage}-{iteration}:*",) for stage in stages])
 
     def set_seconds(self, seconds: Mapping[str, float]) -> None:
         """Record how many seconds each stage has worked in this sitting."""

@@ -19,19 +19,24 @@ from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_
 
 _TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
-#: Format 1 had a column ``round``, and marks in the table ``run`` in place of the table ``stages``.
+#: Format 1 had a column ``round``, and marks in the table ``run`` in place of the table ``stages``. Format 2 had no table
+#: ``dev_items``, and no topics of events.
 _MIGRATIONS = {
-    1: ";".join(f"ALTER TABLE {table} RENAME COLUMN round TO iteration" for table in _RENAMED) + ";" + stages.FROM_MARKS
+    1: ";".join(f"ALTER TABLE {table} RENAME COLUMN round TO iteration" for table in _RENAMED)
+    + ";"
+    + stages.FROM_MARKS,
+    2: run_record.ADD_TOPICS + attempts.DEV_TABLE,
 }
-SCHEMA = Schema(2, _TABLES, _MIGRATIONS)
+SCHEMA = Schema(3, _TABLES, _MIGRATIONS)
 
 
 class SampleCounts(TypedDict):
     """How many samples went where. The numbers add up:
 
     ``initial`` less those dropped is ``verified``; ``verified`` is ``solved`` and ``unsolved``; ``harder`` and ``easier``
-    are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. ``budget`` in
-    ``dropped`` counts the rows that the budget did not pay for, also those that were not even written.
+    are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. ``held_out`` are
+    those of the scored ones that the training was evaluated on, and that could not be selected. ``budget`` in ``dropped``
+    counts the rows that the budget did not pay for, also those that were not even written.
     """
 
     initial: int
@@ -41,6 +46,7 @@ class SampleCounts(TypedDict):
     harder: int
     easier: int
     scored: int
+    held_out: int
     selected: int
     dropped: dict[str, int]
 
@@ -173,6 +179,7 @@ class RunStore(
         with self._transaction() as database:
             self._forget_selected(database, iteration)
             self._forget_trained(database)
+            self._forget_events(database, iteration, ("selected", "trained"))
 
     def count_samples(self, iteration: int | None = None) -> SampleCounts:
         """Count where the samples of one iteration or (None) of all iterations went."""
@@ -189,6 +196,7 @@ class RunStore(
             harder=labelled.get("harder", 0),
             easier=labelled.get("easier", 0),
             scored=self.count_scored(iteration),
+            held_out=self.count_held_out(iteration),
             selected=self.count_selected(iteration),
             dropped=dropped,
         )

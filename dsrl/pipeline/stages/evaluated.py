@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dsrl.errors import DataError
 from dsrl.pipeline import signals
+from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.attempted import grade
@@ -65,6 +66,20 @@ def _store_items(run: OpenRun) -> None:
                 f"the test items have changed ({len(before)} before, {len(items)} now); both models answer the "
                 f"{len(items) - len(answered)} that are new to them"
             )
+    _warn_about_shared_items(run, items)
+
+
+def _warn_about_shared_items(run: OpenRun, items: Sequence[tuple[str, str]]) -> None:
+    """Warn the user if the best model was chosen by items that are test items now: other test data was given later."""
+    iterations = range(1, run.settings.iterations + 1)
+    dev_inputs = {normalise(item.input) for n in iterations for item in run.store.dev_items(n) if item.sample is None}
+    shared = sum(normalise(text) in dev_inputs for text, _ in items)
+    if shared:
+        run.add_warning(
+            f"{shared} of the {len(items)} test items were development items of the training (--eval-data train), and the "
+            "best model was chosen by them: its accuracy is too high. Give other test items with --dataset-path",
+            f"evaluated-0:shared {shared} of {len(items)}",
+        )
 
 
 def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, str]]:

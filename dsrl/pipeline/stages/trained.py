@@ -10,9 +10,11 @@ from dsrl.errors import PluginError, StoreError
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.model_folder import find_fault
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.training_watch import TrainingWatch
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
+from dsrl.storage.attempts import DevItem
 from dsrl.storage.metrics import Metrics
 from dsrl.types import Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
 
@@ -38,28 +40,31 @@ def train_model(run: OpenRun, iteration: int) -> None:
     rows = [(item.prompt, item.input, item.label) for item in job.items]
     write_parquet(context.folder / "data" / "train.parquet", context.task.name, "train", rows)
     with run.clock.measure("trained"):
-        _train(run, iteration, job)
+        watch = _train(run, iteration, job)
     check_trained_model(context.trainer, output)
     stages.finish(iteration, "trained")
-    run.progress.finish("trained", str(output))
+    run.progress.finish("trained", f"{output}{watch.describe_best()}")
 
 
 def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     context = run.context
     samples = {sample.id: sample for sample in run.store.samples(iteration)}
     selected = [samples[sample_id] for sample_id in run.store.selected(iteration)]
+    dev_items = make_dev_items(context.definition, run.store.dev_items(iteration), run.store.scores(iteration))
     return make_job(
         context.settings,
         context.get_start_model(iteration),
         make_items(context.definition, selected, run.store.scores(iteration)),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
+        dev_items,
     )
 
 
-def _train(run: OpenRun, iteration: int, job: TrainJob) -> None:
+def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
     """Call the trainer; show and store every step."""
     metrics = _open_metrics(run)
+    watch = TrainingWatch(run, iteration, len(job.dev_items), metrics)
     is_shown = False
 
     def on_step(step: TrainStep) -> None:
@@ -71,8 +76,17 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> None:
         run.progress.train_step(step)
         run.store.add_rewards(step.step, step.rewards)
         metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
+        watch.add(step)
 
-    run.context.trainer.hook.train(job=job, task=run.context.task, on_step=on_step)
+    trainer = run.context.trainer
+    trainer.hook.train(job=job, task=run.context.task, on_step=on_step)
+    if job.eval_every and not watch.accuracies:
+        run.add_warning(
+            f"the trainer {trainer.name!r} has not evaluated the model while it trained, so its last model is kept: it does "
+            f"not support --eval-every, or the training had fewer than {job.eval_every} steps",
+            f"trained-{iteration}:not_evaluated",
+        )
+    return watch
 
 
 def forget_training(run: OpenRun, iteration: int) -> None:
@@ -113,7 +127,39 @@ def make_items(definition: Definition, samples: Iterable[Sample], scores: Mappin
     )
 
 
-def make_job(settings: Settings, model: str, items: Sequence[TrainItem], output_dir: Path, work_dir: Path) -> TrainJob:
+def make_dev_items(
+    definition: Definition, items: Iterable[DevItem], scores: Mapping[str, Score]
+) -> tuple[TrainItem, ...]:
+    """Make the development items of a training.
+
+    Args:
+        definition: makes the prompts.
+        items: the stored development items.
+        scores: id of a sample -> its score.
+    """
+
+    def make_item(number: int, item: DevItem) -> TrainItem:
+        score = scores.get(item.sample or "")
+        return TrainItem(
+            id=item.sample or f"train-{number:05d}",
+            prompt=definition.make_prompt(item.input),
+            input=item.input,
+            label=item.label,
+            attempts=score.attempts if score else 0,
+            passed=score.passed if score else 0,
+        )
+
+    return tuple(make_item(number, item) for number, item in enumerate(items, 1))
+
+
+def make_job(
+    settings: Settings,
+    model: str,
+    items: Sequence[TrainItem],
+    output_dir: Path,
+    work_dir: Path,
+    dev_items: Sequence[TrainItem] = (),
+) -> TrainJob:
     """Make the job of a trainer from the settings.
 
     Args:
@@ -122,6 +168,7 @@ def make_job(settings: Settings, model: str, items: Sequence[TrainItem], output_
         items: what to train on.
         output_dir: the folder for the trained model.
         work_dir: the folder for checkpoints.
+        dev_items: what the training is evaluated on; without them it is not evaluated.
     """
     return TrainJob(
         model=model,
@@ -141,6 +188,8 @@ def make_job(settings: Settings, model: str, items: Sequence[TrainItem], output_
         device=settings.device,
         dtype=settings.dtype,
         lora_rank=settings.lora_rank,
+        dev_items=tuple(dev_items),
+        eval_every=settings.eval_every if dev_items else 0,
     )
 
 
