@@ -74,6 +74,41 @@ def test_the_defaults_are_the_papers() -> None:
     assert (found.selection, found.adapt, found.iterations) == ("potential", True, 1)
 
 
+#: The settings of version 0.1; all of them are in the names that it made for runs.
+VERSION_0_1 = set(
+    "name seed iterations task task_instruction dataset_path test_size domain demos override task_option retriever corpus "
+    "max_bad passages retriever_option teacher teacher_temperature teacher_max_tokens teacher_option solve_teacher "
+    "solve_teacher_option rewrite_teacher rewrite_teacher_option votes vote_confidence retries_unreadable concurrency "
+    "requests_per_minute tokens_per_minute budget price batch samples adapt base_model sampler attempts attempt_temperature "
+    "sampler_option select selection trainer output_model learning_rate epochs batch_size group_size train_temperature "
+    "train_top_p kl_coef max_completion_tokens max_prompt_tokens lora_rank trainer_option device dtype".split()
+)
+
+
+def test_a_setting_that_was_added_later_leaves_the_names_of_earlier_runs_alone() -> None:
+    assert resolve({"task": "mednli"}).name == "mednli-7d2320", "the name that version 0.1 made"
+    assert resolve({"task": "gsm8k", "samples": 7, "teacher_option": {"a": 1}}).name == "gsm8k-a0cd32"
+    assert {s.name for s in fields(Settings) if not s.metadata["since"]} == VERSION_0_1
+
+
+@pytest.mark.parametrize(("setting", "value"), [("balance", True), ("eval_every", 5), ("eval_data", "train")])
+def test_a_later_setting_that_changes_the_result_makes_another_name(setting: str, value: Any) -> None:
+    plain, changed = resolve({"task": "mednli"}), resolve({"task": "mednli", setting: value})
+    assert changed.name != plain.name
+    assert any(change.startswith(f"--{setting.replace('_', '-')}: ") for change in differences(plain, changed))
+
+
+def test_force_is_no_part_of_a_run() -> None:
+    plain, forced = resolve({"task": "mednli"}), resolve({"task": "mednli", "force": True})
+    assert forced.name == plain.name
+    assert differences(plain, forced) == []
+
+
+def test_a_settings_file_without_the_later_settings_has_their_defaults(tmp_path: Path) -> None:
+    found = resolve(read_settings(written(tmp_path, '[task]\ntask = "mednli"\n[selection]\nselect = 5\n')))
+    assert (found.force, found.balance, found.eval_every, found.eval_data) == (False, False, 0, "samples")
+
+
 def test_a_later_layer_wins_key_by_key() -> None:
     found = resolve({"task": "a", "samples": 1, "votes": 1}, {"samples": 2, "attempts": 2}, {"attempts": 3})
     assert (found.samples, found.votes, found.attempts) == (2, 1, 3)

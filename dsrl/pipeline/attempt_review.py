@@ -16,8 +16,8 @@ UNREADABLE_SHARE = 0.8
 #: Distinct texts that are looked at for the likely reason, and those that are shown.
 _TEXTS, _SHOWN_TEXTS = 200, 2
 _LONGEST_TEXT = 160
-#: A token of English text has about four characters, and rarely fewer than this. A sampler returns texts without the number of
-#: their tokens: a text of so many characters for each allowed token was probably cut off, unless it ends like a sentence.
+#: A token of English text has about four characters, and rarely fewer than this. A sampler does not return the numbers of
+#: tokens: a text of so many characters for each allowed token was probably cut off, unless it ends like a sentence.
 _CHARACTERS_PER_TOKEN = 2.5
 _ENDS = (".", "!", "?", ">", ")", "}", "]", '"', "'", "`", "*")
 

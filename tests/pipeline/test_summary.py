@@ -9,7 +9,7 @@ from dsrl.errors import DataError
 from dsrl.pipeline.stages.evaluated import compute_gain
 from dsrl.pipeline.summary import compute_accuracy, summarise
 from dsrl.settings import resolve
-from dsrl.storage.attempts import Attempt
+from dsrl.storage.attempts import Attempt, DevItem
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.lineage import lineage
 from dsrl.storage.run_store import RunStore
@@ -69,6 +69,7 @@ def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
         "harder": 3,
         "easier": 2,
         "scored": 12,
+        "held_out": 0,
         "selected": 5,
         "dropped": {"not_json": 2, "no_majority": 1, "no_readable_answer": 1, "truncated": 1},
     }
@@ -99,6 +100,7 @@ def test_a_summary_has_the_documented_keys_and_none_for_what_is_not_known(store:
     assert set(outcome) == {
         *("run", "task", "base_accuracy", "trained_accuracy", "gain_ci95", "n_test", "samples", "teacher_calls"),
         *("cost_usd", "known_usd", "unknown_bills", "uncertain_usd", "budget_usd", "spending", "seconds", "model_path"),
+        "warnings",
     }
     assert (outcome["run"], outcome["task"], outcome["n_test"]) == ("trial", "mednli", 0)
     for key in ("base_accuracy", "trained_accuracy", "gain_ci95", "model_path"):
@@ -121,6 +123,21 @@ def test_a_summary_of_a_whole_run(store: RunStore) -> None:
     assert outcome["seconds"] == {"initial": 1.24, "total": 2.0}
     assert (outcome["teacher_calls"], outcome["cost_usd"]) == (7, 1.234568)
     assert summarise(store, SETTINGS, Spending(7, 1.2, False))["cost_usd"] is None, "a part of the price is no price"
+
+
+def test_a_summary_lists_the_warnings_and_not_the_notes(store: RunStore) -> None:
+    store.add_event("note", "just so")
+    store.add_event("warning", "look out", "trained-1:drift")
+    assert summarise(store, SETTINGS, FREE)["warnings"] == ["look out"]
+
+
+def test_held_out_samples_are_counted_and_real_items_are_not(store: RunStore) -> None:
+    fill(store)
+    fill(store, 2)
+    store.forget_training(1)
+    store.add_selected(1, ["1-4"], 12, [DevItem("1-5", "q", "a"), DevItem(None, "real", "a")])
+    assert (store.count_samples(1)["held_out"], store.count_samples()["held_out"]) == (1, 1)
+    assert store.count_samples(2)["held_out"] == 0
 
 
 def test_the_model_is_where_the_user_wanted_it(store: RunStore) -> None:
