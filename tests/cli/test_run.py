@@ -44,6 +44,7 @@ def test_json_holds_what_is_promised(dsrl, small):
         "spending",
         "seconds",
         "model_path",
+        "warnings",
     ]
     assert (result["run"], result["task"], result["n_test"], result["cost_usd"]) == ("small", "mednli", 30, 0.0)
     low, high = result["gain_ci95"]

@@ -43,8 +43,8 @@ def test_the_tail_is_that_of_the_binomial_distribution() -> None:
 def test_the_text_has_a_table_of_the_most_frequent_labels() -> None:
     text = describe_starved(["unknown"], POOL, SELECTED, {"unknown": 67})
     assert text.splitlines() == [
-        "the selection takes too few samples with the label 'unknown': less than half of their share of all samples. --balance "
-        "keeps the labels in proportion (in a new run)",
+        "the selection takes too few samples with the label 'unknown': less than half of their share of all samples. "
+        "--balance keeps the labels in proportion (in a new run)",
         "  label      samples  never solved  selected",
         "  'unknown'       68            67         1",
         "  'yes'           64             0        44",

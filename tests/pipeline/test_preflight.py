@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsrl.errors import SettingsError, StoreError
+from dsrl.errors import DataError, SettingsError, StoreError
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.preflight import check_inputs
+from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, get_output_basis
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
+from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef, TrainJob, TrainStep
+from dsrl.types import PluginRef, Price, Sample, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -96,3 +98,55 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)
     store.close()
+
+
+# --- a base model that was trained for other tasks -------------------------------------------------------------------
+
+
+def price_teacher(context: RunContext, price: Price | None) -> RunContext:
+    """Give the teachers of a context a price, and its base model other tasks."""
+    teachers = {purpose: replace(role, price=price) for purpose, role in context.teachers.items()}
+    return replace(context, teachers=teachers, model_tasks=("gsm8k", "spider"))
+
+
+@pytest.mark.parametrize(("price", "words"), [(Price(1, 2), "costs money"), (None, "may cost money")])
+def test_a_model_for_other_tasks_is_refused_if_the_teacher_costs_money(
+    inputs: Any, tmp_path: Path, price: Price | None, words: str
+) -> None:
+    sentence = (
+        "the base model 'tiny' was trained for gsm8k, spider only, and will hardly solve a sample of the task 'mednli', but "
+        rf"the teacher teacher\d {words}\. Give another --base-model; --force goes on"
+    )
+    with pytest.raises(SettingsError, match=sentence):
+        check_inputs(price_teacher(inputs(), price))
+    assert list(tmp_path.glob("runs")) == []
+    assert check_inputs(price_teacher(inputs("verified"), price)) is None, "the model is not used"
+    with pytest.raises(SettingsError, match="the sampler"):
+        check_inputs(price_teacher(inputs(force=True), price))
+    store = RunStore(tmp_path / "runs" / "r")
+    store.add_samples([Sample("1-0", 1, 0, "initial", "q", "o")])
+    store.add_greedy_attempts([Attempt("1-0", "o", "a", True)])
+    store.close()
+    with pytest.raises(SettingsError, match="the sampler"):
+        check_inputs(price_teacher(inputs(), price))  # a run that went on once goes on
+
+
+def test_a_model_for_other_tasks_is_only_told_if_the_teacher_is_free(inputs: Any) -> None:
+    context = price_teacher(inputs(), Price(0, 0))
+    with pytest.raises(SettingsError, match="the sampler"):
+        check_inputs(context)
+    assert describe_foreign_task(context).endswith("will hardly solve a sample of the task 'mednli'")
+    assert describe_foreign_task(replace(context, model_tasks=("mednli",))) == ""
+    assert describe_foreign_task(replace(context, model_tasks=())) == ""
+    assert describe_foreign_task(replace(context, stop_after="verified")) == ""
+
+
+def test_a_train_split_is_checked_before_it_is_needed(inputs: Any, tmp_path: Path) -> None:
+    check_inputs(inputs("verified", eval_every=5, eval_data="train"))
+    with pytest.raises(DataError, match="is also a test item"):
+        check_inputs(inputs(eval_every=5, eval_data="train"))
+    store = RunStore(tmp_path / "runs" / "r")
+    store.add_selected(1, [], pool=0)
+    store.close()
+    with pytest.raises(SettingsError, match="the sampler"):
+        check_inputs(inputs(eval_every=5, eval_data="train"))

@@ -29,3 +29,11 @@ def test_a_run_keeps_its_id_and_its_age(store: RunStore) -> None:
     assert other.id != run_id
     other.close()
     store.close()
+
+
+def test_a_topic_has_one_event(store: RunStore) -> None:
+    assert store.add_event("warning", "first", "trained-1:drift")
+    assert not store.add_event("warning", "second", "trained-1:drift")
+    assert store.add_event("warning", "third", "trained-2:drift")
+    assert not store.add_event("note", "third")
+    assert [text for _, _, text in store.events()] == ["first", "third"]

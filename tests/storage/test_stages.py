@@ -157,3 +157,21 @@ def test_a_stage_is_reached_if_it_or_a_later_one_has_started(store: RunStore) ->
     assert [stage for stage in STAGES if store.stages.has_reached(stage)] == ["keywords"]
     store.stages.begin(1, "trained")
     assert [stage for stage in STAGES if not store.stages.has_reached(stage)] == ["evaluated"]
+
+
+def test_a_run_of_format_2_is_migrated(tmp_path: Path) -> None:
+    """Format 2 had neither development items nor topics of events."""
+    folder = tmp_path / "old"
+    RunStore(folder).close()
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        database.executescript("DROP TABLE dev_items; ALTER TABLE events DROP COLUMN topic; PRAGMA user_version=2")
+        database.execute("INSERT INTO events VALUES (1.0, 'note', 'old')")
+        database.commit()
+    for work in (False, True):
+        store = RunStore(folder, work)
+        assert store.dev_items(1) == []
+        assert store.events() == [(1.0, "note", "old")]
+        store.close()
+    store = RunStore(folder)
+    assert store.add_event("warning", "new", "trained-1:drift")
+    store.close()

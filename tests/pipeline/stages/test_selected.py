@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.pipeline.stages.scored import compute_score
-from dsrl.pipeline.stages.selected import select
+from dsrl.pipeline.stages.selected import select, select_samples
+from dsrl.plugins.specs import hookimpl
 from dsrl.settings import SELECTIONS
-from dsrl.types import Score
+from dsrl.types import Example, Sample, Score
 
 
 def make_scores(**passed: int) -> list[Score]:
@@ -94,3 +96,97 @@ def test_by_potential_no_sample_left_out_scores_lower(scores: list[Score], m: in
     taken = [score.score for score in scores if score.sample in chosen]
     left = [score.score for score in scores if score.sample not in chosen]
     assert not left or max(taken) <= min(left)
+
+
+# --- a run that selects ----------------------------------------------------------------------------------------------
+
+
+def fill(run: Any, labels: list[str], passed: dict[str, int] | None = None, first: int = 0) -> None:
+    """Store a scored sample for each label; ``passed`` says how many of 4 attempts solve a sample of a label."""
+    for slot, label in enumerate(labels, first):
+        sample = Sample(f"1-{slot:05d}", 1, slot, "initial", f"q{slot}", "o")
+        right = (passed or {}).get(label, 2)
+        run.store.add_samples([sample])
+        run.store.add_verdicts([(Sample(sample.id, 1, slot, "initial", sample.input, "o", label), [label])])
+        run.store.add_scores([(Score(sample.id, 4, right, compute_score(right, 4)), {label: (right, True)})])
+
+
+def test_without_an_evaluation_all_samples_can_be_selected(make_run: Any) -> None:
+    run = make_run(select=100)
+    fill(run, ["a", "b"] * 50)
+    select_samples(run, 1)
+    assert len(run.store.selected(1)) == 100
+    assert run.store.dev_items(1) == []
+    assert run.store.events() == []
+
+
+def test_a_tenth_is_held_out_before_the_selection_and_stays(make_run: Any) -> None:
+    run = make_run(select=100, eval_every=5)
+    fill(run, ["a", "b"] * 50)
+    select_samples(run, 1)
+    dev_items, selected = run.store.dev_items(1), run.store.selected(1)
+    assert Counter(item.label for item in dev_items) == {"a": 5, "b": 5}
+    assert {item.sample for item in dev_items} | set(selected) == {f"1-{slot:05d}" for slot in range(100)}
+    assert len(selected) == 90
+    assert dev_items[0].input == f"q{int(str(dev_items[0].sample)[2:])}"
+    select_samples(run, 1)
+    assert run.store.dev_items(1) == dev_items, "a resumed run has the same"
+    fill(run, ["a"] * 10, first=100)
+    select_samples(run, 1)
+    assert len(run.store.dev_items(1)) == 11, "more samples are a new selection"
+    assert run.store.count_samples()["held_out"] == 11
+
+
+def test_too_few_samples_are_told_and_none_is_held_out(make_run: Any) -> None:
+    run = make_run(select=50, eval_every=5)
+    fill(run, ["a", "b"] * 39)
+    select_samples(run, 1)
+    assert (run.store.dev_items(1), len(run.store.selected(1))) == ([], 50)
+    ((_, _, text),) = run.store.events()
+    assert text.startswith("only 78 samples have a score, and of fewer than 80 none is held out")
+
+
+def test_real_items_leave_all_samples_to_the_selection(make_run: Any, bound: Any) -> None:
+    class Task:
+        @hookimpl
+        def description(self) -> str:
+            return "d"
+
+        @hookimpl
+        def output_instruction(self) -> str:
+            return "o"
+
+        @hookimpl
+        def process_prediction(self, output: str) -> str:
+            return output
+
+        @hookimpl
+        def load_dataset(self, split: str) -> list[Example]:
+            return [Example(f"{split} {number}", "a") for number in range(3)]
+
+    run = make_run(select=100, eval_every=5, eval_data="train")
+    object.__setattr__(run.context, "task", bound("task", Task))
+    fill(run, ["a", "b"] * 10)
+    select_samples(run, 1)
+    assert sorted((item.sample, item.input, item.label) for item in run.store.dev_items(1)) == [
+        (None, f"train {number}", "a") for number in range(3)
+    ]
+    assert len(run.store.selected(1)) == 20
+    assert run.store.count_samples()["held_out"] == 0
+
+
+def test_a_starved_label_is_told_and_balance_mends_it(make_run: Any) -> None:
+    run = make_run(select=64)
+    fill(run, ["yes", "no", "unknown"] * 64, {"unknown": 0})
+    select_samples(run, 1)
+    ((_, level, text),) = run.store.events()
+    assert level == "warning"
+    assert text.startswith("the selection takes too few samples with the label 'unknown'")
+    assert "  'unknown'       64            64         0" in text
+    run.store.forget_training(1)
+    assert run.store.events() == [], "what was said of another selection is forgotten"
+    run = make_run(select=64, balance=True)
+    select_samples(run, 1)
+    counts = Counter(sample.label for sample in run.store.samples(1) if sample.id in run.store.selected(1))
+    assert sorted(counts.values()) == [21, 21, 22]
+    assert run.store.events() == []
