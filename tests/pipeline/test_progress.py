@@ -8,6 +8,7 @@ from rich.console import Console
 from dsrl.pipeline.budget import describe_spending
 from dsrl.pipeline.progress import LineProgress, LiveProgress
 from dsrl.teaching.reply_store import Spending
+from dsrl.types import TrainStep
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,24 @@ def test_a_line_shows_the_cost_at_the_time_when_it_is_written(capsys: pytest.Cap
     lines.advance("initial")
     text = capsys.readouterr().err.splitlines()
     assert text == ["initial 1/8", "initial 2/8  1 call, $0.50 of $5.00", "initial 3/8  2 calls, $1.00 of $5.00"]
+
+
+def test_the_last_accuracy_on_the_development_items_stays_in_sight(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, live = LineProgress(), LiveProgress()
+    lines.every = 0.0
+    for number, metrics in enumerate([{"reward": 0.1}, {"reward": 0.2, "dev_accuracy": 0.5}, {"reward": 0.3}], 1):
+        for display in (lines, live):
+            if number == 1:
+                display.start("trained", 3)
+            display.train_step(TrainStep(number, 3, 0.0, metrics, {}))
+        lines.advance("trained")
+    last = "reward 0.300, accuracy 50.0% on development items"
+    assert capsys.readouterr().err.splitlines() == [
+        "trained 1/3  reward 0.100",
+        "trained 2/3  reward 0.200, accuracy 50.0% on development items",
+        f"trained 3/3  {last}",
+    ]
+    assert live._bars.tasks[0].fields["outcome"] == last
 
 
 def render(live: LiveProgress) -> str:

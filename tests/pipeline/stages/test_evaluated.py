@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.errors import DataError, DsrlError, PluginError
-from dsrl.pipeline.stages.evaluated import compute_gain, evaluate, load_items
+from dsrl.pipeline.stages.evaluated import _store_items, compute_gain, evaluate, load_items
 from dsrl.plugins.binding import Plugin
+from dsrl.storage.attempts import DevItem
 from dsrl.storage.evaluations import Evaluation
-from dsrl.types import UNREADABLE
+from dsrl.types import UNREADABLE, Sample
 
 TASK = """
 from dsrl import AnswerFormat, Example, hookimpl
@@ -161,3 +162,17 @@ def test_models_on_different_items_cannot_be_compared() -> None:
         compute_gain({0: True}, {1: True})
     with pytest.raises(ValueError, match="the same items"):
         compute_gain({}, {})
+
+
+def test_test_items_that_chose_the_best_model_are_told(make_run: Any) -> None:
+    run = make_run()
+    dev_items = [DevItem(None, "Is  it?", "a"), DevItem(None, "other", "a"), DevItem("1-0", "Is that?", "a")]
+    run.store.add_samples([Sample("1-0", 1, 0, "initial", "q", "o")])
+    run.store.add_selected(1, [], 1, dev_items)
+    object.__setattr__(run.context, "test_items", [("new", "a"), ("Is that?", "a")])
+    _store_items(run)
+    assert run.store.events() == []
+    object.__setattr__(run.context, "test_items", [("new", "a"), ("is it?", "a")])
+    _store_items(run)
+    text = [text for _, level, text in run.store.events() if level == "warning"]
+    assert text[0].startswith("1 of the 2 test items were development items of the training (--eval-data train)")

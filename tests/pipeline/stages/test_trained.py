@@ -13,9 +13,10 @@ import pytest
 
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import check_trained_model, make_items, make_job, write_parquet
+from dsrl.pipeline.stages.trained import check_trained_model, make_dev_items, make_items, make_job, write_parquet
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
+from dsrl.storage.attempts import DevItem
 from dsrl.types import Sample, Score, TrainItem, TrainJob
 
 
@@ -33,6 +34,19 @@ def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path
     same = {field.name for field in fields(job)} & values.keys()
     assert {name: getattr(job, name) for name in same} == {name: values[name] for name in same}
     assert len(same) == 9
+
+
+def test_a_job_evaluates_only_with_development_items(definition: Definition, tmp_path: Path) -> None:
+    scores = {"1-00001": Score("1-00001", 8, 3, 0.375)}
+    items = make_dev_items(definition, [DevItem("1-00001", "Is it?", "yes"), DevItem(None, "Is that?", "no")], scores)
+    assert [(item.id, str(item.prompt), item.label, item.attempts, item.passed) for item in items] == [
+        ("1-00001", "Is it? In <answer> tags.", "yes", 8, 3),
+        ("train-00002", "Is that? In <answer> tags.", "no", 0, 0),
+    ]
+    settings = resolve({"task": "t", "eval_every": 7})
+    job = make_job(settings, "base", (), tmp_path / "out", tmp_path / "work", items)
+    assert (job.dev_items, job.eval_every) == (items, 7)
+    assert make_job(settings, "base", (), tmp_path / "out", tmp_path / "work").eval_every == 0
 
 
 def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
