@@ -82,6 +82,8 @@ class SettingArguments(TypedDict, total=False):
     adapt: bool
     base_model: str
     sampler: str
+    chat_template: str
+    system_prompt: str
     attempts: int
     attempt_temperature: float
     sampler_option: Mapping[str, Any]
