@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer
+
+from dsrl.testing.fault_server import Fault, FaultServer
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, anthropic_error, openai_error
+
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, openai_error
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
+
+from dsrl.testing.fault_server import FaultServer
 
 pytest.importorskip("openai")
 torch = pytest.importorskip("torch")

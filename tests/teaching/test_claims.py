@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
 
 from dsrl.teaching.claims import Claims
+from dsrl.testing.fault_server import FaultServer
 
 KEY = "0123456789abcdef" * 4
 

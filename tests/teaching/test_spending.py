@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0, cached=0.3, cache_write=3.75)

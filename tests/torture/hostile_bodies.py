@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
-from fault_server import FaultServer
 
+from dsrl.testing.fault_server import FaultServer
 from torture.commands import KEY, Child, Ended, arguments_of, make_folder
 from torture.replies import reply_to
 

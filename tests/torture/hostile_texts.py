@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from fault_server import FaultServer, completion
 
+from dsrl.testing.fault_server import FaultServer, completion
 from torture.commands import make_folder
 from torture.hostile_bodies import run_against
 from torture.replies import reply_to

@@ -15,8 +15,8 @@ from random import Random
 from typing import Any
 
 from aiohttp import web
-from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 from torture.replies import digest_of, prompt_of, reply_to
 
 #: Dollars per million tokens, of a prompt and of a reply; the runs are told the same by --price.

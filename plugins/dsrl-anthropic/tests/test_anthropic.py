@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 from dsrl_anthropic import read_usage
-from fault_server import Fault, FaultServer, anthropic_error, message
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, message
 from dsrl.types import BatchState, Completion, Message, PluginRef, Price, Rate, Request, Usage
 
 T = TypeVar("T")

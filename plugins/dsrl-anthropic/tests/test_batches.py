@@ -9,20 +9,18 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("batch_contract")
-
-from batch_contract import BatchContract, Lines, texts  # noqa: E402
-from fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
+from dsrl.testing.contracts.batches import BatchLines, BatchTeacherContract, texts
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, message
 
 
 def _errored(text: str, type: str = "invalid_request_error") -> object:
     return {"type": "errored", "error": anthropic_error(text, type)}
 
 
-class TestAnthropicBatches(BatchContract):
+class TestAnthropicBatches(BatchTeacherContract):
     plugin, model, tokens = "anthropic", "claude-haiku-4-5", 105
     places = ("create",)
-    lines = Lines(
+    lines = BatchLines(
         refused={"type": "succeeded", "message": message("", stop="refusal")},
         filtered=_errored("Output blocked by content filtering policy"),
         bad=_errored("messages.0 is odd"),

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
 from dsrl.errors import RowRefused, TransientError
 from dsrl.plugins.binding import load
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 from dsrl.types import Message, PluginRef, Price, Request, Usage
 
 pytest.importorskip("openai")

@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.register_assert_rewrite("batch_contract")
-
-from batch_contract import BatchContract, Lines  # noqa: E402
-from fault_server import FaultServer, completion, openai_error  # noqa: E402
-
-from dsrl.errors import TeacherError  # noqa: E402
-from dsrl.teaching.reply_store import spending_of  # noqa: E402
+from dsrl.errors import TeacherError
+from dsrl.teaching.reply_store import spending_of
+from dsrl.testing.contracts.batches import BatchLines, BatchTeacherContract
+from dsrl.testing.fault_server import FaultServer, completion, openai_error
 
 _EXPIRED = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
 
 
-class TestOpenAIBatches(BatchContract):
+class TestOpenAIBatches(BatchTeacherContract):
     plugin, model, tokens = "openai", "gpt-4o", 110
     places = ("upload", "create")
-    lines = Lines(
+    lines = BatchLines(
         refused={"status_code": 200, "body": completion([""], refusal="no")},
         filtered={"status_code": 400, "body": openai_error("flagged", "content_filter")},
         bad={"status_code": 400, "body": openai_error("messages[0] is odd")},

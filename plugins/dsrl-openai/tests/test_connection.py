@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from dsrl_openai.connection import read_usage
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import TeacherError
 from dsrl.plugins.binding import load
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Message, PluginRef, Request, Usage
 
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)

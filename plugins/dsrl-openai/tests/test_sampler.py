@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, openai_error
 
 from dsrl.errors import SettingsError, TeacherError
 from dsrl.plugins.binding import load
+from dsrl.testing.fault_server import Fault, FaultServer, openai_error
 from dsrl.types import PluginRef
 
 PROMPTS = ["one", "two", "three"]

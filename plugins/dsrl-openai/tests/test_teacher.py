@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from unittest.mock import ANY
 
 import pytest
-from fault_server import Fault, FaultServer, completion, openai_error
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
+from dsrl.testing.fault_server import Fault, FaultServer, completion, openai_error
 from dsrl.types import BatchState, Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
 T = TypeVar("T")

@@ -289,7 +289,8 @@ class FaultServer:
         name = f"batch_{next(self._numbers)}"
         lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         self.batches[name] = lines
-        good, bad = [], []
+        good: list[str] = []
+        bad: list[str] = []
         self._orders[name] = {"metadata": body.get("metadata"), "created_at": int(time.time())}
         for line in lines:
             answer = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}

@@ -12,19 +12,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import spending_of
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Completion, Message, PluginRef, Price, Request
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ PRICE = Price(1000.0, 1000.0, batch=0.5)
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from batch_contract import all_of, sitting
+from dsrl.testing.contracts.batches import all_of, sitting
 import dsrl.teaching.batches
 dsrl.teaching.batches.WINDOW, dsrl.teaching.batches.POLLS, dsrl.teaching.batches.MOST = 0.02, (0.01, 0.01), 3
 plugin, address, model, path, run, count = sys.argv[1:]
@@ -50,7 +50,7 @@ def requests_of(model: str, count: int) -> list[Request]:
     return [Request("write", model, (Message("user", f"Write {n}."),), 1.0, 100) for n in range(count)]
 
 
-def all_of(model: str, count: int) -> Callable[[Ledger], Awaitable[list[Any]]]:
+def all_of(model: str, count: int) -> Callable[[Ledger], Coroutine[Any, Any, list[Any]]]:
     """Give work that asks for all at once; faults are among the outcomes."""
 
     async def work(ledger: Ledger) -> list[Any]:
@@ -88,7 +88,7 @@ def texts(outcome: list[Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Lines:
+class BatchLines:
     """A provider's lines of results where something goes wrong; ``refused`` is billed as a reply."""
 
     refused: Any
@@ -100,7 +100,7 @@ class Lines:
     setting: Any
 
 
-class BatchContract:
+class BatchTeacherContract:
     """The tests. A subclass names its plugin.
 
     Attributes:
@@ -114,7 +114,7 @@ class BatchContract:
     model: str
     tokens: int
     places: tuple[str, ...]
-    lines: Lines
+    lines: BatchLines
 
     def takes(self, line: Any) -> bool:
         """Say whether a line of a batch has the setting that ``lines.setting`` refuses."""
@@ -384,7 +384,7 @@ class BatchContract:
 
     def child(self, server: FaultServer, path: Path, run: str, count: int) -> subprocess.Popen[str]:
         arguments = [self.plugin, self.address(server), self.model, str(path), run, str(count)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.Popen(
             [sys.executable, "-c", CHILD, *arguments], env=environment, stdout=subprocess.PIPE, text=True
         )
