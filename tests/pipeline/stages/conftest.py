@@ -13,20 +13,10 @@ from dsrl.pipeline.instructor import Definition, Instructor
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.testing import SmallTask
 from dsrl.types import Completion, Price, Reply, Request
 
 T = TypeVar("T")
-TASK = """
-from dsrl import AnswerFormat, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", ("yes", "no"))
-"""
 
 
 class FakeTeacher:
@@ -67,7 +57,7 @@ Asking = Callable[..., tuple[Any, list[Request]]]
 
 @pytest.fixture
 def task(bound: Any) -> Plugin[Any]:
-    plugin: Plugin[Any] = bound("task", TASK)
+    plugin: Plugin[Any] = bound("task", SmallTask())
     return plugin
 
 

@@ -10,6 +10,7 @@ from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.attempted import attempt, grade
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.run_store import Attempt
+from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample
 
 SAMPLES = [
@@ -50,12 +51,9 @@ def test_each_sample_is_attempted_once(task: Plugin[Any], definition: Definition
 
 
 def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, definition: Definition, sampler: Any) -> None:
-    own = "from dsrl import AnswerFormat, hookimpl\n" + "".join(
-        f"@hookimpl\ndef {hook}(): return {value}\n"
-        for hook, value in (("description", "'x'"), ("answer_format", "AnswerFormat('tag')"))
-    )
+    open_task = bound("task", SmallTask(choices=()))
     output = "<answer>\ud800</answer>"
-    (found,) = asyncio.run(attempt(sampler(lambda *_: output), definition, bound("task", own), SAMPLES[:1], 16))
+    (found,) = asyncio.run(attempt(sampler(lambda *_: output), definition, open_task, SAMPLES[:1], 16))
     assert found.output.encode()
     assert str(found.answer).encode()
 

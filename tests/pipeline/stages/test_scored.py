@@ -11,6 +11,7 @@ from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.scored import equation_7, score
 from dsrl.plugins.binding import Plugin
+from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample, Score
 
 YES, NO, NONE = "<answer>yes</answer>", "<answer>no</answer>", "no idea"
@@ -60,9 +61,6 @@ def test_a_sampler_that_gives_another_number_of_attempts_is_told_by_name(
 
 
 def test_the_answers_behind_a_score_can_be_stored(bound: Any, definition: Definition, sampler: Any) -> None:
-    own = (
-        "from dsrl import AnswerFormat, hookimpl\n@hookimpl\ndef description(): return 'x'\n"
-        "@hookimpl\ndef answer_format(): return AnswerFormat('tag')\n"
-    )
-    for _, answers in scored(bound("task", own), definition, sampler(lambda *_: "<answer>\ud800</answer>"), 2):
+    open_task = bound("task", SmallTask(choices=()))
+    for _, answers in scored(open_task, definition, sampler(lambda *_: "<answer>\ud800</answer>"), 2):
         assert all(str(answer).encode() for answer in answers)
