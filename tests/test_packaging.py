@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECTS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml")), ROOT / "contrib_tasks"]
+PROJECTS = [
+    ROOT,
+    *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml")),
+    *sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml")),
+    ROOT / "contrib_tasks",
+]
 #: Extras that users do not install.
 FOR_DEVELOPERS = {"dev", "test"}
 

@@ -1,7 +1,7 @@
-"""A fake server that speaks as much of OpenAI's and Anthropic's API as dsrl uses, and fails as it is told to.
+"""A fake server that speaks the parts of the APIs of OpenAI and Anthropic that dsrl uses, and that fails on request.
 
-For what no real server does on demand. Real servers drive the plugins in their slow tests. Its replies are built as the
-SDKs' own types have them; ``test_fault_server.py`` holds it to those.
+It is for faults that no real server makes on request. Its good answers have the form of the types of both SDKs; a test
+of dsrl compares them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-#: Bytes that stand for a body without end: more than any client should read.
+#: Bytes of a body "without end": more than any client should read.
 ENDLESS = 600 * 2**20
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "claude-haiku-4-5")
 
@@ -31,14 +31,19 @@ class Fault:
     """One answer of the server.
 
     Attributes:
-        status: of HTTP.
-        body: sent as JSON, or as it is where it is text or bytes; None: the good answer to the request, or an error's body
-            where the status is one.
-        headers: on top of the usual.
-        how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever. What is
-            asked is not done then, but with ``lost`` (done, then cut) and ``late`` (done, then hanging for ever).
-            ``endless``: the body again and again, until the client goes away or ``ENDLESS`` bytes were sent.
-        bill: prompt and completion tokens that the server writes into its own book for it, whatever the body says.
+        status: the HTTP status.
+        body: a text or bytes, sent as they are, or a value that is sent as JSON. None: the good answer to the request, or
+            the body of an error if the status is an error.
+        headers: headers in addition to the usual ones.
+        how: how the answer is sent.
+            ``answer``: whole.
+            ``half``: half of the body, then the connection is cut. The request has no effect.
+            ``cut``: the connection is cut at once. The request has no effect.
+            ``hang``: nothing is sent, and the connection stays open. The request has no effect.
+            ``lost``: the request takes effect, then the connection is cut.
+            ``late``: the request takes effect, then nothing is sent, and the connection stays open.
+            ``endless``: the body again and again, until the client goes away or ``ENDLESS`` bytes are sent.
+        bill: prompt and completion tokens that the server writes into its own book for this answer, whatever the body says.
     """
 
     status: int = 200
@@ -49,36 +54,42 @@ class Fault:
 
 
 def openai_error(message: str, code: str | None = None, type: str = "invalid_request_error", param: str = "") -> Any:
-    """Build an error's body as OpenAI does."""
+    """Return the body of an error in the form of OpenAI."""
     return {"error": {"message": message, "type": type, "param": param or None, "code": code}}
 
 
 def anthropic_error(message: str, type: str = "invalid_request_error") -> Any:
-    """Build an error's body as Anthropic does."""
+    """Return the body of an error in the form of Anthropic."""
     return {"type": "error", "error": {"type": type, "message": message}, "request_id": "req_1"}
 
 
 class FaultServer:
-    """Runs in a thread, on a free port of the loopback. ``with FaultServer() as server: server.url``.
+    """A server in a thread, on a free port of this machine: ``with FaultServer() as server: ... server.url``.
 
     Attributes:
-        faults: the next answers to POSTs that ask for text; when they are used up, answers are good.
+        url: the address of the API, with ``/v1``; the clients of OpenAI expect this one.
+        root: the address without ``/v1``; the clients of Anthropic expect this one.
+        faults: the next answers to requests for text. When the list is empty, the answers are good.
         asked: path, headers and body of every request for text.
-        key: the one it takes; None: any. A wrong one is echoed, as careless servers do.
-        any_model: whether it has every model that it is asked for, and not only ``MODELS``.
-        ignores_n: whether it gives one choice whatever is asked for.
-        refuses: given the body of a request, the fault that it always meets; None for none.
-        text: given the body of a request, the text to reply with, where numbered ones won't do; None for those.
-        batch_lines: number of a request -> what becomes of that line of the next batch instead of a good answer.
-        batch_status: of batches that are asked for, in the words of OpenAI; ``batch_statuses`` of the first, the second, ...
-            win over it.
-        batch_faults: by place (``upload``, ``create``, ``list``, ``poll``, ``results``, ``cancel``), as ``faults``.
-        batches: name of a batch -> what was asked, in the order that they were made.
-        calls: how often each place was asked.
-        page: entries of a list in one answer at most.
-        book: what the server billed for each answer that has a ``Fault.bill``: prompt and completion tokens.
-        streamed: bytes of bodies without end that went out.
-        unknown_headers: headers of requests for paths that the server does not have.
+        key: the API key that the server accepts; None: any key. The refusal of a wrong key repeats the key, as careless
+            servers do.
+        any_model: whether the server has every model, and not only ``MODELS``.
+        ignores_n: whether the server returns one choice, whatever the request's ``n`` is.
+        headers: headers of every answer.
+        refuses: a function from the body of a request to the fault that this request always meets, or to None.
+        text: a function from the body of a request to the text of the reply, or to None for a numbered text.
+        batch_lines: the number of a request in the next batch -> the result line in place of a good one.
+        batch_status: the status of every batch, in the words of OpenAI.
+        batch_statuses: the statuses of the first, the second, ... batch; they are stronger than ``batch_status``.
+        batch_faults: like ``faults``, but by place: ``upload``, ``create``, ``list``, ``poll``, ``results``, ``cancel``.
+        batches: the name of a batch -> its requests, in the order in which the batches were made.
+        cancelled: the names of the batches that a client tried to cancel.
+        files: the name of an uploaded file -> its content.
+        calls: how many requests each place has had.
+        page: maximum number of entries in one page of a list.
+        book: prompt and completion tokens of each answer that has a ``Fault.bill``.
+        streamed: bytes sent of bodies without end.
+        unknown_headers: the headers of requests for paths that the server does not have.
     """
 
     def __init__(self) -> None:
@@ -121,7 +132,7 @@ class FaultServer:
         self.stop()
 
     def stop(self) -> None:
-        """Go away, connections and all; a second time does nothing."""
+        """Stop the server and cut its connections. A second call does nothing."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
@@ -169,11 +180,11 @@ class FaultServer:
     async def _text(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append((request.path, dict(request.headers), body))
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
         fault = self.faults.popleft() if self.faults else self.refuses(body) or Fault()
-        if self.key is not None and given != self.key:
-            say = f"Incorrect API key provided: {given}. You can find your key on the page of keys."
-            fault = Fault(401, openai_error(say, "invalid_api_key"))
+        if self.key is not None and key != self.key:
+            text = f"Incorrect API key provided: {key}. You can find your key on the page of keys."
+            fault = Fault(401, openai_error(text, "invalid_api_key"))
         elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
         content = fault.body
@@ -384,7 +395,7 @@ class FaultServer:
 
 
 def completion(texts: list[str], model: str = "gpt-4o", finish: str = "stop", refusal: str | None = None) -> Any:
-    """Build a chat completion as OpenAI does."""
+    """Return a chat completion in the form of OpenAI, with one choice for each text."""
     choices = [
         {
             "index": i,
@@ -404,7 +415,7 @@ def completion(texts: list[str], model: str = "gpt-4o", finish: str = "stop", re
 
 
 def message(text: str, model: str = "claude-haiku-4-5", stop: str = "end_turn", tools: Any = None) -> Any:
-    """Build a message as Anthropic does."""
+    """Return a message in the form of Anthropic."""
     content: list[Any] = [{"type": "text", "text": text, "citations": None}]
     if tools:
         stop = "tool_use"

@@ -1,6 +1,6 @@
-"""What every teacher with batches must do behind the ledger: tests that drive a real plugin against the fake server.
+"""The contract class of teachers with batches: it drives the plugin behind the ledger, against the fault server.
 
-A plugin's own tests inherit them and say how its provider writes what goes wrong.
+A subclass states how its provider writes the lines of results in which something went wrong.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ print(*(each.replies[0].text for each in outcome), sep="|")
 
 
 def requests_of(model: str, count: int) -> list[Request]:
-    """Make requests that differ."""
+    """Return requests that all differ."""
     return [Request("write", model, (Message("user", f"Write {n}."),), 1.0, 100) for n in range(count)]
 
 
 def all_of(model: str, count: int) -> Callable[[Ledger], Coroutine[Any, Any, list[Any]]]:
-    """Give work that asks for all at once; faults are among the outcomes."""
+    """Return work that sends all requests at the same time. Its outcomes are completions or errors."""
 
     async def work(ledger: Ledger) -> list[Any]:
         return await asyncio.gather(*map(ledger.complete, requests_of(model, count)), return_exceptions=True)
@@ -70,7 +70,7 @@ async def sitting(
     batch: bool = True,
     notes: list[str] | None = None,
 ) -> T:
-    """Open a ledger with the real plugin, work with it, close it."""
+    """Open a ledger with the plugin, work with it and close it."""
     teacher = load(PluginRef("teacher", plugin, {"base_url": address}), "teacher")
     policy = CallPolicy(8, budget=budget, prices={model: PRICE}, batch=batch)
     ledger = Ledger(teacher, path, run, policy, note=([] if notes is None else notes).append)
@@ -81,7 +81,7 @@ async def sitting(
 
 
 def texts(outcome: list[Any]) -> list[str]:
-    """Give the texts of outcomes that must all be good."""
+    """Return the texts of outcomes; all outcomes must be completions."""
     for each in outcome:
         assert isinstance(each, Completion), each
     return [each.replies[0].text for each in outcome]
@@ -89,7 +89,7 @@ def texts(outcome: list[Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class BatchLines:
-    """A provider's lines of results where something goes wrong; ``refused`` is billed as a reply."""
+    """A provider's lines of results in which something went wrong. ``refused`` is billed like a reply."""
 
     refused: Any
     filtered: Any
@@ -101,13 +101,14 @@ class BatchLines:
 
 
 class BatchTeacherContract:
-    """The tests. A subclass names its plugin.
+    """Tests of a teacher with the hooks ``submit_batch``, ``find_batch``, ``poll_batch`` and ``cancel_batch``.
 
     Attributes:
-        plugin, model: of the teacher.
-        tokens: that the fake server bills for a good reply.
-        places: where submitting can fail.
-        lines: of its results.
+        plugin: the name of the installed teacher. Its option ``base_url`` is the address of the server.
+        model: the model of the requests.
+        tokens: the tokens that the fault server bills for a good reply.
+        places: the places of the server where submitting can fail, see ``FaultServer.batch_faults``.
+        lines: the lines of results in which something went wrong.
     """
 
     plugin: str
@@ -117,7 +118,7 @@ class BatchTeacherContract:
     lines: BatchLines
 
     def takes(self, line: Any) -> bool:
-        """Say whether a line of a batch has the setting that ``lines.setting`` refuses."""
+        """Return whether a line of a batch has the setting that ``lines.setting`` refuses."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)

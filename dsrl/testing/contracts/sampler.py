@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -123,7 +122,7 @@ class SamplerContract(PluginContract):
 
         self.use(subject, work)
 
-    def test_the_check_passes_and_loads_no_weights(self, subject: Plugin[Any], tmp_path: Path) -> None:
+    def test_the_check_passes(self, subject: Plugin[Any]) -> None:
         if not subject.implements("check"):
             pytest.skip("the sampler has no hook check")
         subject.hook.check()

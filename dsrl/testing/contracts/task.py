@@ -125,12 +125,9 @@ class ProceduralTaskContract(TaskContract):
 
     def test_a_difficulty_above_the_hardest_is_the_hardest(self, subject: Plugin[Any]) -> None:
         hardest = max(self.levels)
-        for seed in range(5):
-            samples = [
-                subject.hook.procedural_sample(seed=seed, difficulty=level, passage="")
-                for level in (hardest, hardest + 1, 10**6)
-            ]
-            assert samples == samples[:1] * 3
+        for level in (hardest, hardest + 1, 10**6):
+            sample = subject.hook.procedural_sample(seed=1, difficulty=level, passage="")
+            assert subject.hook.procedural_solve(input=sample.input).difficulty == hardest
 
     def test_another_input_has_no_solution(self, subject: Plugin[Any]) -> None:
         for text in TRASH:

@@ -97,7 +97,8 @@ class TrainerContract(PluginContract):
         assert before == after, "the base model was changed"
 
         assert [step.step for step in steps] == list(range(1, len(steps) + 1))
-        assert {step.steps for step in steps} == {len(steps)}
+        assert steps, "no step was reported"
+        assert all(step.step <= step.steps == steps[0].steps for step in steps)
         assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
         assert {item for step in steps for item in step.rewards} <= {item.id for item in job.items}
 
