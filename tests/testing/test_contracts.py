@@ -210,7 +210,6 @@ class NaiveTeacher(Teacher):
 @pytest.mark.parametrize(
     ("test", "arguments"),
     [
-        ("test_the_bill_of_the_server_is_stated", {}),
         ("test_a_rate_limit_is_transient_and_states_the_pause", {}),
         ("test_a_fault_of_the_moment_is_transient", {"fault": teacher.Fault(500)}),
         ("test_a_lost_answer_may_have_been_billed", {}),
@@ -228,6 +227,11 @@ def test_a_naive_teacher_behind_http(
         naive = bound("teacher", NaiveTeacher(server.url))
         assert HttpTeacherContract().ask(naive).replies
         assert_failure(HttpTeacherContract(), test, subject=naive, server=server, **arguments)
+
+
+def test_a_teacher_that_hides_its_bill(bound: Any) -> None:
+    HttpTeacherContract().test_the_bill_of_the_server_is_stated(subject=bound("teacher", Teacher(usage=Usage(1, 1))))
+    assert_failure(HttpTeacherContract(), "test_the_bill_of_the_server_is_stated", subject=bound("teacher", Teacher()))
 
 
 # --- retrievers -------------------------------------------------------------------------------------------------------
