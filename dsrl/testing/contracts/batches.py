@@ -89,7 +89,17 @@ def texts(outcome: list[Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class BatchLines:
-    """A provider's lines of results in which something went wrong. ``refused`` is billed like a reply."""
+    """A provider's lines of results in which something went wrong, as ``FaultServer.batch_lines`` takes them.
+
+    Attributes:
+        refused: the model refused to answer; this is billed like a reply.
+        filtered: a content filter stopped the request.
+        bad: the request has a fault of its own.
+        failed: the provider failed.
+        expired: the batch expired before the request was answered.
+        cancelled: the batch was cancelled before the request was answered.
+        setting: the model does not accept a setting of the request.
+    """
 
     refused: Any
     filtered: Any

@@ -47,7 +47,9 @@ class GenerateSampler:
     def _generate(self, prompts: Sequence[Prompt], seed: int, settings: dict[str, Any]) -> list[list[str]]:
         import torch  # Not at the top: it takes seconds, and `dsrl plugins` must stay quick.
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # dsrl shows its own progress
         with self._lock:
             if self._model is None:
                 self._tokenizer = AutoTokenizer.from_pretrained(self._name)

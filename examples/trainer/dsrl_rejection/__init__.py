@@ -26,7 +26,9 @@ class RejectionTrainer:
     def train(self, job: TrainJob, task: BoundPlugin[Any], on_step: Callable[[TrainStep], None]) -> None:
         import torch  # Not at the top: it takes seconds, and `dsrl plugins` must stay quick.
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # dsrl shows its own progress
         device = ("cuda" if torch.cuda.is_available() else "cpu") if job.device == "auto" else job.device
         tokenizer = AutoTokenizer.from_pretrained(job.model)
         model: Any = AutoModelForCausalLM.from_pretrained(job.model)
@@ -69,7 +71,7 @@ class RejectionTrainer:
                 labels[:, ids.shape[1] + int(ends[0]) + 1 :] = -100  # nor what fills up the row behind its end
             loss = model(input_ids=best, labels=labels).loss
             loss.backward()
-            return sum(rewards) / len(rewards), float(loss)
+            return sum(rewards) / len(rewards), loss.item()
 
         for step, batch in enumerate(batches[done:], start=done + 1):
             torch.manual_seed(job.seed * 1_000_003 + step)  # A step that is repeated after a kill has the same values.
