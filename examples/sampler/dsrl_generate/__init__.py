@@ -49,7 +49,7 @@ class GenerateSampler:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # dsrl shows its own progress
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # dsrl shows its own progress
         with self._lock:
             if self._model is None:
                 self._tokenizer = AutoTokenizer.from_pretrained(self._name)

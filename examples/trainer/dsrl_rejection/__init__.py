@@ -28,7 +28,7 @@ class RejectionTrainer:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # dsrl shows its own progress
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # dsrl shows its own progress
         device = ("cuda" if torch.cuda.is_available() else "cpu") if job.device == "auto" else job.device
         tokenizer = AutoTokenizer.from_pretrained(job.model)
         model: Any = AutoModelForCausalLM.from_pretrained(job.model)
