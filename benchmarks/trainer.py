@@ -110,7 +110,7 @@ def items(count: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     rng = random.Random(0)
     ask = mednli.output_instruction()
     written = [procedural.write(rng, 1 + i % 4, "") for i in range(count)]
-    heldout = procedural.heldout("dev", 300)
+    heldout = procedural.make_held_out_items("dev", 300)
     train, test = ([(f"{text} {ask}", answer(output) or "") for text, output in part] for part in (written, heldout))
     return train, test
 
@@ -133,10 +133,12 @@ def accuracy(model: str, test: list[tuple[str, str]]) -> float:
     """Give the share of held-out items that the model solves greedily."""
     from dsrl_transformers.sampler import TransformersSampler
 
+    from dsrl import Prompt
+
     sampler = TransformersSampler(model)
-    prompts = [prompt for prompt, _ in test]
-    texts = asyncio.run(sampler.sample(prompts, 1, temperature=0.0, top_p=1.0, max_tokens=MAX_TOKENS, seed=0))
-    sampler.close()
+    settings = {"temperature": 0.0, "top_p": 1.0, "max_tokens": MAX_TOKENS, "seed": 0, "first": 0, "adapter": None}
+    texts = asyncio.run(sampler.sample([Prompt(prompt) for prompt, _ in test], 1, **settings))
+    asyncio.run(sampler.aclose())
     return sum(answer(text) == label for (text,), (_, label) in zip(texts, test, strict=True)) / len(test)
 
 
@@ -158,17 +160,19 @@ def train_dsrl(job: dict[str, Any]) -> dict[str, Any]:
     import dsrl_transformers.training  # noqa: F401  its imports are what is timed
     from dsrl_transformers.grpo import GRPOTrainer
 
-    from dsrl.types import TrainItem, TrainJob, TrainStep
+    from dsrl import Prompt, TrainItem, TrainJob, TrainStep
 
     imports = time.perf_counter() - start
-    task: Any = SimpleNamespace(hook=SimpleNamespace(reward=reward))
+    task: Any = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: reward(output, label)))
     steps: list[TrainStep] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         GRPOTrainer().train(
             TrainJob(
                 model=job["model"],
-                items=tuple(TrainItem(str(i), prompt, prompt, label) for i, (prompt, label) in enumerate(job["items"])),
+                items=tuple(
+                    TrainItem(str(i), Prompt(prompt), prompt, label) for i, (prompt, label) in enumerate(job["items"])
+                ),
                 output_dir=Path(job["output"]),
                 work_dir=Path(work),
                 learning_rate=job["learning_rate"],

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-from dsrl.pipeline.stages.verified import majority, votes_wanted
+from dsrl.pipeline.stages.verified import count_needed_votes, find_majority
 from dsrl.types import UNREADABLE, Answer
 
 VOTES = 16
@@ -50,10 +50,10 @@ def row(name: str, samples: list[list[Answer]]) -> str:
         replies = calls = changed = 0
         for answers in samples:
             taken = 1
-            while more := votes_wanted(answers[:taken], len(answers) - 1, confidence):
+            while more := count_needed_votes(answers[:taken], len(answers) - 1, confidence):
                 taken, calls = taken + more, calls + 1
             replies += taken - 1
-            changed += majority(answers[:taken])[0] != majority(answers)[0]
+            changed += find_majority(answers[:taken])[0] != find_majority(answers)[0]
         every = sum(len(answers) - 1 for answers in samples) or 1
         cells += [f"{1 - replies / every:.0%}", f"{calls / len(samples):.2f}", f"{changed / len(samples):.2%}"]
     return f"| {' | '.join(cells)} |"
@@ -71,7 +71,7 @@ def main(paths: list[str]) -> None:
             print(row(f"simulated, {accuracy:.0%} right, {wrong} wrong answers", samples))
     for path in paths:
         samples = recorded(path)
-        first = sum(answers.count(majority(answers)[0]) for answers in samples) / (len(samples) * (VOTES + 1) or 1)
+        first = sum(answers.count(find_majority(answers)[0]) for answers in samples) / (len(samples) * (VOTES + 1) or 1)
         print(row(f"{Path(path).parent.name}, {first:.0%} for the first place", samples))
 
 

@@ -1,4 +1,4 @@
-"""Write docs/hooks.md and docs/cli.md from the code; a test fails when they are not what the code says."""
+"""Write docs/hooks.md, docs/cli.md and docs/api.md from the code; a test fails if a page differs from the code."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import click
 HERE = Path(__file__).parent
 
 
-def hooks() -> str:
-    """Make the reference of all hooks out of :mod:`dsrl.plugins.specs`."""
+def make_hooks_page() -> str:
+    """Make the reference of all hooks from :mod:`dsrl.plugins.specs`."""
     from dsrl.plugins import base_models
     from dsrl.plugins import specs as hookspecs
 
-    parts = ["# Hooks", "", "*Made by `make docs` from `dsrl/plugins/specs.py`.*", "", _text(hookspecs.__doc__), ""]
+    parts = [
+        "# Hooks",
+        "",
+        "*Made by `make docs` from `dsrl/plugins/specs.py`.*",
+        "",
+        _to_markdown(hookspecs.__doc__),
+        "",
+    ]
     for kind in hookspecs.KINDS.values():
         if kind.spec is None:
-            parts += [f"## {kind.name}: group `{kind.group}`", "", _text(base_models.__doc__), ""]
+            parts += [f"## {kind.name}: group `{kind.group}`", "", _to_markdown(base_models.__doc__), ""]
             continue
-        parts += [f"## {kind.name}: group `{kind.group}`", "", _text(kind.spec.__doc__), ""]
+        parts += [f"## {kind.name}: group `{kind.group}`", "", _to_markdown(kind.spec.__doc__), ""]
         for hook in kind.hooks.values():
             name, function = hook.name, getattr(kind.spec, hook.name)
             signature = inspect.signature(function)
@@ -29,32 +36,70 @@ def hooks() -> str:
             word = "async " if inspect.iscoroutinefunction(function) else ""
             mandatory = " (mandatory)" if hook.is_mandatory else ""
             parts += [f"### `{name}`{mandatory}", "", "```python"]
-            parts += [f"{word}def {name}({', '.join(arguments)}) -> {returns}", "```", "", _text(function.__doc__), ""]
+            parts += [
+                f"{word}def {name}({', '.join(arguments)}) -> {returns}",
+                "```",
+                "",
+                _to_markdown(function.__doc__),
+                "",
+            ]
     return "\n".join(parts)
 
 
-def cli() -> str:
-    """Make the reference of all commands out of their ``--help``."""
-    from dsrl.cli import COMMANDS
-    from dsrl.cli import cli as group
+def make_commands_page() -> str:
+    """Make the reference of all commands from their ``--help``."""
+    from dsrl.cli import COMMANDS, cli
 
     parts = ["# Commands", "", "*Made by `make docs` from `--help`.*", ""]
-    parts += _help("dsrl", group, None)
-    root = click.Context(group, info_name="dsrl", **group.context_settings)
+    parts += _describe_command("dsrl", cli, None)
+    root = click.Context(cli, info_name="dsrl", **cli.context_settings)
     for name in COMMANDS:
-        command = group.get_command(root, name)
+        command = cli.get_command(root, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=root)
-        parts += _help(f"dsrl {name}", command, root)
+        parts += _describe_command(f"dsrl {name}", command, root)
         if isinstance(command, click.Group):
-            for sub in command.list_commands(context):
-                found = command.get_command(context, sub)
-                assert found is not None
-                parts += _help(f"dsrl {name} {sub}", found, context)
+            for subname in command.list_commands(context):
+                subcommand = command.get_command(context, subname)
+                assert subcommand is not None
+                parts += _describe_command(f"dsrl {name} {subname}", subcommand, context)
     return "\n".join(parts)
 
 
-def _help(title: str, command: click.Command, parent: click.Context | None) -> list[str]:
+def make_api_page() -> str:
+    """Make the list of the public names from ``dsrl.__all__`` and their docstrings."""
+    import dsrl
+    from dsrl import api
+
+    constants = {
+        "UNREADABLE": "The answer that could not be read. It is false in a condition.",
+        "__version__": "The version of dsrl.",
+    }
+    groups: dict[str, list[str]] = {"Run the pipeline": [], "Write a plugin": [], "Errors": []}
+    for name in dsrl.__all__:
+        value = getattr(dsrl, name)
+        home = getattr(value, "__module__", "")
+        is_error = isinstance(value, type) and issubclass(value, Exception)
+        is_api = home == api.__name__ or name == "__version__"
+        group = "Errors" if is_error else "Run the pipeline" if is_api else "Write a plugin"
+        summary = constants.get(name) or _to_markdown(value.__doc__).split("\n\n")[0].replace("\n", " ")
+        groups[group].append(f"| `{name}` | {summary.replace('|', chr(92) + '|')} |")
+    parts = ["# Public names", "", "*Made by `make docs` from `dsrl/__init__.py` and the docstrings.*", ""]
+    parts += [_to_markdown(api.__doc__), ""]
+    parts += [
+        "Everything below is imported from `dsrl` itself. Names that are not listed here can change in any release.",
+        "",
+    ]
+    for title, rows in groups.items():
+        parts += [f"## {title}", "", "| name | what it is |", "| --- | --- |", *rows, ""]
+    for function in (dsrl.run, dsrl.plan):
+        parts += [f"## `dsrl.{function.__name__}`", "", _to_markdown(function.__doc__), ""]
+    for record in (dsrl.RunResult, dsrl.PlanResult):
+        parts += [f"## `dsrl.{record.__name__}`", "", _to_markdown(record.__doc__), ""]
+    return "\n".join(parts)
+
+
+def _describe_command(title: str, command: click.Command, parent: click.Context | None) -> list[str]:
     width = {"max_content_width": 100, "terminal_width": 100}
     context = click.Context(
         command, info_name=title.split()[-1], parent=parent, **{**command.context_settings, **width}
@@ -62,8 +107,8 @@ def _help(title: str, command: click.Command, parent: click.Context | None) -> l
     return [f"## {title}", "", "```", command.get_help(context), "```", ""]
 
 
-def _text(doc: str | None) -> str:
-    """Turn a docstring into Markdown: roles and double backticks become code, sections bold."""
+def _to_markdown(doc: str | None) -> str:
+    """Convert a docstring to Markdown: roles and double backticks become code, the titles of sections become bold."""
     import re
 
     text = inspect.cleandoc(doc or "")
@@ -72,7 +117,7 @@ def _text(doc: str | None) -> str:
     return re.sub(r"^    (\w+(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
 
 
-PAGES = {"hooks.md": hooks, "cli.md": cli}
+PAGES = {"hooks.md": make_hooks_page, "cli.md": make_commands_page, "api.md": make_api_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -1,4 +1,4 @@
-"""dsrl: a task definition in, a better model out (Synthetic Data RL, Guo et al. 2025)."""
+"""dsrl turns a task definition into a better model (Synthetic Data RL, Guo et al. 2025)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "Example",
     "Message",
     "Passage",
+    "PlanResult",
     "PluginError",
     "PluginRef",
     "Price",
@@ -25,6 +26,7 @@ __all__ = [
     "Request",
     "Reward",
     "RowRefused",
+    "RunResult",
     "SettingsError",
     "Solved",
     "StoreError",
@@ -35,11 +37,15 @@ __all__ = [
     "TransientError",
     "Usage",
     "__version__",
+    "check_room",
     "hookimpl",
+    "plan",
+    "run",
 ]
 
 if TYPE_CHECKING:
     from dsrl.answers import AnswerFormat
+    from dsrl.api import PlanResult, RunResult, plan, run
     from dsrl.errors import (
         DataError,
         DsrlError,
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from dsrl.plugins.specs import hookimpl
+    from dsrl.storage.disk import check_room
     from dsrl.types import (
         UNREADABLE,
         BatchState,
@@ -73,9 +80,15 @@ if TYPE_CHECKING:
         Usage,
     )
 
+#: public name -> the module that defines it
 _HOMES = {
+    "PlanResult": "dsrl.api",
+    "RunResult": "dsrl.api",
+    "plan": "dsrl.api",
+    "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
+    "check_room": "dsrl.storage.disk",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",
@@ -107,9 +120,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # What a plugin's author imports from `dsrl`; lazily, so that `dsrl --help` stays quick.
+    # Public names are imported when they are used, so that `dsrl --help` starts quickly.
     if name not in _HOMES:
         raise AttributeError(f"module 'dsrl' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""``python -m dsrl``."""
+"""Run the command line: ``python -m dsrl``."""
 
 from dsrl.cli import main
 

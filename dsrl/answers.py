@@ -1,6 +1,7 @@
-"""The answer formats of the field: extract an answer from an output, bring it to canonical form, compare.
+"""The usual answer formats: extract an answer from an output and bring it to canonical form.
 
-Outputs are written by models: any text, any length. Everything here is linear in that length and never raises.
+Models write the outputs, so they can be any text of any length. The time of every function here is linear in that length,
+and none raises an error because of an output.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from dsrl.types import UNREADABLE, Answer
 Form = Literal["tag", "boxed", "hashes", "choice"]
 FORMS: tuple[str, ...] = ("tag", "boxed", "hashes", "choice")
 
-# One number as people write it: sign, currency, thousands, decimals, per cent.
+# One number as people write it: sign, currency, separators of thousands, decimals, exponent.
 _NUMBER = re.compile(r"[-+]?\$?[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,2}\b)?")
-#: A longer number is no answer; its digits would only cost time.
+#: Most characters of a number; a longer one is not an answer and would only take time.
 _LONGEST_NUMBER = 1000
 _WORDS = re.compile(r"[^\W_]+", re.UNICODE)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """How an answer stands in an output.
+    """How an output contains its answer.
 
     Attributes:
         form: ``tag``: the last ``<answer>..</answer>``, reasoning in ``<think>``. ``boxed``: the last ``\\boxed{..}``.
-            ``hashes``: the number behind the last ``####``. ``choice``: the output itself is one of ``choices``.
-        choices: the answers that are possible, in canonical spelling. Empty: any text.
+            ``hashes``: the number after the last ``####``. ``choice``: the output itself is one of ``choices``.
+        choices: the possible answers in canonical spelling. Empty: any text is possible.
     """
 
     form: Form
@@ -42,29 +43,29 @@ class AnswerFormat:
             raise ValueError("answer format 'choice' needs its choices")
 
     def extract(self, output: str) -> Answer:
-        """Read the canonical answer; ``UNREADABLE`` where the output holds none."""
+        """Return the canonical answer; ``UNREADABLE`` if the output contains none."""
         if self.form == "tag":
-            found = _last_tag(output)
+            content = _find_last_tag(output)
         elif self.form == "boxed":
-            found = _last_boxed(output)
+            content = _find_last_boxed(output)
         elif self.form == "hashes":
             _, mark, tail = output.rpartition("####")
-            found = tail if mark else None
+            content = tail if mark else None
         else:
-            found = output
-        return UNREADABLE if found is None else self.canonical(found)
+            content = output
+        return UNREADABLE if content is None else self.canonical(content)
 
     def canonical(self, text: str) -> Answer:
-        """Bring a bare answer to canonical form; ``UNREADABLE`` if it is none of the choices, no number, or empty."""
+        """Return an answer in canonical form; ``UNREADABLE`` if it is not one of the choices, not a number, or empty."""
         if self.choices:
-            return _choice(text, self.choices)
+            return _read_choice(text, self.choices)
         if self.form == "hashes":
-            return _number(text)
+            return _read_number(text)
         text = " ".join(text.split())
         return text or UNREADABLE
 
     def instruction(self) -> str:
-        """Say in words how to answer (paper, Figures 4 and 10)."""
+        """Return the instruction that tells a model how to answer (paper, Figures 4 and 10)."""
         options = " or ".join(self.choices) or "your answer"
         if self.form == "tag":
             return (
@@ -78,13 +79,13 @@ class AnswerFormat:
         return f"Answer with {options} and nothing else."
 
 
-def _last_tag(output: str) -> str | None:
+def _find_last_tag(output: str) -> str | None:
     end = output.rfind("</answer>")
     start = output.rfind("<answer>", 0, end) if end >= 0 else -1
     return output[start + len("<answer>") : end] if start >= 0 else None
 
 
-def _last_boxed(output: str) -> str | None:
+def _find_last_boxed(output: str) -> str | None:
     start = output.rfind("\\boxed{")
     if start < 0:
         return None
@@ -96,22 +97,22 @@ def _last_boxed(output: str) -> str | None:
     return None
 
 
-def _number(text: str) -> Answer:
-    found = _NUMBER.search(text)
-    if found is None or len(found.group()) > _LONGEST_NUMBER:
+def _read_number(text: str) -> Answer:
+    match = _NUMBER.search(text)
+    if match is None or len(match.group()) > _LONGEST_NUMBER:
         return UNREADABLE
     try:
-        value = Decimal(found.group().replace(",", "").replace("$", ""))
+        value = Decimal(match.group().replace(",", "").replace("$", ""))
     except InvalidOperation:
         return UNREADABLE
-    # Not normalize() nor + 0: arithmetic rounds to 28 digits.
-    written = format(value, "f")
-    if "." in written:
-        written = written.rstrip("0").rstrip(".")
-    return "0" if written == "-0" else written
+    # Decimal.normalize() and other arithmetic would round to 28 digits.
+    digits = format(value, "f")
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return "0" if digits == "-0" else digits
 
 
-def _choice(text: str, choices: tuple[str, ...]) -> Answer:
+def _read_choice(text: str, choices: tuple[str, ...]) -> Answer:
     bare = text.strip().strip(".:*'\"()[]").casefold()
     for choice in choices:
         if bare == choice.casefold():
@@ -120,7 +121,7 @@ def _choice(text: str, choices: tuple[str, ...]) -> Answer:
         # Multiple choice: the first lone capital is the option ("B: because A is wrong").
         return next((word for word in _WORDS.findall(text) if word in choices), UNREADABLE)
     words = f" {' '.join(_WORDS.findall(text.casefold()))} "
-    spoken = {choice: " ".join(_WORDS.findall(choice.casefold())) for choice in choices}
-    named = [choice for choice, name in spoken.items() if name and f" {name} " in words]
-    # An answer that names two options has not answered.
-    return named[0] if len(named) == 1 else UNREADABLE
+    choice_words = {choice: " ".join(_WORDS.findall(choice.casefold())) for choice in choices}
+    matches = [choice for choice, name in choice_words.items() if name and f" {name} " in words]
+    # An output that names two choices gives no answer.
+    return matches[0] if len(matches) == 1 else UNREADABLE

@@ -1,17 +1,22 @@
-"""The error model of dsrl.
+"""The errors of dsrl.
 
-Two kinds of failure exist, and only two:
+Two kinds of failure end a command:
 
-* **A mistake that its maker can mend** (a wrong setting, a broken file, a faulty plugin, a refused key): a
+* **A mistake that somebody can correct** (a wrong setting, a broken file, a faulty plugin, a refused key): a
   :class:`DsrlError`. Its text says what was wrong, where (file:line, row, setting), and what to do. The command line
-  prints it without a traceback and exits with :attr:`DsrlError.exit_code`. Nothing that was paid for is lost.
-* **A fault of dsrl**: any other exception. It reaches the user with its traceback, because it is ours to mend.
+  prints it without a traceback and exits with :attr:`DsrlError.exit_code`. No paid reply is lost.
+* **A bug of dsrl**: any other exception. The user sees it with its traceback.
 
-A fault of *one row* (a reply that cannot be read, a request that the provider refuses) is neither: the row is dropped
-with a reason, the reason is counted, and the run goes on. See :class:`RowRefused`.
+Two more are raised by teachers and handled inside dsrl, so that the run goes on:
 
-Exit codes: 0 done, 1 a :class:`DsrlError`, 2 wrong usage or settings (as click does), 128 + signal stopped
-by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP).
+* :class:`RowRefused`: the provider refuses one request. Its row is dropped, and the reason is counted.
+* :class:`TransientError`: one call failed for the moment. It is repeated; if it still fails after all repetitions, a
+  :class:`TeacherError` ends the command.
+
+A reply that cannot be read is no error: its row is dropped with a reason, too.
+
+Exit codes: 0 success, 1 a :class:`DsrlError`, 2 wrong usage or settings (as in click), 128 + the number of a signal that
+stopped the command (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP).
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class DsrlError(Exception):
-    """A mistake that the user or a plugin author can mend; shown as a sentence, without traceback."""
+    """A mistake that the user or the author of a plugin can correct; it is shown as a sentence, without traceback."""
 
     exit_code = 1
 
@@ -35,23 +40,23 @@ class SettingsError(DsrlError):
 
 
 class DataError(DsrlError):
-    """A file that was given as input is missing, empty or broken; names file and line."""
+    """An input file is missing, empty or broken; the text names file and line."""
 
 
 class PluginError(DsrlError):
-    """A plugin is unknown, clashes, cannot be imported or breaks its contract; names the distribution."""
+    """A plugin is unknown, ambiguous, cannot be imported or breaks its contract; the text names its distribution."""
 
 
 class StoreError(DsrlError):
-    """A run folder or database cannot be used: locked, no room, no permission, damaged, another version."""
+    """A run folder or database cannot be used: it is locked, damaged or of another version, or the disk is full."""
 
 
 class TeacherError(DsrlError):
-    """A teacher cannot go on at all: bad key, no such model, no connection. Stops the run; it can be resumed.
+    """A teacher cannot work at all: bad key, no such model, no connection. It stops the run, which can be resumed.
 
     Attributes:
-        usage: what the failed call was billed for; None when the provider did not say.
-        unknown: whether the call may have been billed and nobody can say how much.
+        usage: the usage that the failed call was billed for; None if the provider did not report it.
+        unknown: whether the call may have been billed by an unknown amount.
     """
 
     def __init__(self, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
@@ -61,16 +66,16 @@ class TeacherError(DsrlError):
 
 
 class BudgetReached(TeacherError):
-    """The next call may cost more than is left of ``--budget``. The road goes on with what is paid for."""
+    """The next call may cost more than what remains of ``--budget``. The run goes on with what is paid for."""
 
 
 class RowRefused(Exception):
-    """The teacher refuses this one request (content filter, context too long): the row is dropped, the run goes on.
+    """The provider refuses this one request (content filter, context too long). Its row is dropped, the run goes on.
 
     Attributes:
-        reason: a short snake_case word that is counted with the dropped rows, e.g. ``content_filter``.
-        usage: what the refusal was billed for; None when it cost nothing.
-        unknown: whether the refusal may have been billed and nobody can say how much.
+        reason: a short snake_case word under which the dropped row is counted, e.g. ``content_filter``.
+        usage: the usage that the refusal was billed for; None if it cost nothing.
+        unknown: whether the refusal may have been billed by an unknown amount.
     """
 
     def __init__(self, reason: str, message: str = "", usage: Usage | None = None, unknown: bool = False) -> None:
@@ -81,15 +86,15 @@ class RowRefused(Exception):
 
 
 class TransientError(Exception):
-    """The call failed in a way that is worth repeating (time-out, 429, 5xx, broken connection).
+    """The call failed in a way that makes a repetition useful (time-out, 429, 5xx, broken connection).
 
     Attributes:
-        retry_after: seconds that the provider asked to wait; None when it did not say.
-        rate: what the provider says is left of its limits; None when it did not say.
-        usage: what the failed call was billed for; None when it cost nothing.
-        limited: whether the provider said that it is asked too much (429, 529): everybody slows down then.
-        unknown: whether the call may have been billed and nobody can say how much (it was sent, and the answer was lost on
-            its way, or what it says of the bill cannot be read): it counts at its worst case.
+        retry_after: seconds to wait before the next try, if the provider gave them; else None.
+        rate: what remains of the provider's rate limits, if it reported them; else None.
+        usage: the usage that the failed call was billed for; None if it cost nothing.
+        limited: whether the provider reports too many requests (429, 529); all calls to it slow down then.
+        unknown: whether the call may have been billed by an unknown amount (it was sent, but its reply was lost or its
+            usage cannot be read). It then counts with the largest amount that it can have cost.
     """
 
     def __init__(

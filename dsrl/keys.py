@@ -1,4 +1,4 @@
-"""Keys of providers: from the environment or the system keyring only, and into nothing that a run leaves behind."""
+"""Keys of providers. They come from the environment or the system keyring only, and no file of a run contains them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 from dsrl.errors import SettingsError, TeacherError
 
-_known: set[str] = set()
+#: Keys that this process has read.
+_keys: set[str] = set()
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-# How the keys of well-known providers begin. For what nobody should have to name: a key in the wrong place.
-# A match is as long as it can be, so that the search goes over each character a fixed number of times.
+# The beginnings of the keys of well-known providers, to find a key in a wrong place.
+# Every match is as long as possible, so the search visits each character a fixed number of times.
 _KEY_LIKE = re.compile(
     r"Bearer\s+\S{8,}|\b(?P<words>sk[-_][\w*.-]{12,})|\b(?:gsk_|xai-|hf_|r8_|nvapi-|pplx-|AIza)[\w*-]{20,}"
 )
-#: A shorter beginning of a key may not look like one yet.
-_BEGINNING = 100
+#: Characters of a key that are enough to recognize it.
+_RECOGNIZABLE = 100
 _DIGIT = re.compile(r"[\d*]")
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|access[_-]?key|secret(?:[_-]?key)?|auth[_-]?token|api[_-]?token|password|authorization)$",
@@ -27,91 +28,90 @@ _SECRET_NAME = re.compile(
 
 
 def find_key(variables: Sequence[str], service: str, page: str = "") -> str:
-    """Find a provider's key: in the environment, else in the system keyring where the package `keyring` is installed.
+    """Find a provider's key in the environment, or else in the system keyring if the package `keyring` is installed.
 
     Args:
-        variables: environment variables, the first that is set wins. The keyring is asked for them as user names.
-        service: the provider's name, under which the keyring keeps the key.
-        page: where a key is to be had.
+        variables: names of environment variables; the first one that is set wins. In the keyring they are user names.
+        service: the provider's name, under which the keyring stores the key.
+        page: web page on which a key can be created.
 
     Raises:
-        TeacherError: there is none; says which variable, where to get one and how to put it into the keyring. Also for
-            a variable's name that is none, and for a value that cannot be a key. No value is ever in the text.
+        TeacherError: there is no key; the text names the variable, the page, and how to put a key into the keyring. Also
+            if a variable's name is not valid, or a value cannot be a key. No value is ever in the text.
     """
     for variable in variables:
         if not _VARIABLE.fullmatch(variable):
             raise TeacherError(
-                "what was given as the name of an environment variable is no such name; name the variable that holds the "
-                "key, as OPENAI_API_KEY does, never the key itself"
+                "that is not the name of an environment variable. Give the name of the variable that holds the key, such "
+                "as OPENAI_API_KEY, never the key itself"
             )
     for place, value in _places(variables, service):
         key = value.strip()
         if not key:
             continue
         if not (key.isascii() and key.isprintable() and " " not in key):
-            raise TeacherError(f"{place} holds characters that no key has (a space, a line break?); set it again")
-        _known.add(key)
+            raise TeacherError(f"{place} holds characters that no key has (a space or a line break?); set it again")
+        _keys.add(key)
         return key
     first = variables[0]
-    get = f" A key is to be had at {page}." if page else ""
+    hint = f" You can create a key at {page}." if page else ""
     raise TeacherError(
-        f"no key for {service}: the environment variable {' or '.join(variables)} is not set.{get} "
-        f"Set it with `export {first}=...`, or keep the key in the system keyring: "
+        f"no key for {service}: the environment variable {' or '.join(variables)} is not set.{hint} "
+        f"Set it with `export {first}=...`, or store the key in the system keyring: "
         f"`pip install keyring`, then `keyring set {service} {first}`"
     )
 
 
-def known_keys() -> Collection[str]:
-    """Give the keys that this process has found, to mask them; not those so short that they may be any word."""
-    return [key for key in _known if len(key) >= 8]
+def get_keys() -> Collection[str]:
+    """Return the keys that this process has read, to mask them, except those so short that they may be any word."""
+    return [key for key in _keys if len(key) >= 8]
 
 
 def mask(text: str, *keys: str) -> str:
-    """Hide keys in a text of somebody else: the given ones, and whatever is written like one."""
+    """Hide keys in a text: the keys in ``keys``, and everything that looks like a key."""
     for key in keys:
         if key:
             text = text.replace(key, "[key]")
-    return _KEY_LIKE.sub(_hidden, text)
+    return _KEY_LIKE.sub(_hide, text)
 
 
 def excerpt(text: str, most: int, *keys: str) -> str:
-    """Give the beginning of a text of somebody else on one line, with its keys hidden.
+    """Return the beginning of a text on one line, at most ``most`` characters, with its keys hidden.
 
-    Only the beginning is looked at, however long the text is. Where that ends within a key, no part of the key is shown.
+    Only the beginning is read, however long the text is. If it ends inside a key, no part of that key is returned.
     """
-    # This much at the end may be the beginning of a key that cannot be recognized as one.
-    margin = max([_BEGINNING, *map(len, keys)])
+    # The end of the beginning may cut a key so short that it cannot be recognized.
+    margin = max([_RECOGNIZABLE, *map(len, keys)])
     beginning = text.lstrip()
-    shown = mask(beginning[: 20 * most + margin], *keys)
+    masked = mask(beginning[: 20 * most + margin], *keys)
     if len(beginning) > 20 * most + margin:
-        shown = shown[:-margin]
-    return " ".join(shown.split())[:most]
+        masked = masked[:-margin]
+    return " ".join(masked.split())[:most]
 
 
 def refuse_keys(options: Mapping[str, Any], flag: str) -> None:
-    """Refuse options that hold a key: by their name, by the look of their value, by a password in an address.
+    """Refuse options that hold a key, judged by their name, their value, or a password in a URL.
 
     Args:
-        options: a plugin's options as the user gave them; looked through to any depth.
-        flag: how the user gives them, for the text.
+        options: the options of a plugin; nested tables are checked too.
+        flag: the flag that sets them, for the error text.
 
     Raises:
-        SettingsError: names the option, not its value.
+        SettingsError: an option holds a key; the text names the option, not its value.
     """
     for name, value in options.items():
         if isinstance(value, Mapping):
             refuse_keys(value, flag)
         values = value if isinstance(value, (list, tuple)) else (value,)
         if _SECRET_NAME.search(name) or any(isinstance(v, str) and _holds_key(v) for v in values):
-            shown = mask(name)
             raise SettingsError(
-                f"{flag} {shown}=... looks like a key. Settings are written down with the run, so keys are not taken there: "
-                "set the provider's environment variable, or keep the key in the system keyring"
+                f"{flag} {mask(name)}=... looks like a key. Settings are stored with the run, so they must not hold keys: "
+                "set the provider's environment variable, or store the key in the system keyring"
             )
 
 
-def _hidden(match: re.Match[str]) -> str:
-    # Names of packages and models begin like that too, and are made of words. A key has digits, or stars where it is masked.
+def _hide(match: re.Match[str]) -> str:
+    # Names of packages and models may begin in the same way, but consist of words. A key has digits, or stars if masked.
     words = match["words"]
     return words if words and not _DIGIT.search(words) else "[key]"
 
@@ -126,9 +126,10 @@ def _holds_key(value: str) -> bool:
 
 
 def _places(variables: Sequence[str], service: str) -> list[tuple[str, str]]:
-    found = [(f"the environment variable {name}", os.environ[name]) for name in variables if os.environ.get(name)]
-    if found:
-        return found
+    """Return (place in words, value) of all candidates for a key."""
+    values = [(f"the environment variable {name}", os.environ[name]) for name in variables if os.environ.get(name)]
+    if values:
+        return values
     try:
         import keyring
     except ImportError:
@@ -136,8 +137,8 @@ def _places(variables: Sequence[str], service: str) -> list[tuple[str, str]]:
     for name in variables:
         try:
             value = keyring.get_password(service, name)
-        except Exception:  # noqa: BLE001 - a machine without a keyring service: its backends raise whatever they like
+        except Exception:  # noqa: BLE001 - without a keyring service, the backends raise any kind of error
             return []
         if value:
-            found.append((f"the keyring entry {service} {name}", value))
-    return found
+            values.append((f"the keyring entry {service} {name}", value))
+    return values

@@ -15,7 +15,7 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 class Unreadable(Enum):
-    """The answer that could not be read. An explicit value, since ``None`` from a hook means "not answered"."""
+    """The value for an answer that cannot be read. It is not None, because a hook that returns None has not answered."""
 
     UNREADABLE = "unreadable"
 
@@ -25,13 +25,13 @@ class Unreadable(Enum):
 
 UNREADABLE = Unreadable.UNREADABLE
 
-#: A canonical answer, or the statement that there is none.
+#: A canonical answer, or ``UNREADABLE``.
 Answer = str | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An input with its output: a demonstration, an item of a data set, a sample as a teacher wrote it."""
+    """An input with its output: a demonstration, an item of a data set, or a sample that a teacher wrote."""
 
     input: str
     output: str
@@ -42,9 +42,9 @@ class Passage:
     """A piece of a passage library.
 
     Attributes:
-        id: unique in its library; ``file:line`` where the library names none.
-        text: never empty.
-        title: may be empty.
+        id: unique in its library; ``file:line`` if the library gives no id.
+        text: the text of the passage; never empty.
+        title: the title; it may be empty.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Message:
 
 
 class Prompt(str):
-    """What the base model is asked: the text of the user's turn, and perhaps a system text before it.
+    """A prompt for the base model: the text of the user's turn, and perhaps a system text before it.
 
     It is a string, so that an engine that knows no chat format can use it as it is. Whoever owns the tokenizer renders
     ``messages`` once with the model's chat template, if the model has one.
@@ -141,37 +141,48 @@ class BoundPlugin(Protocol[S_co]):
         """The name that the user typed."""
 
     @property
+    def distribution(self) -> str:
+        """The name of the plugin's distribution."""
+
+    @property
+    def version(self) -> str:
+        """The version of that distribution."""
+
+    @property
     def hook(self) -> S_co:
         """The hooks of the plugin's kind; they are called with keyword arguments only."""
 
     def implements(self, hook: str) -> bool:
-        """Say whether the plugin, an override or a default implements the hook."""
+        """Return whether the plugin, an override or a default implements the hook."""
 
     def accepts(self, hook: str, argument: str) -> bool:
-        """Say whether an implementation of the hook takes the argument."""
+        """Return whether an implementation of the hook takes the argument."""
+
+    def digest_code(self, *hooks: str) -> str:
+        """Return a digest of the code that implements the hooks, without dsrl's defaults: other code, another digest."""
 
 
-#: What a request to a teacher is for; spending is booked by it, and a teacher can be chosen by it.
+#: What a request to a teacher is for. Spending is counted by purpose, and the user can choose a teacher by purpose.
 Purpose = Literal["keywords", "pattern", "write", "solve", "rewrite"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question to a teacher: ``n`` independent answers to ``messages``.
+    """A request to a teacher for ``n`` independent replies to ``messages``.
 
     Attributes:
-        purpose: what it is for.
+        purpose: what the request is for.
         model: the provider's name of the model; empty for a teacher that has only one.
-        messages: the prompt, the part that all requests of a purpose share first (so that providers can cache it).
+        messages: the prompt. The part that all requests of a purpose share comes first, so that providers can cache it.
         temperature: 0 is greedy.
-        max_tokens: length limit of one answer, in tokens.
-        n: how many answers are wanted.
-        first: number of the first of them. Answers of one prompt are numbered; a reply is stored under prompt, settings
-            and number, so that samples ``first .. first + n - 1`` are asked for once.
+        max_tokens: maximum length of one reply in tokens.
+        n: the number of replies.
+        first: the number of the first reply. The replies to one prompt are numbered, and each is stored under its prompt,
+            settings and number, so that the replies ``first .. first + n - 1`` are paid for once.
         top_p: nucleus sampling; 1 is off.
-        schema: JSON schema of the answer, for providers with structured output; None for free text.
-        variables: what the prompt was filled with, by name. A rule-based teacher reads these instead of prose. They
-            are in the messages too, so they are no part of the reply's key.
+        schema: JSON schema of a reply, for providers with structured output; None for free text.
+        variables: name -> text that was inserted in the prompt. A rule-based teacher reads these instead of the prompt.
+            They are also in the messages, so they are not part of the reply's key.
     """
 
     purpose: Purpose
@@ -188,10 +199,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer of a teacher.
+    """One reply of a teacher.
 
     Attributes:
-        text: what it wrote.
+        text: the text of the reply.
         finish_reason: ``stop``, ``length`` (cut off) or ``content_filter``.
     """
 
@@ -201,13 +212,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a call was billed for.
+    """The numbers of tokens that the provider billed for a call.
 
     Attributes:
-        prompt_tokens: all of the prompt, the two below included.
-        completion_tokens: all that was written, hidden reasoning included.
-        cached_tokens: those of ``prompt_tokens`` that were read from a prompt cache.
-        cache_write_tokens: those of ``prompt_tokens`` that were billed for being put into one.
+        prompt_tokens: all tokens of the prompt; they include the two numbers below.
+        completion_tokens: all tokens that the model wrote, including hidden reasoning.
+        cached_tokens: the part of ``prompt_tokens`` that was read from a prompt cache.
+        cache_write_tokens: the part of ``prompt_tokens`` that was written to a prompt cache.
     """
 
     prompt_tokens: int = 0
@@ -226,13 +237,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a provider says is left of its limits; None where it does not say.
+    """The rest of a provider's rate limits, as the provider reports it; None if it does not report a number.
 
     Attributes:
-        remaining_requests: requests that are still allowed.
-        remaining_tokens: tokens that are still allowed.
-        reset_requests: seconds until all requests are allowed again.
-        reset_tokens: seconds until all tokens are allowed again.
+        remaining_requests: number of requests that are still allowed.
+        remaining_tokens: number of tokens that are still allowed.
+        reset_requests: seconds until the full number of requests is allowed again.
+        reset_tokens: seconds until the full number of tokens is allowed again.
     """
 
     remaining_requests: int | None = None
@@ -243,13 +254,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one call of a teacher gave for a :class:`Request`: one reply at least, ``request.n`` at most.
+    """The result of one call of a teacher for a :class:`Request`: at least one reply, at most ``request.n``.
 
     Attributes:
-        replies: in any order; they are independent answers.
-        usage: what the call was billed for. None: the provider did not say, or a part of what it said cannot be read, so the
-            bill is not known and counts at its worst case. Zeros from a teacher that is not free count as not known too.
-        rate: what the provider says is left of its limits; None when it did not say.
+        replies: the replies in any order; they are independent of each other.
+        usage: what the call was billed for. None if the provider did not report it, or reported something unreadable: the
+            bill is then unknown, and its worst case is counted. Zeros from a teacher that is not free also count as unknown.
+        rate: the rest of the provider's rate limits; None if the provider did not report it.
     """
 
     replies: tuple[Reply, ...]
@@ -262,17 +273,17 @@ BatchStatus = Literal["in_progress", "ended", "failed", "cancelled", "expired"]
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """How far a batch is that was given to a provider.
+    """The state of a batch at a provider.
 
     Attributes:
-        status: all but ``in_progress`` are final. ``failed``: the provider took none of it.
-        total: requests in it; 0 while the provider has not counted them.
-        done: requests answered so far, where the provider says.
-        failed: requests that failed so far, where the provider says.
-        results: by the number of the request in the batch, when the status is final: what a call of its own would have
-            given or raised (see ``TeacherSpec.complete``), with what it is billed for. What was not answered (cancelled,
-            expired) is not in it. That and what met a ``TransientError`` is asked again.
-        message: the provider's words where something went wrong with the whole.
+        status: every status except ``in_progress`` is final. ``failed``: the provider did not accept the batch.
+        total: number of requests in the batch; 0 as long as the provider has not counted them.
+        done: number of answered requests so far, if the provider reports it.
+        failed: number of failed requests so far, if the provider reports it.
+        results: if the status is final: number of a request in the batch -> what a single call would have returned or
+            raised (see ``TeacherSpec.complete``), with its usage. Requests without an answer (cancelled, expired) are left
+            out. dsrl sends these and those with a ``TransientError`` again.
+        message: the provider's message if something is wrong with the whole batch.
     """
 
     status: BatchStatus
@@ -285,14 +296,14 @@ class BatchState:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens.
+    """Prices in US dollars per million tokens.
 
     Attributes:
-        prompt: of a prompt token.
-        completion: of a token that is written.
-        cached: of a prompt token read from a cache; None: as any other.
-        cache_write: of a prompt token put into a cache; None: as any other.
-        batch: what a batch costs as a share of all of these.
+        prompt: price of prompt tokens.
+        completion: price of completion tokens.
+        cached: price of prompt tokens that are read from a cache; None: the price of other prompt tokens.
+        cache_write: price of prompt tokens that are written to a cache; None: the price of other prompt tokens.
+        batch: factor for all of these prices in a batch.
     """
 
     prompt: float
@@ -302,7 +313,7 @@ class Price:
     batch: float = 1.0
 
     def cost(self, usage: Usage, batch: bool = False) -> float:
-        """Dollars for ``usage``, in a batch or not."""
+        """Return the cost of ``usage`` in dollars, in a batch or not."""
         cached = self.prompt if self.cached is None else self.cached
         write = self.prompt if self.cache_write is None else self.cache_write
         fresh = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
@@ -315,7 +326,7 @@ class Price:
         return dollars * self.batch if batch else dollars
 
     def worst(self, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float:
-        """Dollars at most for so many tokens: as if every prompt token were put into a cache at its price."""
+        """Return the highest possible cost of these numbers of tokens in dollars, whatever the provider caches."""
         dearest = max(self.prompt, self.cache_write or 0.0, self.cached or 0.0)
         return Price(dearest, self.completion, batch=self.batch).cost(Usage(prompt_tokens, completion_tokens), batch)
 
@@ -333,11 +344,11 @@ class Sample:
         slot: 0 .. N-1, the initial sample that it is or descends from.
         kind: which step wrote it.
         input: the question, without the output instruction.
-        output: the writer's own output.
+        output: the output that the teacher wrote with the input.
         label: the canonical answer that the votes agreed on; None before verification and for a dropped sample.
-        dropped: why it left the road (a snake_case reason); None while it is on it.
-        parent: id of the sample that it was rewritten from.
-        passage: id of the passage that it rests on.
+        dropped: the reason why the sample is not used (in snake_case); None if it is used.
+        parent: id of the sample that this one was rewritten from.
+        passage: id of the passage that the sample is based on.
     """
 
     id: str
@@ -354,12 +365,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The base model's pass rate on a sample and what follows from it (paper, Equation 7).
+    """The base model's pass rate on a sample, and the sample's score (paper, Equation 7).
 
     Attributes:
         sample: id of the sample.
         attempts: L.
-        passed: how many of the L attempts were right, 0 .. L.
+        passed: the number of right attempts, 0 .. L.
         score: ``passed / attempts``; 1.0 for a sample that was never solved.
     """
 
@@ -370,17 +381,17 @@ class Score:
 
     @property
     def pass_rate(self) -> float:
-        """Share of right attempts, 0 to 1."""
+        """Return the share of right attempts, 0 to 1."""
         return self.passed / self.attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a task's own rules make of an input in the language of its own generator.
+    """The solution that a task's own rules find for an input of the task's own generator.
 
     Attributes:
-        output: an output in the task's output format, with the right answer.
-        difficulty: the level that the input was written at.
+        output: an output in the task's output format with the right answer.
+        difficulty: the difficulty level of the input.
     """
 
     output: str
@@ -393,12 +404,12 @@ class TrainItem:
 
     Attributes:
         id: unique in its job.
-        prompt: input and output instruction, as the base model was asked when the sample was scored.
+        prompt: input and output instruction: the same prompt that the base model got when the sample was scored.
         input: the input alone.
         label: the canonical answer.
-        task: name of the task whose reward counts; empty in a job of one task.
-        attempts: how many answers of the base model the pass rate was measured with; 0 if it was not measured.
-        passed: how many of these were right.
+        task: name of the task whose reward is used; empty in a job of one task.
+        attempts: number of attempts that the pass rate was measured with; 0 if it was not measured.
+        passed: number of right attempts.
     """
 
     id: str
@@ -412,28 +423,29 @@ class TrainItem:
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """All that a trainer is told, apart from the task.
+    """Everything that a trainer needs, apart from the task.
 
     Attributes:
-        model: folder (Hugging Face form) or hub id of the model to start from.
-        items: the selected samples, in the order of their scores; each id once.
-        dev_items: items that are kept apart to watch the training; never trained on. May be empty.
-        output_dir: where the trained model goes, Hugging Face form, safetensors. Not there, or empty, at the start.
-        work_dir: the trainer's own folder for checkpoints. After a kill the same job is given again with the same
-            folder, and training goes on from the last checkpoint.
+        model: the model to start from: a folder in Hugging Face form or a hub id.
+        items: the selected samples, in the order of their scores; each id appears once.
+        dev_items: items for watching the training; they are never trained on. There may be none.
+        output_dir: folder for the trained model, in Hugging Face form with safetensors. At the start it does not exist or
+            is empty.
+        work_dir: the trainer's own folder for checkpoints. After a kill the trainer gets the same job with the same folder
+            again and continues from the last checkpoint.
         learning_rate: peak learning rate.
         epochs: passes over ``items``.
-        batch_size: prompts a step.
-        group_size: answers a prompt (the paper's group of 16).
-        temperature: of the rollouts.
-        top_p: of the rollouts.
+        batch_size: prompts per step.
+        group_size: answers per prompt (the paper's group of 16).
+        temperature: temperature of the rollouts.
+        top_p: nucleus of the rollouts.
         kl_coef: weight of the KL term against the starting model; 0 switches it off.
-        max_completion_tokens: length limit of a rollout.
-        max_prompt_tokens: longer prompts are left out and counted.
-        seed: of everything random in training.
+        max_completion_tokens: maximum length of a rollout in tokens.
+        max_prompt_tokens: items with longer prompts are left out and counted.
+        seed: seed of everything that is random in training.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        dtype: ``auto``, ``float32``, ``bfloat16``.
-        lora_rank: 0 trains all weights; above it LoRA adapters of that rank, merged at the end.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        lora_rank: 0 trains all weights; above 0, LoRA adapters of this rank are trained and merged at the end.
     """
 
     model: str
@@ -458,15 +470,15 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """What a trainer tells after each step.
+    """The report of a trainer after a step.
 
     Attributes:
-        step: 1-based.
-        steps: how many there will be.
-        epoch: fractional.
-        metrics: the field's names: ``loss``, ``reward``, ``reward_std``, ``kl``, ``grad_norm``, ``learning_rate``,
-            ``completion_length``, ``seconds``; others may be added.
-        rewards: mean reward of each item of the batch, by its id.
+        step: number of the step, from 1.
+        steps: number of all steps.
+        epoch: number of epochs so far, with a fraction.
+        metrics: name -> number: ``loss``, ``reward``, ``reward_std``, ``kl``, ``grad_norm``, ``learning_rate``,
+            ``completion_length``, ``seconds``, and others that the trainer adds.
+        rewards: id -> mean reward, for each item of the step.
     """
 
     step: int

@@ -45,38 +45,38 @@ def test_a_split_of_a_dataset_dict_is_read(tmp_path: Path, names: tuple[str, str
     assert read_dataset(path, "train") == [Example("a", "b")]
 
 
-def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_missing_columns_are_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": ["a"], "Answer": ["b"]})
     with pytest.raises(DataError) as caught:
         read_dataset(path, "test")
-    assert f"{path}, test row 0: no column 'Output'; there are Input, Answer" in str(caught.value)
+    assert f"{path}, test row 0: no column 'Output'; the columns are Input, Answer" in str(caught.value)
 
 
-def test_a_missing_split_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_split_is_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, train={"Input": ["a"], "Output": ["b"]}, validation={"Input": ["a"], "Output": ["b"]})
-    with pytest.raises(DataError, match="has no 'test' split; there are train, validation"):
+    with pytest.raises(DataError, match="has no split 'test'; its splits are train, validation"):
         read_dataset(path, "test")
 
 
-def test_an_empty_split_is_told(tmp_path: Path) -> None:
+def test_an_empty_split_is_reported(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": [], "Output": []})
     with pytest.raises(DataError, match=r"holds no items in the split 'test'|cannot be loaded"):
         read_dataset(path, "test")
 
 
-def test_a_data_set_without_splits_is_told(tmp_path: Path) -> None:
+def test_a_data_set_without_splits_is_reported(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"Input": ["a"], "Output": ["b"]}).save_to_disk(str(tmp_path / "flat"))
     with pytest.raises(DataError, match="has no splits; save it as a DatasetDict"):
         read_dataset(str(tmp_path / "flat"), "test")
 
 
-def test_columns_of_another_type_are_told_with_the_row(tmp_path: Path) -> None:
+def test_columns_of_another_type_are_reported_with_the_row(tmp_path: Path) -> None:
     path = saved(tmp_path, test={"Input": ["a", "b"], "Output": [1, 2]})
     with pytest.raises(DataError, match="test row 0: input and output must be text"):
         read_dataset(path, "test")
 
 
-def test_a_folder_that_holds_no_data_set_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_data_set_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder holds no Hugging Face data set"):
         read_dataset(str(tmp_path), "test")
     (tmp_path / "dataset_dict.json").write_text("{broken", encoding="utf-8")
@@ -84,7 +84,7 @@ def test_a_folder_that_holds_no_data_set_is_told(tmp_path: Path) -> None:
         read_dataset(str(tmp_path), "test")
 
 
-def test_a_hub_id_without_a_network_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_without_a_network_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
@@ -124,8 +124,8 @@ GOOD_LINE = '{"input": "a", "output": "b"}\n'
         (GOOD_LINE + '{"input": "a", "output": "b"', ":2: not JSON"),
         (GOOD_LINE + "5\n", ":2: not an object but int"),
         (GOOD_LINE + '["a", "b"]\n', ":2: not an object but list"),
-        (GOOD_LINE + '{"input": "a"}\n', ":2: no column 'Output'; there are input"),
-        ("{}\n", ":1: no column 'Input'; there are none"),
+        (GOOD_LINE + '{"input": "a"}\n', ":2: no column 'Output'; the columns are input"),
+        ("{}\n", ":1: no column 'Input'; the columns are none"),
         (GOOD_LINE + '{"input": "a", "output": 5}\n', ":2: input and output must be text"),
         ('[\n{"input": "a", "output": "b"},\n{]', ":3: not JSON"),
         ('[{"input": "a", "output": "b"}, 5]', ", item 2: not an object but int"),
@@ -137,7 +137,7 @@ GOOD_LINE = '{"input": "a", "output": "b"}\n'
         (b'{"input": "\xe9"}', "is not UTF-8 text"),
     ],
 )
-def test_a_broken_file_is_told_by_file_and_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+def test_a_broken_file_is_reported_by_file_and_line(tmp_path: Path, text: str | bytes, words: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(DataError) as caught:
         read_dataset(str(path), "test")
@@ -151,7 +151,7 @@ def test_a_tasks_own_conversion_may_leave_rows_out_and_name_columns(tmp_path: Pa
 
     text = '{"question": " a ", "gold": "yes"}\n{"question": "b", "gold": "-"}\n'
     assert read_dataset(str(written(tmp_path, text)), "test", convert) == [Example("a", "yes")]
-    with pytest.raises(DataError, match=r"items\.jsonl:1: no column 'gold'; there are input, output"):
+    with pytest.raises(DataError, match=r"items\.jsonl:1: no column 'gold'; the columns are input, output"):
         read_dataset(str(written(tmp_path, GOOD_LINE)), "test", convert)
 
 
@@ -177,15 +177,15 @@ def test_any_number_of_demonstrations_is_read(tmp_path: Path, count: int, shape:
     ("text", "words"),
     [
         ('{"input": "a"}', ':1: demonstrations are a JSON list or JSONL of {"input": "...", "output": "..."}'),
-        ('{"question": "a", "answer": "b"}', "this one has question, answer"),
+        ('{"question": "a", "answer": "b"}', "the keys here are question, answer"),
         ('[{"input": "a", "output": 5}]', ", item 1: demonstrations are"),
         ('["a"]', ", item 1: not an object but str"),
         (GOOD_LINE + "oops", ":2: not JSON"),
         ('{"input": [["a"]], "output": "b"}', ":1: demonstrations are"),
-        ("{}", "no keys"),
+        ("{}", "the keys here are none"),
     ],
 )
-def test_demonstrations_of_another_shape_are_told(tmp_path: Path, text: str, words: str) -> None:
+def test_demonstrations_of_another_shape_are_reported(tmp_path: Path, text: str, words: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(DataError) as caught:
         read_demos(path)
@@ -193,7 +193,7 @@ def test_demonstrations_of_another_shape_are_told(tmp_path: Path, text: str, wor
     assert words in str(caught.value)
 
 
-def test_a_missing_demonstrations_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_demonstrations_file_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(DataError, match="is not there"):
             read_demos(path)

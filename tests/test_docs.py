@@ -24,7 +24,7 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "cli.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "cli.md", "api.md"])
 def test_generated_pages_are_up_to_date(page):
     made = _generator().PAGES[page]()
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run `make docs`"
@@ -107,7 +107,7 @@ def test_the_override_of_the_tutorial_works(tmp_path):
 
 
 def test_the_json_page_names_every_key():
-    from dsrl.pipeline.summary import SampleCounts
+    from dsrl.storage.run_store import SampleCounts
 
     text = (ROOT / "docs/runs.md").read_text("utf-8")
     for key in (*SampleCounts.__annotations__, "gain_ci95", "teacher_calls", "cost_usd", "seconds", "model_path"):

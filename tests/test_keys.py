@@ -51,7 +51,7 @@ def test_no_key_says_where_to_get_one_and_where_to_put_it(ring: dict[Any, str]) 
     with pytest.raises(TeacherError) as caught:
         find_key(["A_KEY"], "svc", "keys.example")
     said = str(caught.value)
-    for words in ("A_KEY is not set", "to be had at keys.example", "export A_KEY=", "keyring set svc A_KEY"):
+    for words in ("A_KEY is not set", "create a key at keys.example", "export A_KEY=", "keyring set svc A_KEY"):
         assert words in said
 
 

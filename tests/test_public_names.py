@@ -1,4 +1,4 @@
-"""What a plugin's author imports from ``dsrl``."""
+"""What users and plugin authors import from ``dsrl``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def test_what_the_page_of_hooks_names_is_public() -> None:
     for module in (types, errors):
         own = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
         assert own & named <= set(dsrl.__all__)
+
+
+def test_the_page_of_public_names_lists_them_all() -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \| .", page, re.MULTILINE)) == sorted(dsrl.__all__)
+
+
+def test_public_names_are_completed_before_they_are_imported() -> None:
+    assert set(dsrl.__all__) <= set(dir(dsrl))
 
 
 def test_importing_dsrl_imports_no_room() -> None:

@@ -61,9 +61,9 @@ def test_the_generator_cannot_write_held_out_items() -> None:
     for split, vocabulary in (("dev", procedural.DEV), ("test", procedural.TEST)):
         assert not set(vocabulary.things) & set(own.things)
         assert not set(vocabulary.names) & set(own.names)
-        items = procedural.heldout(split, 500)
+        items = procedural.make_held_out_items(split, 500)
         assert all(procedural.solve(text) is None for text, _ in items)
-        assert items[:100] == procedural.heldout(split, 100)
+        assert items[:100] == procedural.make_held_out_items(split, 100)
         for text, output in items:
             answer(output)
             assert any(thing in text for thing in vocabulary.things)

@@ -16,32 +16,32 @@ PASSAGE = (
 OUTPUT = re.compile(r"<think> [\w ]+ </think> <answer> (entailment|neutral|contradiction) </answer>")
 
 
-def label(output: str) -> str:
+def read_label(output: str) -> str:
     match = OUTPUT.fullmatch(output)
     assert match, output
     return match[1]
 
 
-def hypothesis_of(text: str) -> str:
+def get_hypothesis(text: str) -> str:
     return text.split(" Hypothesis: ")[1]
 
 
 def sentences(text: str) -> list[str]:
-    return [text.split(" Premise: ")[1].split(" Hypothesis: ")[0], hypothesis_of(text)]
+    return [text.split(" Premise: ")[1].split(" Hypothesis: ")[0], get_hypothesis(text)]
 
 
 @given(st.integers(), st.sampled_from(procedural.LEVELS), st.text())
 @settings(max_examples=300, deadline=None)
 def test_solve_reads_back_what_write_wrote_on_any_passage(seed: int, level: int, passage: str) -> None:
     text, output = procedural.write(random.Random(seed), level, passage)
-    assert procedural.solve(text) == (label(output), level)
+    assert procedural.solve(text) == (read_label(output), level)
 
 
 def test_solve_reads_back_thousands_of_seeds() -> None:
     for seed in range(5000):
         level = procedural.LEVELS[seed % 5]
         text, output = procedural.write(random.Random(seed), level, PASSAGE if seed % 3 else "")
-        assert procedural.solve(text) == (label(output), level)
+        assert procedural.solve(text) == (read_label(output), level)
 
 
 @given(st.text())
@@ -77,10 +77,10 @@ def test_content_words_name_troubles_where_no_term_is_found() -> None:
 
 
 def test_labels_are_balanced() -> None:
-    counts = Counter(label(procedural.write(random.Random(seed), 1 + seed % 5, "")[1]) for seed in range(6000))
+    counts = Counter(read_label(procedural.write(random.Random(seed), 1 + seed % 5, "")[1]) for seed in range(6000))
     assert all(abs(counts[name] / 6000 - 1 / 3) < 0.03 for name in procedural.LABELS)
     for split in ("dev", "test"):
-        counts = Counter(label(output) for _, output in procedural.heldout(split, 600))
+        counts = Counter(read_label(output) for _, output in procedural.make_held_out_items(split, 600))
         assert set(counts.values()) == {200}
 
 
@@ -91,8 +91,8 @@ def test_neither_sentence_depends_on_the_label() -> None:
         totals: Counter[str] = Counter()
         for seed in range(12000):
             text, output = procedural.write(random.Random(seed), 1 + seed % 5, PASSAGE)
-            totals[label(output)] += 1
-            cues[label(output)].update(set(re.findall(r"[a-z]+", sentences(text)[part].lower())))
+            totals[read_label(output)] += 1
+            cues[read_label(output)].update(set(re.findall(r"[a-z]+", sentences(text)[part].lower())))
         for word in sorted(set().union(*cues.values())):
             shares = [cues[name][word] / totals[name] for name in procedural.LABELS]
             assert max(shares) - min(shares) < 0.05, (part, word, shares)
@@ -102,19 +102,21 @@ def test_the_generator_cannot_write_held_out_items() -> None:
     """Other sentences, which solve() does not know, and other terms, even where a passage mentions them."""
     own = set().union(*map(set, GENERATOR))
     for split, vocabulary, other in (("dev", DEV, TEST), ("test", TEST, DEV)):
-        policy = set().union(*map(set, vocabulary))
-        assert not policy & own
-        assert not policy & set().union(*map(set, other))
-        items = procedural.heldout(split, 500)
+        terms = set().union(*map(set, vocabulary))
+        assert not terms & own
+        assert not terms & set().union(*map(set, other))
+        items = procedural.make_held_out_items(split, 500)
         assert all(procedural.solve(text) is None for text, _ in items)
-        passage = " ".join(sorted(policy))
+        passage = " ".join(sorted(terms))
         for seed in range(300):
             text = procedural.write(random.Random(seed), 1 + seed % 5, passage)[0]
-            assert not any(re.search(rf"\b{term}\b", text) for term in policy)
+            assert not any(re.search(rf"\b{term}\b", text) for term in terms)
     shared = list(zip(procedural.DEV_FORMS, procedural.TEST_FORMS, strict=True))
     assert not any(set(sum(dev, ())) & set(sum(test, ())) for dev, test in shared)
 
 
 def test_held_out_splits_are_fixed() -> None:
-    assert procedural.heldout("test", 300)[:100] == procedural.heldout("test", 100)
-    assert json.dumps(procedural.heldout("dev", 50)) == json.dumps(procedural.heldout("dev", 50))
+    assert procedural.make_held_out_items("test", 300)[:100] == procedural.make_held_out_items("test", 100)
+    assert json.dumps(procedural.make_held_out_items("dev", 50)) == json.dumps(
+        procedural.make_held_out_items("dev", 50)
+    )

@@ -1,11 +1,12 @@
-"""The command line. One module a command: it parses, calls, prints; nothing is decided here.
+"""The command line. There is one module for each command. It parses the arguments, calls dsrl and prints the result.
 
-A command's module is imported when the command is run, so that ``dsrl --help`` costs nothing.
+The module of a command is imported when the command is used, so that ``dsrl --help`` starts quickly.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -15,27 +16,27 @@ from typing import Any
 import click
 
 from dsrl import __version__
-from dsrl.cli.common import Shown, shown, shown_options
-from dsrl.cli.streams import prepare
+from dsrl.cli.common import Verbosity, make_verbosity_options
+from dsrl.cli.streams import prepare_streams
 
-#: command -> (module, short help)
+#: command -> (module, summary)
 COMMANDS = {
-    "run": ("dsrl.cli.run", "Walk the road from a task to a trained and evaluated model."),
-    "plan": ("dsrl.cli.plan", "Forecast calls, tokens, dollars and time of a run."),
-    "batches": ("dsrl.cli.batches", "List the batches at providers, or cancel one."),
+    "run": ("dsrl.cli.run", "Run the pipeline from a task to a trained and evaluated model."),
+    "plan": ("dsrl.cli.plan", "Forecast the calls, tokens, dollars and time of a run."),
+    "batches": ("dsrl.cli.batches", "List the batches at the providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
-    "show": ("dsrl.cli.show", "Show what came out of a run, or where one sample came from."),
+    "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, or check them."),
 }
 
 
 class Commands(click.Group):
-    """A group whose commands are imported when they are needed."""
+    """The group of all commands. It imports the module of a command when the command is used."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += shown_options()
+        self.params += make_verbosity_options()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -48,19 +49,21 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; one that a signal stops ends with the exit code of that signal."""
-        from dsrl.signals import exit_code, handled
+        """Run a command. If a signal stops it, exit with the exit code of that signal."""
+        from dsrl.pipeline.signals import exit_code, handle_signals
 
-        with handled():
+        with handle_signals():
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt as stop:
-                click.echo("\nInterrupted. What was done is kept; give the same command again.", err=True)
+                # After a second signal, asyncio complains about open connections.
+                logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+                _print_interrupted(getattr(stop, "__notes__", []))
                 sys.exit(exit_code(stop))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -71,7 +74,7 @@ class Commands(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+            hint = f"Did you mean {near[0]!r}?" if near else f"The commands are {', '.join(COMMANDS)}."
             raise click.UsageError(f"{error.message} {hint}", ctx) from None
 
 
@@ -86,48 +89,53 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line; a mistake that the user can mend is a sentence and an exit code, not a traceback."""
+    """Run the command line. An error that the user can correct is printed as a sentence, without a traceback."""
     from dsrl.errors import DsrlError
 
-    prepare()
-    vars(shown).update(vars(Shown()))
+    prepare_streams()
+    verbosity = Verbosity()
     try:
-        code = cli.main(args=args, prog_name="dsrl", standalone_mode=False)
+        code = cli.main(args=args, prog_name="dsrl", standalone_mode=False, obj=verbosity)
     except click.Abort:  # Ctrl-C before a command began
+        _print_interrupted([])
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except DsrlError as error:
-        _tell(error, str(error))
+        _print_error(error, str(error), verbosity.debug)
         sys.exit(error.exit_code)
     except OSError as error:
-        sentence = _disk(error)
+        sentence = _describe_disk_error(error)
         if sentence is None:
             raise
-        _tell(error, sentence)
+        _print_error(error, sentence, verbosity.debug)
         sys.exit(DsrlError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: Exception, sentence: str) -> None:
-    """Tell an error that the user can mend; with ``--debug``, or ``DSRL_TRACEBACK`` set, its traceback before it."""
+def _print_interrupted(notes: list[str]) -> None:
+    click.echo(" ".join(["\nInterrupted.", *notes, "Run the same command again to continue."]), err=True)
+
+
+def _print_error(error: Exception, sentence: str, debug: bool) -> None:
+    """Print an error that the user can correct; with ``debug``, or if ``DSRL_TRACEBACK`` is set, also its traceback."""
     from dsrl.text import printable
 
-    if shown.debug or os.environ.get("DSRL_TRACEBACK"):
+    if debug or os.environ.get("DSRL_TRACEBACK"):
         from traceback import format_exception
 
-        from dsrl.storage.run_log import bounded
+        from dsrl.storage.run_log import sanitize
 
-        click.echo(bounded("".join(format_exception(error))), err=True)
+        click.echo(sanitize("".join(format_exception(error))), err=True)
     click.echo(f"Error: {printable('; '.join([sentence, *getattr(error, '__notes__', [])]))}", err=True)
 
 
-def _disk(error: OSError) -> str | None:
-    """Tell what the disk refuses; None for any other fault."""
+def _describe_disk_error(error: OSError) -> str | None:
+    """Describe a full disk or a missing permission; return None for any other error."""
     place = error.filename or "the disk"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no room on the disk ({place}); free some and give the same command again"
+        return f"no room on the disk ({place}); free some space and run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission for {place}; check its owner and mode"
     return None

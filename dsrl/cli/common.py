@@ -1,4 +1,4 @@
-"""What several commands share: where runs are, what is shown on stderr, and how results are printed."""
+"""What several commands share: options, the streams while a command runs, and how results are printed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, TypeVar
 
 import click
 
-from dsrl.cli.streams import reserved_stdout, results
+from dsrl.cli.streams import get_result_stream, reserve_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass
-class Shown:
-    """What the user wants to see on stderr.
+class Verbosity:
+    """How much a command prints on stderr.
 
     Attributes:
-        debug: the traceback of an error.
-        verbose: what is logged at level INFO.
-        quiet: errors only.
+        debug: whether the traceback of an error is printed.
+        verbose: whether log records of level INFO are printed.
+        quiet: whether only errors are printed.
     """
 
     debug: bool = False
@@ -33,12 +33,14 @@ class Shown:
     quiet: bool = False
 
 
-#: Of the command that is at work; :func:`dsrl.cli.main` starts with a new one.
-shown = Shown()
+def get_verbosity() -> Verbosity:
+    """Return the verbosity of the running command."""
+    context = click.get_current_context(silent=True)
+    return context.ensure_object(Verbosity) if context else Verbosity()
 
 
 def folder_options(command: F) -> F:
-    """Add ``--runs-dir`` and ``--cache-dir``."""
+    """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
     runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
     cache = click.option(
         "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
@@ -47,115 +49,134 @@ def folder_options(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+    """Add ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
 
 
-def shown_options() -> list[click.Parameter]:
-    """Make ``--debug``, ``--verbose`` and ``--quiet``, which every command takes."""
+def make_verbosity_options() -> list[click.Parameter]:
+    """Make ``--verbose``, ``--quiet`` and ``--debug``, which every command takes."""
 
-    def flag(*names: str, help: str) -> click.Option:
-        def keep(context: click.Context, option: click.Parameter, value: bool) -> None:
+    def make_flag(*names: str, description: str) -> click.Option:
+        def store(context: click.Context, option: click.Parameter, value: bool) -> None:
+            verbosity = context.ensure_object(Verbosity)
             if value:
-                setattr(shown, str(option.name), True)
-            if shown.verbose and shown.quiet:
+                setattr(verbosity, str(option.name), True)
+            if verbosity.verbose and verbosity.quiet:
                 raise click.UsageError("--verbose and --quiet contradict each other; give one of them", context)
 
-        return click.Option(names, is_flag=True, expose_value=False, callback=keep, help=help)
+        return click.Option(names, is_flag=True, expose_value=False, callback=store, help=description)
 
     return [
-        flag("-v", "--verbose", help="Show on stderr what is logged, too."),
-        flag("-q", "--quiet", help="Show only errors on stderr: no progress, no notes."),
-        flag("--debug", help="Show the traceback of an error."),
+        make_flag("-v", "--verbose", description="Also print log messages on stderr."),
+        make_flag("-q", "--quiet", description="Print only errors on stderr: no progress, no notes."),
+        make_flag("--debug", description="Print the traceback of an error."),
     ]
 
 
 class Command(click.Command):
-    """A command of dsrl: takes the shared options, keeps stdout for results while it works."""
+    """A command of dsrl: it takes the shared options and keeps stdout for its result."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += shown_options()
+        self.params += make_verbosity_options()
 
     def invoke(self, ctx: click.Context) -> Any:
-        with working():
+        with command_streams():
             return super().invoke(ctx)
 
 
 class Group(click.Group):
-    """A command of dsrl that has commands of its own."""
+    """A command of dsrl that has subcommands."""
 
     command_class = Command
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += shown_options()
+        self.params += make_verbosity_options()
+
+
+def refuse_group_options(context: click.Context) -> None:
+    """Refuse options of a group that stand before a subcommand: they would have no effect there.
+
+    Raises:
+        click.UsageError: names the option and the subcommand.
+    """
+    for option in context.command.params:
+        if context.params.get(str(option.name)):
+            subcommand = context.invoked_subcommand
+            raise click.UsageError(f"{option.opts[0]} has no effect before {subcommand!r}; give it afterwards", context)
 
 
 @contextmanager
-def working() -> Iterator[None]:
-    """What holds while a command works: stdout is kept for results, log records are shown on stderr."""
-    handler = _LogOnStderr()
+def command_streams() -> Iterator[None]:
+    """While a command runs, keep stdout for its result and print log records on stderr."""
+    verbosity = get_verbosity()
+    handler = _StderrHandler(verbosity)
     root = logging.getLogger()
     level = root.level
     try:
-        with reserved_stdout():
+        with reserve_stdout():
             root.addHandler(handler)
-            root.setLevel(logging.INFO if shown.verbose else logging.WARNING)
+            root.setLevel(logging.INFO if verbosity.verbose else logging.WARNING)
             yield
     except BrokenPipeError as error:
-        # Not of stdout or stderr (see dsrl.cli.streams): click would end the program without a word.
+        # This pipe is neither stdout nor stderr (see dsrl.cli.streams). click would end the program without a message.
         raise RuntimeError("a pipe or connection was closed by its other end") from error
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
 
 
-class _LogOnStderr(logging.Handler):
-    """Shows log records on what is stderr at that moment: a live display puts itself there."""
+class _StderrHandler(logging.Handler):
+    """Prints log records on the current ``sys.stderr``: a live display replaces it for a while."""
+
+    def __init__(self, verbosity: Verbosity) -> None:
+        super().__init__()
+        self._verbosity = verbosity
 
     def emit(self, record: logging.LogRecord) -> None:
         from dsrl.storage.run_log import NOTES, format_record
 
-        least = logging.INFO if shown.verbose else logging.ERROR if shown.quiet else logging.WARNING
-        if record.levelno < least or record.name == NOTES:  # notes are shown by the display
+        quiet, verbose = self._verbosity.quiet, self._verbosity.verbose
+        lowest = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+        if record.levelno < lowest or record.name == NOTES:  # the progress display prints the notes
             return
         try:
             print(f"{record.levelname.lower()}: {format_record(record)}", file=sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001 - a record of somebody else that cannot be formatted
+        except Exception:  # noqa: BLE001 - another library's record that cannot be formatted
             self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging gives it
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name comes from logging
         return
 
 
-def note(text: str) -> None:
-    """Tell on stderr what is no result and no error."""
-    if not shown.quiet:
+def print_note(text: str) -> None:
+    """Print on stderr what is neither a result nor an error."""
+    if not get_verbosity().quiet:
         click.echo(text, err=True)
 
 
-def echo(text: str = "") -> None:
-    """Print a line of results on stdout."""
-    click.echo(text, file=results())
+def print_line(text: str = "") -> None:
+    """Print a line of the result on stdout."""
+    click.echo(text, file=get_result_stream())
 
 
 def print_json(value: Any) -> None:
-    """Print for a script."""
-    echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a result as JSON on stdout."""
+    print_line(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], lines: bool = True) -> None:
-    """Print for a person; cells are text, never markup. Without ``lines`` between them more columns have room."""
+def print_table(title: str, columns: list[str], rows: list[list[str]], borders: bool = True) -> None:
+    """Print a table on stdout. Cells are text, never markup. Without borders, there is room for more columns."""
     from rich.box import HEAVY_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shape: dict[str, Any] = {"box": HEAVY_HEAD} if lines else {"box": None, "padding": (0, 2, 0, 0)}
-    shown = Table(title=title or None, title_justify="left", title_style="bold", **shape)
+    shape: dict[str, Any] = {"box": HEAVY_HEAD} if borders else {"box": None, "padding": (0, 2, 0, 0)}
+    table = Table(title=title or None, title_justify="left", title_style="bold", **shape)
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    Console(file=results()).print(shown)
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=get_result_stream()).print(table)

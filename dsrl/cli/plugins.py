@@ -1,4 +1,4 @@
-"""``dsrl plugins``: which plugins are installed, and whether they fit their contracts."""
+"""``dsrl plugins``: list the installed plugins, or check them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,41 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Command, echo, json_option, print_json, table, working
-from dsrl.errors import PluginError
+from dsrl.cli.common import (
+    Group,
+    command_streams,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_line,
+    print_table,
+    refuse_group_options,
+)
 
 if TYPE_CHECKING:
     from dsrl.plugins.discovery import PluginInfo
 
 
-@click.group("plugins", invoke_without_command=True)
-@click.option("--check", "checks", is_flag=True, help="Check all plugins; `dsrl plugins check` is the newer form.")
+@click.group("plugins", cls=Group, invoke_without_command=True)
+@click.option("--check", "is_check", is_flag=True, help="Check all plugins; the older form of `dsrl plugins check`.")
 @json_option
 @click.pass_context
-def command(context: click.Context, checks: bool, as_json: bool) -> None:
-    """List the installed plugins of every kind, or check them. Without a command: list."""
+def command(context: click.Context, is_check: bool, as_json: bool) -> None:
+    """List the installed plugins of every kind, or check them. Without a command, list them."""
     if context.invoked_subcommand is not None:
+        refuse_group_options(context)
         return
-    with working():
-        if not (checks and as_json):
-            context.invoke(check_command if checks else list_command, as_json=as_json)
+    with command_streams():
+        if not (is_check and as_json):
+            context.invoke(check_command if is_check else list_command, as_json=as_json)
             return
-        # The form of this output is older than `dsrl plugins check --json`; scripts read it.
+        # The shape of this output is older than `dsrl plugins check --json`; scripts read it.
         faults = _check(_list_all())
-        print_json([{**asdict(p), "fault": " ".join(faults[p]) or None} for p in faults])
+        print_json([{**asdict(plugin), "fault": " ".join(faults[plugin]) or None} for plugin in faults])
         sys.exit(1 if any(faults.values()) else 0)
 
 
-@command.command("list", cls=Command)
+@command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
     """List the installed plugins of every kind. No plugin is imported."""
@@ -42,14 +51,14 @@ def list_command(as_json: bool) -> None:
         print_json([asdict(plugin) for plugin in plugins])
         return
     rows = [[p.kind, p.name, p.distribution, p.version] for p in plugins]
-    table("", ["kind", "name", "distribution", "version"], rows)
+    print_table("", ["kind", "name", "distribution", "version"], rows)
 
 
-@command.command("check", cls=Command)
+@command.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option
 def check_command(as_json: bool, names: tuple[str, ...] = ()) -> None:
-    """Check installed plugins against their contracts; all of them, or those of the given names.
+    """Check all installed plugins, or those with the given names.
 
     Each plugin is imported, its hooks are compared with the contract of its kind, and the hooks that cost nothing are
     called with texts that a model can produce: empty, very long, badly nested. Functions without the mark @hookimpl and
@@ -57,10 +66,7 @@ def check_command(as_json: bool, names: tuple[str, ...] = ()) -> None:
     """
     from dsrl.plugins.discovery import list_unknown_groups
 
-    plugins = [plugin for plugin in _list_all() if not names or plugin.name in names]
-    unknown = [name for name in names if name not in {plugin.name for plugin in plugins}]
-    if unknown:
-        raise PluginError(f"no plugin {unknown[0]!r} is installed; `dsrl plugins list` lists the installed plugins")
+    plugins = _select(names)
     faults = _check(plugins)
     unknown_groups = [] if names else list_unknown_groups()
     if as_json:
@@ -72,17 +78,40 @@ def check_command(as_json: bool, names: tuple[str, ...] = ()) -> None:
         )
     else:
         rows = [[p.kind, p.name, p.distribution, p.version, "FAULT" if faults[p] else "ok"] for p in plugins]
-        table("", ["kind", "name", "distribution", "version", "check"], rows)
-        for fault in [*(fault for found in faults.values() for fault in found), *unknown_groups]:
-            echo(fault)
+        print_table("", ["kind", "name", "distribution", "version", "check"], rows)
+        for sentence in [*(fault for plugin in plugins for fault in faults[plugin]), *unknown_groups]:
+            print_line(sentence)
     if any(faults.values()) or unknown_groups:
         sys.exit(1)
 
 
+def _select(names: tuple[str, ...]) -> list[PluginInfo]:
+    """Return the installed plugins with these names; all of them if there are no names."""
+    plugins = _list_all()
+    installed = {plugin.name for plugin in plugins}
+    for name in names:
+        if name not in installed:
+            from difflib import get_close_matches
+
+            from dsrl.errors import PluginError
+
+            near = get_close_matches(name, installed, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise PluginError(f"no plugin {name!r} is installed; {hint}`dsrl plugins list` lists the installed plugins")
+    return [plugin for plugin in plugins if not names or plugin.name in names]
+
+
 def _check(plugins: list[PluginInfo]) -> dict[PluginInfo, list[str]]:
+    """Check plugins, with a progress bar on stderr, or one line if stderr is not a terminal."""
     from dsrl.plugins.checks import check_plugin
 
-    return {plugin: check_plugin(plugin) for plugin in plugins}
+    if get_verbosity().quiet:
+        return {plugin: check_plugin(plugin) for plugin in plugins}
+    label = f"Checking {len(plugins)} plugin{'' if len(plugins) == 1 else 's'}"
+    with click.progressbar(
+        plugins, label=label, file=sys.stderr, item_show_func=lambda p: p and f"{p.kind} {p.name}"
+    ) as bar:
+        return {plugin: check_plugin(plugin) for plugin in bar}
 
 
 def _list_all() -> list[PluginInfo]:

@@ -1,15 +1,19 @@
-"""``dsrl runs``: the runs of a folder."""
+"""``dsrl runs``: list the runs of a folder."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Command, folder_options, json_option, note, print_json, table
+from dsrl.cli.common import Command, folder_options, json_option, print_json, print_note, print_table
 from dsrl.teaching.pricing import dollars
+
+if TYPE_CHECKING:
+    from dsrl.api import RunResult
 
 
 @click.command("runs", cls=Command)
@@ -17,45 +21,44 @@ from dsrl.teaching.pricing import dollars
 @json_option
 def command(runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
     """List the runs of this folder, newest first."""
+    from dsrl.api import read_result
     from dsrl.errors import DsrlError, StoreError
-    from dsrl.pipeline.setup import Workspace, result
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.storage.run_store import RunStore, run_folders
 
-    found: list[dict[str, Any]] = []
+    runs: list[tuple[float, RunResult]] = []
     unreadable = 0
     for folder in run_folders(runs_dir):
         try:
             store = RunStore(folder, work=False)
             try:
-                found.append({"created": store.created, **result(store, Workspace(runs_dir, cache_dir))})
+                runs.append((store.created, read_result(store, Workspace(runs_dir, cache_dir))))
             finally:
                 store.close()
         except DsrlError as error:
-            note(f"note: {folder.name}: {error}")
+            print_note(f"note: {folder.name}: {error}")
             unreadable += 1
-    if unreadable and not found:
+    if unreadable and not runs:
         raise StoreError(f"none of the runs in {runs_dir} can be read")
-    found.sort(key=lambda run: -run["created"])
+    runs.sort(key=lambda run: -run[0])
     if as_json:
-        print_json(found)
+        print_json([{"created": created, **asdict(result)} for created, result in runs])
         return
-    if not found:
-        note(f"There are no runs in {runs_dir}; `dsrl run --task mednli` makes one.")
+    if not runs:
+        print_note(f"There are no runs in {runs_dir}; `dsrl run --task mednli` makes one.")
         return
     columns = ["run", "task", "started", "samples", "base", "trained", "calls", "cost"]
-    table("", columns, [_row(run) for run in found])
+    print_table("", columns, [_make_row(created, result) for created, result in runs])
 
 
-def _row(run: dict[str, Any]) -> list[str]:
-    started = datetime.fromtimestamp(run["created"]).strftime("%Y-%m-%d %H:%M")
-    cost = "?" if run["cost_usd"] is None else dollars(run["cost_usd"])
-    accuracies = ["" if run[m] is None else f"{run[m]:.1%}" for m in ("base_accuracy", "trained_accuracy")]
+def _make_row(created: float, result: RunResult) -> list[str]:
+    accuracies = (result.base_accuracy, result.trained_accuracy)
     return [
-        run["run"],
-        run["task"],
-        started,
-        str(run["samples"]["scored"]),
-        *accuracies,
-        str(run["teacher_calls"]),
-        cost,
+        result.run,
+        result.task,
+        datetime.fromtimestamp(created).strftime("%Y-%m-%d %H:%M"),
+        str(result.samples["scored"]),
+        *("" if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies),
+        str(result.teacher_calls),
+        "?" if result.cost_usd is None else dollars(result.cost_usd),
     ]

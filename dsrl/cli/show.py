@@ -1,157 +1,155 @@
-"""``dsrl show``: what came out of a run; where one sample came from."""
+"""``dsrl show``: show the result of a run, or the history of one sample."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsrl.cli.common import Command, echo, folder_options, json_option, print_json, table
-from dsrl.pipeline.progress import unknown_bills
+from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table
+from dsrl.pipeline.budget import describe_unknown_bills
 from dsrl.teaching.pricing import dollars
 from dsrl.text import printable
+
+if TYPE_CHECKING:
+    from dsrl.api import RunResult
+    from dsrl.teaching.reply_store import SpendingLine
 
 
 @click.command("show", cls=Command)
 @click.argument("run")
-@click.option("--sample", help="Show the lineage of one sample, by its id.")
+@click.option("--sample", metavar="ID", help="Show the history of this sample.")
 @folder_options
 @json_option
 def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
-    """Show a run: where its samples went, accuracy, time and cost, settings. With --sample: one sample's lineage.
+    """Show a run: what became of its samples, accuracy, time, cost and settings. With --sample: one sample's history.
 
     \b
         dsrl show mednli-3f9a1c
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
-    from dsrl.pipeline.setup import Workspace, kept_settings, notes, result
+    from dsrl.api import read_result
+    from dsrl.pipeline.summary import load_notes, load_settings
+    from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
     from dsrl.storage.lineage import lineage
     from dsrl.storage.run_store import RunStore
 
-    place = Workspace(runs_dir, cache_dir)
+    workspace = Workspace(runs_dir, cache_dir)
     store = RunStore(runs_dir / run, work=False)
     try:
         if sample is not None:
-            found = lineage(store, sample)
-            print_json(found) if as_json else print_lineage(found)
+            history = lineage(store, sample)
+            print_json(history) if as_json else _print_history(history)
             return
-        outcome = result(store, place)
-        outcome["settings"] = to_toml(kept_settings(store))
-        outcome["definition"] = store.definition()
-        outcome["notes"] = notes(store, place)
+        result = read_result(store, workspace)
+        settings = to_toml(load_settings(store))
+        definition = store.definition()
+        run_notes = load_notes(store, workspace)
     finally:
         store.close()
     if as_json:
-        print_json(outcome)
+        print_json({**asdict(result), "settings": settings, "definition": definition, "notes": run_notes})
         return
-    print_run(outcome)
-    if outcome["spending"]:
+    print_result(result)
+    if result.spending:
         columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
-        table("spending", columns, _lines(outcome), lines=False)
-        echo()
-    for note in outcome["notes"]:
-        echo(f"note: {note}")
-    definition = outcome["definition"]
+        print_table("spending", columns, [_make_spending_row(line) for line in result.spending], borders=False)
+        print_line()
+    for note in run_notes:
+        print_line(f"note: {note}")
     if definition:
-        demos = len(definition.pop("demos"))
-        rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items()]
-        table("definition", ["", ""], [*rows, ["demonstrations", str(demos)]])
-    settings = [
-        [section, key, str(value)] for section, keys in outcome["settings"].items() for key, value in keys.items()
-    ]
-    table("settings", ["section", "setting", "value"], settings)
+        rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key != "demos"]
+        rows.append(["demonstrations", str(len(definition["demos"]))])
+        print_table("definition", ["part", "text"], rows)
+    rows = [[table, key, str(value)] for table, values in settings.items() for key, value in values.items()]
+    print_table("settings", ["table", "setting", "value"], rows)
 
 
-def print_run(outcome: dict[str, Any]) -> None:
-    """Print a run's result for a person."""
-    samples = outcome["samples"]
+def print_result(result: RunResult) -> None:
+    """Print the result of a run for a person."""
+    samples = result.samples
     dropped = samples["dropped"]
     rows = [
         ["initial", str(samples["initial"]), "written by the teacher"],
-        ["verified", str(samples["verified"]), "label agreed on by the votes"],
-        ["solved / unsolved", f"{samples['solved']} / {samples['unsolved']}", "greedy attempt of the base model"],
-        ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these and verified"],
-        ["scored", str(samples["scored"]), "verified, harder and easier"],
-        ["selected", str(samples["selected"]), "training set"],
+        ["verified", str(samples["verified"]), "the votes agree on the label"],
+        [
+            "solved / unsolved",
+            f"{samples['solved']} / {samples['unsolved']}",
+            "by one greedy attempt of the base model",
+        ],
+        ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these, and verified"],
+        ["scored", str(samples["scored"]), "verified, harder and easier samples"],
+        ["selected", str(samples["selected"]), "the training set"],
         [
             "dropped",
             str(sum(dropped.values())),
-            ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in dropped.items()),
+            ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items()),
         ],
     ]
-    table(f"run {outcome['run']} (task {outcome['task']})", ["samples", "", ""], rows)
-    base, trained, gain = outcome["base_accuracy"], outcome["trained_accuracy"], outcome["gain_ci95"]
+    print_table(f"run {result.run} (task {result.task})", ["samples", "number", "meaning"], rows)
+    base, trained, gain = result.base_accuracy, result.trained_accuracy, result.gain_ci95
     if base is not None:
-        echo(f"base model      {base:7.1%}  on {outcome['n_test']} test items")
-    if trained is not None and gain is not None:
-        echo(f"trained model   {trained:7.1%}")
-        words = "" if gain[0] > 0 else "  (no gain is shown: the interval holds zero)" if gain[1] >= 0 else "  (worse)"
-        echo(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{words}")
-    echo(f"teacher         {outcome['teacher_calls']} calls, {_cost(outcome)}")
-    if outcome["uncertain_usd"]:
-        most = dollars(outcome["uncertain_usd"])
-        echo(f"                and {most} at most for calls under way, or whose bill is not known")
-    if outcome["budget_usd"] is not None:
-        echo(f"budget          {dollars(outcome['budget_usd'])}")
-    seconds = outcome["seconds"]
-    if seconds:
-        told = f"  ({stages}; stages overlap)" if (stages := _stages(seconds)) else ""
-        echo(f"time            {seconds.get('total', 0):.0f} s{told}")
-    if outcome["model_path"]:
-        echo(f"trained model   {outcome['model_path']}")
+        print_line(f"base model      {base:7.1%}  on {result.n_test} test items")
+    if trained is not None:
+        print_line(f"trained model   {trained:7.1%}")
+    if base is not None and trained is not None and gain is not None:
+        verdict = (
+            "" if gain[0] > 0 else "  (no gain is shown: the interval includes zero)" if gain[1] >= 0 else "  (worse)"
+        )
+        print_line(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{verdict}")
+    print_line(f"teacher         {result.teacher_calls} calls, {_format_cost(result)}")
+    if result.uncertain_usd:
+        maximum = dollars(result.uncertain_usd)
+        print_line(f"                and at most {maximum} for calls in flight or with an unknown bill")
+    if result.budget_usd is not None:
+        print_line(f"budget          {dollars(result.budget_usd)}")
+    if result.seconds:
+        stages = _format_stages(result.seconds)
+        detail = f"  ({stages}; stages overlap)" if stages else ""
+        print_line(f"time            {result.seconds.get('total', 0):.0f} s{detail}")
+    if result.model_path:
+        print_line(f"trained model   {result.model_path}")
 
 
-def _cost(outcome: dict[str, Any]) -> str:
-    if outcome["cost_usd"] is not None:
-        return dollars(outcome["cost_usd"])
-    parts = [dollars(outcome["known_usd"])] if outcome["known_usd"] else []
-    if unpriced := dict.fromkeys(_teacher(line) for line in outcome["spending"] if line["unpriced"]):
+def _format_cost(result: RunResult) -> str:
+    if result.cost_usd is not None:
+        return dollars(result.cost_usd)
+    parts = [dollars(result.known_usd)] if result.known_usd else []
+    if unpriced := dict.fromkeys(_format_teacher(line) for line in result.spending if line.unpriced):
         parts.append(f"{'and calls of unknown price' if parts else 'price unknown'} ({', '.join(unpriced)})")
-    if outcome["unknown_bills"]:
-        parts.append(unknown_bills(outcome["unknown_bills"]))
-    return ", ".join(parts) or f"{dollars(0)}, and calls that are lost"  # not in the reply store
+    if result.unknown_bills:
+        parts.append(describe_unknown_bills(result.unknown_bills))
+    return ", ".join(parts) or f"{dollars(0)}, and calls that are missing in the reply store"
 
 
-def _teacher(line: dict[str, Any]) -> str:
-    return f"{line['teacher']}:{line['model']}".rstrip(":")
+def _format_teacher(line: SpendingLine) -> str:
+    return f"{line.teacher}:{line.model}".rstrip(":")
 
 
-def _lines(outcome: dict[str, Any]) -> list[list[str]]:
-    return [
-        [
-            line["purpose"],
-            _teacher(line),
-            str(line["calls"]),
-            str(line["replies"]),
-            str(line["prompt_tokens"]),
-            str(line["completion_tokens"]),
-            _line_cost(line),
-        ]
-        for line in outcome["spending"]
-    ]
+def _make_spending_row(line: SpendingLine) -> list[str]:
+    numbers = (line.calls, line.replies, line.prompt_tokens, line.completion_tokens)
+    return [line.purpose, _format_teacher(line), *map(str, numbers), _format_line_cost(line)]
 
 
-def _line_cost(line: dict[str, Any]) -> str:
-    if line["cost_usd"] is not None:
-        return dollars(line["cost_usd"])
-    return f"{dollars(line['known_usd'])} and unknown" if line["known_usd"] else "unknown"
+def _format_line_cost(line: SpendingLine) -> str:
+    if line.cost_usd is not None:
+        return dollars(line.cost_usd)
+    return f"{dollars(line.known_usd)} and unknown" if line.known_usd else "unknown"
 
 
-def print_lineage(found: dict[str, Any]) -> None:
-    """Print where a sample came from and what became of it, for a person."""
-    for key, value in found.items():
-        if isinstance(value, list):
-            value = "; ".join(_short(item) for item in value)
-        elif isinstance(value, dict):
-            value = _short(value)
-        echo(click.style(f"{key}: ", bold=True) + printable(str(value)))
+def _print_history(history: Mapping[str, Any]) -> None:
+    for key, value in history.items():
+        text = "; ".join(map(_format_value, value)) if isinstance(value, list) else _format_value(value)
+        print_line(click.style(f"{key}: ", bold=True) + printable(text))
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _stages(seconds: dict[str, float]) -> str:
+def _format_stages(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{stage} {s:.0f}" for stage, s in seconds.items() if stage != "total" and s >= 0.5)

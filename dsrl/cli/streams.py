@@ -1,10 +1,10 @@
-"""The three standard streams: results alone go to stdout, and a stream that is closed or breaks ends nothing.
+"""The standard streams: only results go to stdout, and a stream that is closed or breaks never ends a run.
 
-stdout: plugins and the libraries below them print what they like. So file descriptor 1 is moved away when the program
-starts, descriptor 1 then leads to stderr, and only :func:`results` writes to the real stdout.
+stdout: plugins and the libraries that they use may print anything. Therefore, when the program starts, file descriptor 1 is
+copied to another number and then redirected to stderr. Only :func:`get_result_stream` returns the real stdout.
 
-stderr: progress and notes are not worth a run. What cannot be written (the reader has gone, the terminal was closed, the
-disk is full) is dropped.
+stderr: a failure to print progress or notes is no reason to end a run. Text that cannot be written (the reader has exited,
+the terminal was closed, the disk is full) is dropped.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
-_results: TextIO | None = None
+_result_stream: TextIO | None = None
 
 
 class _Stream(io.TextIOWrapper):
-    """A text stream that goes on silently when nobody can read it any more.
+    """A text stream that drops its output without an error once nobody can read it.
 
     Args:
-        fd: descriptor to write to.
-        like: stream whose encoding is taken; None where the stream was closed.
-        tolerant: go on after any fault, also a full disk; otherwise only when the reader has gone.
+        fd: the descriptor to write to.
+        like: the stream whose encoding is used; None if it was closed.
+        tolerant: ignore every error, also a full disk; otherwise, ignore only that the reader has exited.
         others: descriptors that lead to the same place.
     """
 
@@ -37,34 +37,34 @@ class _Stream(io.TextIOWrapper):
         self._fds, self._tolerant = (fd, *others), tolerant
 
     def write(self, text: str) -> int:
-        with self._dropped_when_broken():
+        with self._drop_if_broken():
             return super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._dropped_when_broken():
+        with self._drop_if_broken():
             super().flush()
 
     @contextmanager
-    def _dropped_when_broken(self) -> Iterator[None]:
+    def _drop_if_broken(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_WRONLY)
             for fd in self._fds:
-                os.dup2(nowhere, fd)
-            os.close(nowhere)
+                os.dup2(null, fd)
+            os.close(null)
             with suppress(OSError):
-                super().flush()  # what is still in the buffer goes there, too: the fault is raised once
+                super().flush()  # empty the buffer, so that the error is raised once only
             if not self._tolerant and not isinstance(error, BrokenPipeError):
                 raise
 
 
-def prepare() -> None:
-    """Make the streams of this process safe, once, when the program starts; does nothing where they were replaced."""
+def prepare_streams() -> None:
+    """Make the streams of this process safe when the program starts. Streams that somebody has replaced stay as they are."""
     if not all(stream is own for stream, own in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__))):
-        return  # a test or a program around this one has put its own there
-    _open_closed()
+        return  # a test, or a program that calls this one, uses streams of its own
+    _open_closed_descriptors()
     out = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = _Stream(out, sys.stdout, tolerant=False)
@@ -72,30 +72,30 @@ def prepare() -> None:
     sys.__stdout__ = sys.stderr  # type: ignore[misc]
 
 
-def _open_closed() -> None:
-    """Open a closed standard descriptor on nothing: else the next file (a database, say) gets its number."""
+def _open_closed_descriptors() -> None:
+    """Open closed standard descriptors on the null device: otherwise the next file, say a database, gets the number."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is used
 
 
 @contextmanager
-def reserved_stdout() -> Iterator[None]:
-    """While a command works, what others print goes to stderr; :func:`results` is stdout."""
-    global _results
-    if _results is not None:
+def reserve_stdout() -> Iterator[None]:
+    """While a command runs, send to stderr what others print; :func:`get_result_stream` returns the real stdout."""
+    global _result_stream
+    if _result_stream is not None:
         yield
         return
-    _results = sys.stdout
+    _result_stream = sys.stdout
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        _results = None
+        _result_stream = None
 
 
-def results() -> TextIO:
-    """Give the stream that a command's results are printed on."""
-    return _results or sys.stdout
+def get_result_stream() -> TextIO:
+    """Return the stream for a command's result."""
+    return _result_stream or sys.stdout

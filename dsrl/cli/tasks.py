@@ -1,4 +1,4 @@
-"""``dsrl tasks``: the installed tasks, and what one says of itself."""
+"""``dsrl tasks``: list the installed tasks, or show the definition of one."""
 
 from __future__ import annotations
 
@@ -6,44 +6,54 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Group, echo, json_option, note, print_json, table, working
+from dsrl.cli.common import (
+    Group,
+    command_streams,
+    json_option,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+    refuse_group_options,
+)
 
 
 @click.group("tasks", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the installed tasks; nothing of them is imported."""
+    """List the installed tasks. No task is imported."""
     if context.invoked_subcommand is not None:
+        refuse_group_options(context)
         return
-    with working():
+    with command_streams():
         _list_tasks(as_json)
 
 
 def _list_tasks(as_json: bool) -> None:
     from dsrl.plugins.discovery import list_plugins
 
-    found = list_plugins("task")
+    tasks = list_plugins("task")
     if as_json:
-        print_json([{"name": f.name, "distribution": f.distribution, "version": f.version} for f in found])
-    elif found:
-        table("", ["task", "distribution", "version"], [[f.name, f.distribution, f.version] for f in found])
+        print_json([{"name": t.name, "distribution": t.distribution, "version": t.version} for t in tasks])
+    elif tasks:
+        print_table("", ["task", "distribution", "version"], [[t.name, t.distribution, t.version] for t in tasks])
     else:
-        note("No task is installed. A task is a pip package; docs/tasks.md says how to write one.")
+        print_note("No task is installed. A task is a pip package; docs/tasks.md explains how to write one.")
 
 
 @command.command("show")
 @click.argument("name")
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """Show a task's definition: its instructions, answers, demonstrations, domains and what it can do."""
+def show_command(name: str, as_json: bool) -> None:
+    """Show the definition of a task: instructions, answers, domains, base model, and more."""
     from dsrl.plugins.binding import load
     from dsrl.types import PluginRef
 
     task = load(PluginRef("task", name), "task")
     hook = task.hook
     answer_format = hook.answer_format() if task.implements("answer_format") else None
-    shown: dict[str, Any] = {
+    definition: dict[str, Any] = {
         "name": name,
         "distribution": task.distribution,
         "version": task.version,
@@ -54,11 +64,13 @@ def show(name: str, as_json: bool) -> None:
         "choices": list(answer_format.choices) if answer_format else [],
         "domains": list(hook.domains()),
         "demonstrations": len(hook.demos(domain="")),
+        "base_model": hook.base_model() if task.implements("base_model") else None,
         "procedural": task.implements("procedural_sample") and task.implements("procedural_solve"),
     }
     if as_json:
-        print_json(shown)
+        print_json(definition)
         return
-    for key, value in shown.items():
+    for key, value in definition.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        echo(click.style(f"{key.replace('_', ' ')}: ", bold=True) + text)
+        label = click.style(f"{key.replace('_', ' ')}: ", bold=True)
+        print_line(label + ("none" if value in (None, "", []) else text))

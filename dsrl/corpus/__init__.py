@@ -1,1 +1,1 @@
-"""Passage libraries: the reader, and the index that a retriever builds of them."""
+"""Passage libraries: the reader, and the index that a retriever makes of them."""

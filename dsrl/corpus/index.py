@@ -1,19 +1,18 @@
-"""The passages of a run: an index, made once for a corpus and a retriever, and a search in it.
+"""The passages of a run: an index, made once for each corpus and retriever, and a search in it.
 
-Indexes lie side by side in one folder, each under a name that holds the corpus's fingerprint, the retriever, its version
-and its options. One that is there is therefore the right one, and an edited library gets a new one::
+All indexes are in one folder. The name of an index holds the fingerprint of the corpus, the retriever, its version and a
+hash of its options. An index with the right name is therefore up to date, and an edited library gets a new index::
 
     <directory>/<fingerprint>-<retriever>-<version>/
-        manifest.json   what it was made of
-        index/          the engine's own files
+        manifest.json   the corpus and the retriever that it was made from
+        index/          the files of the search engine
 
-It is built in a folder of its own and renamed when it is whole, so that a kill leaves no half index behind, and no two
-processes write to one folder. The second of two that want the same index waits for the first.
+An index is made in a temporary folder that is renamed when it is complete. A kill therefore leaves no incomplete index, and
+no two processes write to one folder. A process that needs an index that another one is making waits for it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -29,9 +28,10 @@ from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import RetrieverSpec
+from dsrl.storage.files import ProcessLock
 from dsrl.types import Passage
 
-#: ``on_progress`` is called after so many passages.
+#: ``on_progress`` is called each time this many passages were indexed.
 PROGRESS_EVERY = 1_000
 
 
@@ -40,85 +40,86 @@ class Index:
     """An index that can be searched.
 
     Attributes:
-        directory: the engine's folder, what the ``search`` hook is given.
-        passages: how many it holds.
-        built: made by this call; False when it was there.
+        directory: the folder of the search engine, which is passed to the hook ``search``.
+        passages: number of passages in it.
+        is_new: whether this call made it; False if it was there before.
     """
 
     directory: Path
     passages: int
-    built: bool
+    is_new: bool
 
 
-def passages_for(retriever: Plugin[RetrieverSpec], index: Index, keywords: Sequence[str], k: int) -> list[Passage]:
-    """Find passages (paper, section 4.1): the ``k`` best for all keywords together, without repeated texts, best first.
+def search_passages(retriever: Plugin[RetrieverSpec], index: Index, keywords: Sequence[str], k: int) -> list[Passage]:
+    """Return the ``k`` best passages for all keywords together, best first (paper, section 4.1).
 
-    Fewer than ``k`` where the corpus has no more, or where texts repeat: repetitions are dropped after the search, as in
-    the original. Two texts are one when they differ in white space only; the better-ranked passage stays.
+    Texts that differ in white space only count as one text, of which the best-ranked passage stays. As in the paper's code,
+    such repetitions are removed after the search, so fewer than ``k`` passages may be returned.
 
     Args:
         retriever: the bound plugin.
-        index: what is searched; the retriever made it.
-        keywords: any strings; none at all, or none that the engine knows, finds nothing.
+        index: an index that this retriever made.
+        keywords: any strings; without a keyword that the engine knows the result is empty.
         k: 1 or more.
 
     Raises:
-        PluginError: the retriever found something else than up to ``k`` passages.
+        PluginError: the retriever returned something other than up to ``k`` passages.
         SettingsError: ``k`` is below 1.
     """
     if k < 1:
         raise SettingsError(f"The number of passages to search for must be at least 1, not {k}.")
-    found = retriever.hook.search(directory=index.directory, keywords=list(keywords), k=k)
-    if not isinstance(found, Sequence) or not all(isinstance(passage, Passage) for passage in found):
-        raise PluginError(f"The retriever {retriever.name} {retriever.version} did not find a list of passages.")
-    if len(found) > k:
+    hits = retriever.hook.search(directory=index.directory, keywords=list(keywords), k=k)
+    if not isinstance(hits, Sequence) or not all(isinstance(passage, Passage) for passage in hits):
+        raise PluginError(f"The retriever {retriever.name} {retriever.version} did not return a list of passages.")
+    if len(hits) > k:
         raise PluginError(
-            f"The retriever {retriever.name} {retriever.version} was asked for {k:,} passages and gave {len(found):,}."
+            f"The retriever {retriever.name} {retriever.version} was asked for {k:,} passages and returned {len(hits):,}."
         )
     by_text: dict[str, Passage] = {}
-    for passage in found:
+    for passage in hits:
         by_text.setdefault(" ".join(passage.text.split()), passage)
     return list(by_text.values())
 
 
-def index_for(
+def ensure_index(
     retriever: Plugin[RetrieverSpec],
     corpus: Corpus,
     directory: Path,
     on_progress: Callable[[int], None] | None = None,
     fingerprint: str = "",
 ) -> Index:
-    """Give the index of ``corpus`` for ``retriever``, made now unless it is there.
+    """Return the index of ``corpus`` for ``retriever``; make it if it does not exist.
 
     Args:
         retriever: the bound plugin.
-        corpus: what is indexed. Its ``good``, ``bad`` and ``faults`` then tell of the reading that the index was made
-            from, also when that was in an earlier run.
-        directory: where indexes are kept; made if it is not there.
-        on_progress: told how many passages were indexed so far; not called when the index is there already.
-        fingerprint: the corpus's, where it is known; it takes reading the whole corpus.
+        corpus: the passages. Its ``good``, ``bad`` and ``faults`` are set to what was read when the index was made, also if
+            an earlier run made it.
+        directory: the folder of all indexes; it is made if it is missing.
+        on_progress: called with the number of passages indexed so far; not called if the index exists.
+        fingerprint: the fingerprint of the corpus if the caller has it; computing it reads the whole corpus.
 
     Raises:
-        DataError: the corpus cannot be read, or was changed meanwhile.
+        DataError: the corpus cannot be read, or it was changed meanwhile.
         PluginError: the index does not hold exactly the passages that were read.
         StoreError: the folder cannot be written.
     """
     fingerprint = fingerprint or corpus.fingerprint()
-    name = _name(retriever, fingerprint)
+    name = _make_name(retriever, fingerprint)
     home = directory / name
-    there = _open(home, corpus)
-    if there:
-        return there
+    index = _open(home, corpus)
+    if index:
+        return index
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _only_one(directory / f".{name}.lock") as alone:
-            if alone:
-                for left in directory.glob(f".{name}.tmp-*"):  # its builder was killed: nobody else holds the lock
-                    shutil.rmtree(left, ignore_errors=True)
-                there = _open(home, corpus)  # made while this process waited for the lock
-                if there:
-                    return there
-                if home.exists():  # no manifest that can be read: not an index that this module made
+        with _exclusive(directory / f".{name}.lock") as is_locked:
+            if is_locked:
+                # Nobody else holds the lock, so the processes that made these were killed.
+                for remains in directory.glob(f".{name}.tmp-*"):
+                    shutil.rmtree(remains, ignore_errors=True)
+                index = _open(home, corpus)  # another process may have made it while this one waited
+                if index:
+                    return index
+                if home.exists():  # without a readable manifest it is not an index that this module made
                     shutil.rmtree(home)
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp-", dir=directory))
             try:
@@ -128,18 +129,18 @@ def index_for(
                 except OSError:
                     if not _open(home, corpus):
                         raise
-                    # Another process was quicker, on a file system without locks. Its index is as good as this one.
+                    # The file system has no locks and another process was faster. Its index is the same as this one.
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise StoreError(
             f"The index of the passages cannot be written to {directory}: {error.strerror or error}. "
-            "Free some room, mend the permissions, or choose another folder."
+            "Free some room, correct the permissions, or choose another folder."
         ) from error
-    made = _open(home, corpus)
-    if not made:
-        raise StoreError(f"The index {home} was removed while it was made. Start again.")
-    return replace(made, built=True)
+    index = _open(home, corpus)
+    if not index:
+        raise StoreError(f"The index {home} was removed while it was made. Give the same command again.")
+    return replace(index, is_new=True)
 
 
 def _build(
@@ -149,26 +150,26 @@ def _build(
     home: Path,
     on_progress: Callable[[int], None] | None,
 ) -> None:
-    ended = False
+    at_end = False
 
-    def passages() -> Iterator[Passage]:
-        nonlocal ended
+    def read_passages() -> Iterator[Passage]:
+        nonlocal at_end
         for passage in corpus:
             yield passage
             if on_progress and corpus.good % PROGRESS_EVERY == 0:
                 on_progress(corpus.good)
-        ended = True
+        at_end = True
 
     folder = home / "index"
     folder.mkdir()
-    count = retriever.hook.index(passages=passages(), directory=folder)
-    who = f"The retriever {retriever.name} {retriever.version}"
-    if not ended:
-        raise PluginError(f"{who} stopped after {corpus.good:,} passages, before the end of the corpus.")
+    count = retriever.hook.index(passages=read_passages(), directory=folder)
+    name = f"The retriever {retriever.name} {retriever.version}"
+    if not at_end:
+        raise PluginError(f"{name} stopped after {corpus.good:,} passages, before the end of the corpus.")
     if count != corpus.good:
-        raise PluginError(f"{who} was given {corpus.good:,} passages and says that its index holds {count!r}.")
+        raise PluginError(f"{name} got {corpus.good:,} passages and reports that its index holds {count!r}.")
     if corpus.fingerprint() != fingerprint:
-        raise DataError("The passage library was changed while it was indexed. Start again.")
+        raise DataError("The passage library was changed while it was indexed. Give the same command again.")
     if on_progress:
         on_progress(corpus.good)
     manifest = {
@@ -196,17 +197,17 @@ def _open(home: Path, corpus: Corpus) -> Index | None:
     folder = home / "index"
     if not folder.is_dir():
         return None
-    # The corpus tells of the reading that this index was made from, as if it had just been read.
+    # The corpus reports what was read when this index was made, as if it had just been read.
     corpus.good, corpus.bad, corpus.faults = passages, bad, faults
-    return Index(folder, passages, built=False)
+    return Index(folder, passages, is_new=False)
 
 
-def _name(retriever: Plugin[RetrieverSpec], fingerprint: str) -> str:
+def _make_name(retriever: Plugin[RetrieverSpec], fingerprint: str) -> str:
     parts = [fingerprint, retriever.name, retriever.version]
-    # Options and overrides can change what an index holds.
+    # Options and overrides can change the content of an index.
     if retriever.ref.options or retriever.ref.overrides:
-        made_with = json.dumps([_options(retriever), retriever.ref.overrides], sort_keys=True)
-        parts.append(blake2b(made_with.encode(), digest_size=4).hexdigest())
+        plugin = json.dumps([_options(retriever), retriever.ref.overrides], sort_keys=True)
+        parts.append(blake2b(plugin.encode(), digest_size=4).hexdigest())
     return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
 
 
@@ -215,14 +216,13 @@ def _options(retriever: Plugin[RetrieverSpec]) -> dict[str, str]:
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[bool]:
-    """Wait until no other process is in here; False where the file system knows no locks.
-
-    The system lets go of the lock of a killed process.
-    """
-    with path.open("a") as file:
-        locked = False
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        yield locked
+def _exclusive(path: Path) -> Iterator[bool]:
+    """Wait until no other process holds this lock, and hold it. Yield False if the file system has no locks."""
+    lock = ProcessLock(path)
+    is_locked = False
+    with suppress(OSError):
+        is_locked = lock.acquire(wait=True)
+    try:
+        yield is_locked
+    finally:
+        lock.release()

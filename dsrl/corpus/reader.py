@@ -1,26 +1,24 @@
 """Passage libraries: the one strict reader, for every retriever.
 
-A library is JSON Lines in UTF-8, with or without a byte order mark, plain or packed with gzip or Zstandard. Every line is
-an object: ``text``, a string that is not blank; ``title`` and ``id``, which may be left out. Blank lines are passed over.
+A library is JSON Lines in UTF-8, with or without a byte order mark, plain or compressed with gzip or Zstandard. Every line
+is an object with ``text``, a string that is not blank, and optionally ``title`` and ``id``. Blank lines are skipped.
 
-What is wrong with a line is a *fault*: the line is left out, counted and named as ``file:line``. Reading stops
+A line that is not a passage is a *bad line*, and what is wrong with it is a *fault*. The line is left out, counted, and
+reported as ``file:line``. Reading stops
 
-* at once where none of the first 20 lines of a file is a passage: it is another kind of file;
-* at the fault that makes more than ``max_bad`` of the lines read so far unusable, of 1,000 lines where fewer were read.
-  With the default of 1% that is the 11th fault in a small library, and 1% of a large one.
+* at once if none of the first 20 lines of a file is a passage: it is another kind of file;
+* when more than the share ``max_bad`` of the lines read so far are bad. Until 1,000 lines are read, the share is of 1,000
+  lines. With the default of 1%, a small library stops at its 11th fault, and a large one when 1% of it is bad.
 
-Ids are unique in a corpus. A passage without one gets ``file:line``; one whose id was met before, or could be taken for a
-made one, gets ``id@file:line``. The record of met ids has a fixed size, so beyond some millions a few ids that are met for
-the first time get the longer form too, the same ones every time.
+Ids are unique in a corpus. A passage without an id gets ``file:line``. A passage whose id was read before, or looks like
+``file:line``, gets ``id@file:line``. The set of ids read so far has a fixed size. In a library of many millions, a few ids
+that are read for the first time therefore get the longer form too; it is the same ones every time.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,211 +26,211 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from dsrl.corpus.lines import MAX_LINE, make_read_error, printable_path, read_lines
 from dsrl.errors import DataError, SettingsError
 from dsrl.types import Passage
 
-#: What a passage file of a folder ends with. A single file may also end with ``.json``, read line by line too.
+#: Suffixes of the passage files in a folder. A single file may also end with ``.json``; it is read line by line too.
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
-#: Longest line, in bytes: one line must not fill the memory.
-MAX_LINE = 16 * 2**20
-#: Shares of bad lines are of at least so many lines.
+#: Least number of lines that the share of bad lines is taken of.
 SMALL = 1_000
-#: A file shows what it is in so many lines.
+#: A file with no passage in this many lines is another kind of file.
 PROBE = 20
-#: How many faults are kept with their names; the others are only counted.
-NAMED = 10
-#: Bytes of a Zstandard file that are unpacked at once. A block takes at least 4 of them and unpacks to at most 128 KiB,
-#: so that one step gives at most 8 MiB, however the file was made.
-_ZST_STEP = 256
-#: Bytes of its own output that a Zstandard file may refer back to: what the program ``zstd`` accepts without ``--long``.
-_MAX_WINDOW = 2**27
-#: Files up to this size, in bytes, are fingerprinted by their content.
-HASHED = 64 * 2**20
+#: Number of faults that are kept as text; the others are only counted.
+FAULTS_KEPT = 10
+#: Largest size in bytes of a file whose content goes into the fingerprint.
+LARGEST_HASHED = 64 * 2**20
 
 
 def embedded_library() -> Path:
-    """Give the folder of the small library that comes with dsrl: medicine, everyday quantities, general knowledge."""
+    """Return the folder of the small library that comes with dsrl: medicine, everyday quantities, general knowledge."""
     return Path(__file__).parent / "library"
 
 
 class _Fault(Exception):
-    """What is wrong with a line."""
+    """A line is not a passage; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file, and its short name, which is part of ids and therefore the same on every machine."""
+    """A file and its short name. The name is part of ids, so it is the same on every machine."""
 
     path: Path
     name: str
 
 
 class Corpus:
-    """The passages of some files and folders, read one after the other in flat memory.
+    """The passages of files and folders. They are read one after the other; memory does not grow with their number.
 
-    Iterate to read; every iteration starts anew and counts anew, so one at a time.
+    Iterate over the corpus to read it. Every iteration starts at the beginning and resets the counts, so only one iteration
+    may run at a time.
 
     Args:
-        paths: files (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``, ``.json.gz``, ``.json.zst``) and folders, whose files of
-            these kinds are read in sorted order, hidden ones left out. A file that is named twice is read once.
-        max_bad: share of bad lines that is borne, 0 to 1; see the module.
+        paths: files (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``, ``.json.gz``, ``.json.zst``) and folders. The files of a
+            folder are read in sorted order, without hidden files. A file that is named twice is read once.
+        max_bad: largest share of bad lines, 0 to 1; see the module.
 
     Attributes:
-        paths: as given.
-        good: passages that the last iteration has given so far.
-        bad: lines that it has left out so far.
-        faults: the first ten of these, ``file:line: what is wrong``.
+        paths: the argument ``paths``.
+        good: number of passages in the last iteration so far.
+        bad: number of bad lines in it so far.
+        faults: the first ten faults, as ``file:line: what is wrong``.
 
     Raises:
-        DataError: a path is missing or cannot be read, a folder holds no passage files; while reading: a damaged file,
-            too many faults, no passage at all. Each names the path and what to do.
-        SettingsError: ``max_bad`` is no share.
+        DataError: a path is missing or cannot be read, or a folder holds no passage files; while reading: a file is
+            damaged, there are too many bad lines, or no passage at all. The text names the path and says what to do.
+        SettingsError: ``max_bad`` is not between 0 and 1.
     """
 
     def __init__(self, paths: Sequence[Path], max_bad: float = 0.01) -> None:
         if not 0 <= max_bad <= 1:
-            raise SettingsError(f"The share of bad lines that is borne (max_bad) must be 0 to 1, not {max_bad}.")
+            raise SettingsError(f"The largest share of bad lines (max_bad) must be from 0 to 1, not {max_bad}.")
         self.paths = tuple(Path(path) for path in paths)
         self.max_bad = max_bad
         self.good = 0
         self.bad = 0
         self.faults: list[str] = []
-        self._files = _find(self.paths)
+        self._files = _find_files(self.paths)
 
     def __iter__(self) -> Iterator[Passage]:
-        # All files are looked into before the first passage is given: the twentieth file of a large library should
-        # not turn out to be another kind of file after an hour of indexing.
+        # Check the beginning of all files before the first passage: an hour of indexing should not end because the
+        # twentieth file of a large library is another kind of file.
         for file in self._files:
             _probe(file)
         self.good = self.bad = 0
         self.faults = []
-        seen = _Seen()
+        seen = _IdFilter()
         endings = tuple(file.name for file in self._files)
         for file in self._files:
-            for number, line in _lines(file.path):
+            for number, line in read_lines(file.path):
                 try:
-                    id, title, text = _parse(line)
+                    passage_id, title, text = _parse(line)
                 except _Fault as fault:
-                    self._count(file.path, number, str(fault))
+                    self._count_bad(file.path, number, str(fault))
                     continue
                 place = f"{file.name}:{number}"
-                if not id:
-                    id = place
-                elif seen.add(id) or _ends_with_place(id, endings):
-                    id = f"{id}@{place}"
+                if not passage_id:
+                    passage_id = place
+                elif seen.add(passage_id) or _ends_with_place(passage_id, endings):
+                    passage_id = f"{passage_id}@{place}"
                 self.good += 1
-                yield Passage(id=id, text=text, title=title)
+                yield Passage(id=passage_id, text=text, title=title)
         if not self.good:
             raise DataError(
-                f"There is no passage in {', '.join(map(_shown, self.paths))}: nothing but empty files. "
-                'Give JSON Lines with a passage a line, {"text": "..."}.'
+                f"There is no passage in {', '.join(map(printable_path, self.paths))}: all files are empty. "
+                'Give JSON Lines with one passage in each line, {"text": "..."}.'
             )
 
-    def _count(self, path: Path, number: int, reason: str) -> None:
+    def _count_bad(self, path: Path, number: int, reason: str) -> None:
         self.bad += 1
-        fault = f"{_shown(path)}:{number}: {reason}"
-        if len(self.faults) < NAMED:
+        fault = f"{printable_path(path)}:{number}: {reason}"
+        if len(self.faults) < FAULTS_KEPT:
             self.faults.append(fault)
         lines = self.good + self.bad
         if self.bad > self.max_bad * max(lines, SMALL):
             raise DataError(
-                f"{fault}. This is fault {self.bad:,} in {lines:,} lines, and no more than {self.max_bad:.2%} "
-                f"of them (of {SMALL:,} where there are fewer) may be unusable. "
-                "Mend the lines, leave the file out, or raise the share of bad lines that is borne (--max-bad)."
-                + _listed(self.faults)
+                f"{fault}. This is fault {self.bad:,} in {lines:,} lines, and at most {self.max_bad:.2%} "
+                f"of the lines (of {SMALL:,} lines if there are fewer) may be bad. "
+                "Correct the lines, leave the file out, or allow a larger share of bad lines (--max-bad)."
+                + _list_faults(self.faults)
             )
 
     def fingerprint(self) -> str:
-        """Give 16 hexadecimal digits that change when a file is edited, added, left out, renamed or put elsewhere in order.
+        """Return 16 hexadecimal digits that change when a file is edited, added, removed, renamed or moved in the order.
 
-        They rest on the names and contents of the files, so that copies of a library have the same; on size and time of
-        change instead of content for files above 64 MiB.
+        They are computed from the names and contents of the files, so that copies of a library have the same fingerprint.
+        For files above 64 MiB, size and time of change replace the content.
 
         Raises:
-            DataError: a file has gone or cannot be read.
+            DataError: a file is missing or cannot be read.
         """
-        whole = blake2b(b"dsrl corpus 1", digest_size=8)
+        digest = blake2b(b"dsrl corpus 1", digest_size=8)
         for file in self._files:
             try:
                 stat = file.path.stat()
-                if stat.st_size <= HASHED:
+                if stat.st_size <= LARGEST_HASHED:
                     content = blake2b(file.path.read_bytes(), digest_size=16).hexdigest()
                 else:
                     content = str(stat.st_mtime_ns)
             except OSError as error:
-                raise _unreadable(file.path, error) from error
-            whole.update(json.dumps([file.name, stat.st_size, content]).encode())
-        return whole.hexdigest()
+                raise make_read_error(file.path, error) from error
+            digest.update(json.dumps([file.name, stat.st_size, content]).encode())
+        return digest.hexdigest()
 
 
-class _Seen:
-    """Tells whether an id may have been met before, in 16 MiB for any number of ids (a Bloom filter).
+class _IdFilter:
+    """A Bloom filter: remembers any number of ids in 16 MiB.
 
-    It never misses one that was met; of 30 million new ones it takes 12% for met, of 3 million 1 in 20,000.
+    It knows every id that was added. It takes some new ids for known ones: 12% of 30 million ids, 1 in 20,000 of 3 million.
     """
 
     def __init__(self) -> None:
         self._bits = bytearray(2**24)
 
-    def add(self, id: str) -> bool:
-        digest = blake2b(id.encode(), digest_size=16).digest()
-        met = True
+    def add(self, passage_id: str) -> bool:
+        """Add an id, and return whether it was probably added before."""
+        digest = blake2b(passage_id.encode(), digest_size=16).digest()
+        is_known = True
         for at in range(0, 16, 4):
             number = int.from_bytes(digest[at : at + 4], "little") % 2**27
             byte, bit = number >> 3, 1 << (number & 7)
             if not self._bits[byte] & bit:
-                met = False
+                is_known = False
                 self._bits[byte] |= bit
-        return met
+        return is_known
 
 
-def _ends_with_place(id: str, names: tuple[str, ...]) -> bool:
-    head, colon, number = id.rpartition(":")
+def _ends_with_place(passage_id: str, names: tuple[str, ...]) -> bool:
+    head, colon, number = passage_id.rpartition(":")
     return bool(colon) and number.isdigit() and head.endswith(names)
 
 
-def _find(paths: Sequence[Path]) -> list[_File]:
-    found: dict[Path, _File] = {}
+def _find_files(paths: Sequence[Path]) -> list[_File]:
+    files: dict[Path, _File] = {}
     for path in paths:
         try:
             if path.is_dir():
-                inside = _walk(path)
-                if not inside:
+                paths_inside = _walk(path)
+                if not paths_inside:
                     raise DataError(
-                        f"The folder {_shown(path)} holds no passage files. They end with {', '.join(SUFFIXES)}."
+                        f"The folder {printable_path(path)} holds no passage files. They end with {', '.join(SUFFIXES)}."
                     )
                 top = path.resolve()
-                for file in inside:
+                for file in paths_inside:
                     name = f"{top.name}/{file.relative_to(path).as_posix()}"
-                    found.setdefault(file.resolve(), _File(file, _shown(name)))
+                    files.setdefault(file.resolve(), _File(file, printable_path(name)))
             elif path.is_file():
                 if not path.name.lower().endswith((*SUFFIXES, ".json")):
                     raise DataError(
-                        f"{_shown(path)} is no passage file. Give JSON Lines, named so: {', '.join(SUFFIXES)}."
+                        f"{printable_path(path)} is not a passage file. Give JSON Lines, with the suffix "
+                        f"{', '.join(SUFFIXES)}."
                     )
-                found.setdefault(path.resolve(), _File(path, _shown(path.name)))
+                files.setdefault(path.resolve(), _File(path, printable_path(path.name)))
             elif path.exists():
-                raise DataError(f"{_shown(path)} is neither a file nor a folder, so no passages can be read from it.")
+                raise DataError(
+                    f"{printable_path(path)} is neither a file nor a folder, so no passages can be read from it."
+                )
             else:
-                raise DataError(f"There is no passage library at {_shown(path)}. Check the path.")
+                raise DataError(f"There is no passage library at {printable_path(path)}. Check the path.")
         except OSError as error:
-            raise _unreadable(path, error) from error
-    if not found:
+            raise make_read_error(path, error) from error
+    if not files:
         raise DataError("No passage library was named. Give at least one file or folder.")
-    return _named_apart(list(found.values()))
+    return _make_names_unique(list(files.values()))
 
 
-def _named_apart(files: list[_File]) -> list[_File]:
-    # Two libraries can hold files of one name; then only the whole path tells their passages apart.
+def _make_names_unique(files: list[_File]) -> list[_File]:
+    # Two libraries can hold files with the same name; then only the whole path makes their passages distinct.
     times = Counter(file.name for file in files)
     return [
-        file if times[file.name] == 1 else _File(file.path, _shown(file.path.resolve().as_posix())) for file in files
+        file if times[file.name] == 1 else _File(file.path, printable_path(file.path.resolve().as_posix()))
+        for file in files
     ]
 
 
 def _walk(folder: Path) -> list[Path]:
     def stop(error: OSError) -> None:
-        raise error  # os.walk passes over folders that may not be read, unless it is told not to
+        raise error  # without this, os.walk skips folders that cannot be read
 
     files = []
     for here, folders, names in os.walk(folder, onerror=stop):
@@ -247,11 +245,11 @@ def _walk(folder: Path) -> list[Path]:
 
 def _probe(file: _File) -> None:
     faults = []
-    for number, line in _lines(file.path):
+    for number, line in read_lines(file.path):
         try:
             _parse(line)
         except _Fault as fault:
-            faults.append(f"{_shown(file.path)}:{number}: {fault}")
+            faults.append(f"{printable_path(file.path)}:{number}: {fault}")
             if len(faults) == PROBE:
                 break
         else:
@@ -259,12 +257,13 @@ def _probe(file: _File) -> None:
     if faults:
         raise DataError(
             f"{faults[0]}. None of the first {len(faults)} lines of this file is a passage. "
-            'Leave the file out, or give JSON Lines with a passage a line, {"text": "..."}.' + _listed(faults[:NAMED])
+            'Leave the file out, or give JSON Lines with one passage in each line, {"text": "..."}.'
+            + _list_faults(faults[:FAULTS_KEPT])
         )
 
 
 def _parse(line: bytes | None) -> tuple[str, str, str]:
-    """Read ``(id, title, text)``, the first two empty where they are not given."""
+    """Return ``(id, title, text)`` of a line; the first two are empty if the line does not have them."""
     if line is None:
         raise _Fault(f"longer than {MAX_LINE // 2**20} MiB")
     try:
@@ -284,9 +283,9 @@ def _parse(line: bytes | None) -> tuple[str, str, str]:
     text = _string(record, "text")
     if not text:
         raise _Fault("'text' is empty")
-    id = record.get("id")
-    if isinstance(id, int) and not isinstance(id, bool):
-        record["id"] = str(id)
+    number = record.get("id")
+    if isinstance(number, int) and not isinstance(number, bool):
+        record["id"] = str(number)
     return _string(record, "id"), _string(record, "title"), text
 
 
@@ -310,118 +309,10 @@ def _kind(value: object) -> str:
 
 
 def _keys(record: dict[str, Any]) -> str:
-    # Escaped and cut: a stranger's field names go to a terminal here.
+    # Escaped and shortened: these names come from a file and are printed on a terminal.
     names = [ascii(key)[:40] for key in list(record)[:5]]
     return ", ".join(names) + (", ..." if len(record) > 5 else "") if names else "none"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Give number and bytes of every line that is not blank; None for a line above :data:`MAX_LINE`."""
-    number = 0
-    try:
-        with _open(path) as stream:
-            while line := stream.readline(MAX_LINE + 1):
-                number += 1
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if len(line) > MAX_LINE and not line.endswith(b"\n"):
-                    while (rest := stream.readline(2**20)) and not rest.endswith(b"\n"):
-                        pass
-                    yield number, None
-                elif line.strip():
-                    yield number, line
-                else:
-                    number += _skip_blank(stream)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{_shown(path)} is damaged after line {number:,} ({error}). Fetch or pack the file again."
-        ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _skip_blank(stream: io.BufferedReader | gzip.GzipFile) -> int:
-    """Skip the blank lines that are in the stream's buffer, all at once: a packed file may hold millions. Count them."""
-    ahead = bytes(stream.peek(1))
-    end = ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1
-    stream.read(end)
-    return ahead.count(b"\n", 0, end)
-
-
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        return gzip.open(path, "rb")
-    if name.endswith(".zst"):
-        return io.BufferedReader(_Zst(path), 2**18)
-    return path.open("rb")
-
-
-class _Zst(io.RawIOBase):
-    """A Zstandard file as a stream. It says when the file is cut off, which ``zstandard``'s own stream does not."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            import zstandard
-        except ImportError as error:
-            raise DataError(
-                f"Reading {_shown(path)} needs the package zstandard: pip install zstandard. Or unpack the file."
-            ) from error
-        self._broken = zstandard.ZstdError
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        self._frame: Any = None
-        self._source = path.open("rb")
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._source.read(_ZST_STEP)
-            if not packed:
-                if self._frame is not None:
-                    raise EOFError("the file is cut off")
-                return 0
-            self._ready = memoryview(self._unpack(packed))
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def _unpack(self, packed: bytes) -> bytes:
-        parts = []
-        try:
-            while packed:
-                self._frame = self._frame or self._decompressor.decompressobj()
-                parts.append(self._frame.decompress(packed))
-                if not self._frame.eof:
-                    break
-                packed, self._frame = self._frame.unused_data, None  # another frame may follow
-        except self._broken as error:
-            if "too much memory" in str(error):
-                raise DataError(
-                    f"{_shown(self._path)} cannot be unpacked in less than {_MAX_WINDOW // 2**20} MiB of memory: it was "
-                    "packed with --long. Unpack it with: zstd -d --long=31 FILE"
-                ) from error
-            raise EOFError(str(error)) from error
-        return b"".join(parts)
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    reason = error.strerror or type(error).__name__
-    return DataError(f"{_shown(error.filename or path)} cannot be read: {reason}. Check the path and its permissions.")
-
-
-def _listed(faults: Iterable[str]) -> str:
+def _list_faults(faults: Iterable[str]) -> str:
     return " The first faults:" + "".join(f"\n  {fault}" for fault in faults)
-
-
-def _shown(path: Path | str | bytes) -> str:
-    # File names are bytes: what is not UTF-8 in them can be neither printed nor stored as it is.
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,57 +1,55 @@
-"""What a run will ask of its teachers, before a cent is spent.
+"""A forecast of what a run will request from its teachers, before any money is spent.
 
-The prompts are the stages' own. How long replies are is taken from stored replies of the same teacher to the same job where
-there are any, else guessed; every number has a range that says how sure it is.
+The prompts are those of the stages (:mod:`dsrl.pipeline.dry_run`). The length of a reply comes from stored replies of the
+same teacher for the same purpose, or is a guess if there are none. Every number has a range that says how certain it is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from random import Random
-from typing import Any, cast
+from typing import Any
 
-from dsrl.pipeline.instructor import Definition, Instructor
-from dsrl.pipeline.stages.adapted import rewrite
-from dsrl.pipeline.stages.initial import write_initial
-from dsrl.pipeline.stages.keywords import find_keywords
-from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
-from dsrl.pipeline.stages.pattern import summarise_pattern
-from dsrl.pipeline.stages.verified import votes_wanted
+from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.dry_run import measure_prompts
+from dsrl.pipeline.preflight import check_files, check_teachers
+from dsrl.pipeline.stages.verified import count_needed_votes
+from dsrl.pipeline.teachers import TeacherRole, TeacherRoles
 from dsrl.settings import Settings
-from dsrl.teaching.ledger import Ledger
-from dsrl.teaching.reply_store import CallStatistics
-from dsrl.types import Answer, Completion, Passage, Price, Purpose, Reply, Request, Sample
+from dsrl.teaching.reply_store import CallStatistics, read_statistics
+from dsrl.types import Answer, Purpose
 
-#: Share of the samples that their votes keep, where nothing is known.
-_KEPT = (0.6, 0.85, 1.0)
-#: Tokens of a reply, where nothing is known; the third is the length limit.
-_TOKENS: dict[Purpose, tuple[int, int]] = {
+#: Share of the samples that get a label, if nothing is known.
+_VERIFIED_SHARE = (0.6, 0.85, 1.0)
+#: Tokens of a reply, if nothing is known: low and expected; the high number is the maximum length.
+_REPLY_TOKENS: dict[Purpose, tuple[int, int]] = {
     "keywords": (10, 60),
     "pattern": (80, 300),
     "write": (60, 300),
     "solve": (30, 300),
     "rewrite": (60, 350),
 }
-#: The stages that overlap, and whose job they are.
-_WALKED: dict[str, Purpose] = {
+#: The stages that overlap, and the purpose of their requests.
+_OVERLAPPING: dict[str, Purpose] = {
     "initial": "write",
     "verified": "solve",
     "adapted": "rewrite",
     "verified again": "solve",
 }
-#: Seconds of a call, where nothing is known.
-_SECONDS = (1.0, 5.0, 30.0)
-#: Characters of an input, where there is no demonstration to measure.
-_INPUT = 600
-_BYTES_A_TOKEN = (5.0, 4.0, 2.5)
+#: Seconds of a call, if nothing is known.
+_CALL_SECONDS = (1.0, 5.0, 30.0)
+_BYTES_PER_TOKEN = (5.0, 4.0, 2.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number that is not known yet: what is expected, and between what it lies in nearly all cases."""
+    """A number that is not known yet.
+
+    Attributes:
+        low, high: the number is between these two in nearly all cases.
+        expected: the most likely number.
+    """
 
     low: float
     expected: float
@@ -64,24 +62,24 @@ class Range:
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
 
     def times(self, factor: float) -> Range:
-        """Give the range of a multiple."""
+        """Return the range of a multiple."""
         return self * Range(factor, factor, factor)
 
 
-NOTHING = Range(0.0, 0.0, 0.0)
+ZERO = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """One stage.
+    """The forecast of one stage.
 
     Attributes:
-        stage, teacher: which it is, and whom it asks.
-        calls, prompt_tokens, completion_tokens: of it.
-        dollars: None where the price is not known.
-        seconds: that the teacher needs if it has nothing else to do and always as many calls under way as it may have;
-            None for batches, which take what they take.
-        basis: what the numbers rest on.
+        stage, teacher: the stage, and the teacher that it asks.
+        calls, prompt_tokens, completion_tokens: the numbers of the stage.
+        dollars: None if the price is not known.
+        seconds: the time that the teacher needs if it works on nothing else and always has as many calls in flight as are
+            allowed; None for batches, whose time is not known.
+        basis: what the numbers are based on.
     """
 
     stage: str
@@ -95,216 +93,188 @@ class StageForecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What is known of one job's teacher.
+class _Volume:
+    """The calls of a stage and the replies that they bring."""
 
-    Attributes:
-        teacher: as the user names it.
-        provider: jobs of one share the calls that may be under way.
-        price: None where it is not known.
-        max_n: answers a call; 0: no limit.
-        means: of its stored replies; None where there are none.
+    stage: str
+    purpose: Purpose
+    calls: Range
+    replies: Range
+
+
+#: What stored replies say about each purpose; None if there are no replies.
+Statistics = Mapping[Purpose, CallStatistics | None]
+
+
+def make_plan(context: RunContext) -> dict[str, Any]:
+    """Return the object of ``dsrl plan --json``. No teacher is asked, and nothing is written.
+
+    Raises:
+        DsrlError: something is wrong with the settings, the inputs or the plugins, as for the run.
     """
+    check_teachers(context)
+    check_files(context)
+    statistics: dict[Purpose, CallStatistics | None] = {
+        purpose: read_statistics(context.workspace.reply_store, purpose, role.plugin.name, role.model)
+        for purpose, role in context.teachers.items()
+    }
+    stages = forecast_stages(context, statistics)
+    return {
+        "run": context.settings.name,
+        "stages": [asdict(stage) for stage in stages],
+        "total": sum_stages(stages, context.teachers),
+        "budget_usd": context.settings.budget,
+    }
 
-    teacher: str
-    provider: str
-    price: Price | None
-    max_n: int
-    means: CallStatistics | None
+
+def forecast_stages(context: RunContext, statistics: Statistics) -> list[StageForecast]:
+    """Forecast the stages that ask a teacher."""
+    settings, sizes = context.settings, measure_prompts(context)
+    forecasts = []
+    for volume in _estimate_volumes(context, statistics):
+        role = context.teachers[volume.purpose]
+        known = statistics[volume.purpose]
+        if known is None and volume.purpose == "rewrite" and role.label == context.teachers["write"].label:
+            known = statistics["write"]  # the same teacher writes the same kind of text
+        forecasts.append(_forecast_stage(settings, volume, role, known, sizes[volume.purpose]))
+    return forecasts
 
 
-def forecast(
-    settings: Settings, definition: Definition, jobs: Mapping[Purpose, Job], domains: int
-) -> list[StageForecast]:
-    """Forecast the stages that ask a teacher.
+def sum_stages(stages: list[StageForecast], teachers: TeacherRoles) -> dict[str, Any]:
+    """Return the forecast of the whole run; what is None for a part is None for the whole.
 
-    Args:
-        jobs: by purpose.
-        domains: how many are given; with any, no keywords are asked for.
+    The seconds are the least that the run takes. Keywords and pattern come first. Then the stages overlap: those of the same
+    provider share its calls in flight, so their times are added; two providers work at the same time.
     """
-    n = settings.samples * settings.iterations
-    write, solve = jobs["write"].means, jobs["solve"].means
-    kept = Range(*_KEPT)
-    rewritten = jobs["rewrite"].means
-    if write and rewritten:
-        share = min(rewritten.replies / write.replies, 1.0)
-        kept = Range(max(share - 0.1, 0.0), share, min(share + 0.1, 1.0))
-    votes = _votes(settings)
-    verified = write.replies + (rewritten.replies if rewritten else 0) if write else 0
-    if solve and verified and votes.low <= solve.replies / verified <= votes.high:
-        mean = solve.replies / verified
-        votes = Range(max(mean * 0.85, votes.low), mean, min(mean * 1.15, votes.high))
-    # A round of votes is a call where the provider gives n answers; where it gives one, a vote is.
-    a_call = solve.replies / solve.calls if solve else 0.0
-    rounds = (
-        votes.times(1 / a_call)
-        if a_call
-        else Range(min(votes.low, 1.0), min(votes.expected, 2.0), min(votes.high, 5.0))
-    )
-    if jobs["solve"].max_n == 1:
-        rounds = votes
-    first, more = Range(n, n, n), kept.times(n if settings.adapt else 0)
-    made: list[StageForecast] = []
-
-    def add(stage: str, purpose: Purpose, calls: Range, replies: Range) -> None:
-        made.append(_stage(settings, stage, purpose, jobs[purpose], calls, replies, prompts, jobs["write"]))
-
-    prompts = _prompts(settings, definition)
-    if not domains:
-        add("keywords", "keywords", *[Range(1, 1, 1).times(settings.iterations)] * 2)
-    if definition.demos:
-        add("pattern", "pattern", *[Range(1, 1, 1).times(settings.iterations)] * 2)
-    add("initial", "write", first, first)
-    add("verified", "solve", first * rounds, first * votes)
-    if settings.adapt:
-        add("adapted", "rewrite", more, more)
-        add("verified again", "solve", more * rounds, more * votes)
-    return made
-
-
-def total(stages: list[StageForecast], jobs: Mapping[Purpose, Job]) -> dict[str, Any]:
-    """Add up; what is None for a part is None for the whole.
-
-    The seconds are the least that the run takes. Keywords and pattern are asked for first. Then stages overlap: those of
-    one provider share the calls that may be under way to it, so they take as long as one after the other, and two
-    providers work side by side.
-    """
-    parts = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens"), NOTHING)
-    dollars: Range | None = NOTHING
-    first: Range | None = NOTHING
-    side_by_side: dict[str, Range] = {}
+    totals = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens"), ZERO)
+    dollars: Range | None = ZERO
+    seconds: Range | None = ZERO
+    by_provider: dict[str, Range] = {}
     for stage in stages:
-        parts = {name: part + getattr(stage, name) for name, part in parts.items()}
+        totals = {name: value + getattr(stage, name) for name, value in totals.items()}
         dollars = dollars + stage.dollars if dollars is not None and stage.dollars is not None else None
-        if first is None or stage.seconds is None:
-            first = None
-        elif stage.stage not in _WALKED:
-            first += stage.seconds
+        if seconds is None or stage.seconds is None:
+            seconds = None
+        elif stage.stage not in _OVERLAPPING:
+            seconds += stage.seconds
         else:
-            provider = jobs[_WALKED[stage.stage]].provider
-            side_by_side[provider] = side_by_side.get(provider, NOTHING) + stage.seconds
-    seconds = first
-    if first is not None and side_by_side:
-        each = side_by_side.values()
-        longest = Range(max(r.low for r in each), max(r.expected for r in each), max(r.high for r in each))
-        seconds = first + longest
-    told = {name: asdict(part) for name, part in parts.items()}
-    return {**told, "dollars": dollars and asdict(dollars), "seconds": seconds and asdict(seconds)}
+            provider = teachers[_OVERLAPPING[stage.stage]].provider
+            by_provider[provider] = by_provider.get(provider, ZERO) + stage.seconds
+    if seconds is not None and by_provider:
+        times = by_provider.values()
+        seconds += Range(max(t.low for t in times), max(t.expected for t in times), max(t.high for t in times))
+    return {
+        **{name: asdict(value) for name, value in totals.items()},
+        "dollars": asdict(dollars) if dollars is not None else None,
+        "seconds": asdict(seconds) if seconds is not None else None,
+    }
 
 
-def _votes(settings: Settings) -> Range:
+# --- calls and replies ---------------------------------------------------------------------------------------------------
+
+
+def _estimate_volumes(context: RunContext, statistics: Statistics) -> list[_Volume]:
+    settings = context.settings
+    samples = settings.samples * settings.iterations
+    votes = _estimate_votes(settings, statistics)
+    rounds = _estimate_rounds(votes, statistics["solve"], context.teachers["solve"].max_n)
+    once = Range(1, 1, 1).times(settings.iterations)
+    first = Range(samples, samples, samples)
+    volumes = []
+    if not context.domains:
+        volumes.append(_Volume("keywords", "keywords", once, once))
+    if context.definition.demos:
+        volumes.append(_Volume("pattern", "pattern", once, once))
+    volumes.append(_Volume("initial", "write", first, first))
+    volumes.append(_Volume("verified", "solve", first * rounds, first * votes))
+    if settings.adapt:
+        rewritten = _estimate_verified_share(statistics).times(samples)
+        volumes.append(_Volume("adapted", "rewrite", rewritten, rewritten))
+        volumes.append(_Volume("verified again", "solve", rewritten * rounds, rewritten * votes))
+    return volumes
+
+
+def _estimate_verified_share(statistics: Statistics) -> Range:
+    """Return the share of the initial samples that get a label, and are rewritten."""
+    written, rewritten = statistics["write"], statistics["rewrite"]
+    if not written or not rewritten:
+        return Range(*_VERIFIED_SHARE)
+    share = min(rewritten.replies / written.replies, 1.0)
+    return Range(max(share - 0.1, 0.0), share, min(share + 0.1, 1.0))
+
+
+def _estimate_votes(settings: Settings, statistics: Statistics) -> Range:
+    """Return the votes per sample."""
     if not settings.votes:
-        return NOTHING
-    agreed: list[Answer] = ["a"]
-    while more := votes_wanted(agreed, settings.votes, settings.vote_confidence):
-        agreed += ["a"] * more
-    least = len(agreed) - 1
-    return Range(least, least + 0.2 * (settings.votes - least), settings.votes)
+        return ZERO
+    agreeing: list[Answer] = ["a"]
+    while more := count_needed_votes(agreeing, settings.votes, settings.vote_confidence):
+        agreeing += ["a"] * more
+    least = len(agreeing) - 1
+    votes = Range(least, least + 0.2 * (settings.votes - least), settings.votes)
+    written, rewritten, solved = statistics["write"], statistics["rewrite"], statistics["solve"]
+    samples = written.replies + (rewritten.replies if rewritten else 0) if written else 0
+    if solved and samples and votes.low <= solved.replies / samples <= votes.high:
+        mean = solved.replies / samples
+        return Range(max(mean * 0.85, votes.low), mean, min(mean * 1.15, votes.high))
+    return votes
 
 
-def _stage(
-    settings: Settings,
-    stage: str,
-    purpose: Purpose,
-    job: Job,
-    calls: Range,
-    replies: Range,
-    prompts: Callable[[Purpose], int],
-    like: Job | None = None,
+def _estimate_rounds(votes: Range, solved: CallStatistics | None, max_n: int) -> Range:
+    """Return the calls per sample: a round of votes is one call, or one call per vote if a call brings one reply."""
+    if max_n == 1:
+        return votes
+    if solved and solved.replies:
+        return votes.times(solved.calls / solved.replies)
+    return Range(min(votes.low, 1.0), min(votes.expected, 2.0), min(votes.high, 5.0))
+
+
+# --- tokens, dollars and seconds -----------------------------------------------------------------------------------------
+
+
+def _forecast_stage(
+    settings: Settings, volume: _Volume, role: TeacherRole, known: CallStatistics | None, prompt_bytes: int
 ) -> StageForecast:
-    means = job.means
-    if not means and purpose == "rewrite" and like and like.teacher == job.teacher:
-        means = like.means  # it writes the same
-    if means:
-        sure = 2 * means.deviation / math.sqrt(means.replies) + 0.05 * means.completion_tokens
-        if means.calls < 5:
-            sure += 0.3 * means.completion_tokens
-        a_prompt = Range(means.prompt_tokens * 0.9, means.prompt_tokens, means.prompt_tokens * 1.1)
-        a_reply = Range(
-            max(means.completion_tokens - sure, 0.0), means.completion_tokens, means.completion_tokens + sure
-        )
-        a_call = Range(means.seconds * 0.7, means.seconds, means.seconds * 1.5)
-        basis = f"{means.replies} replies"
+    if known:
+        margin = 2 * known.deviation / math.sqrt(known.replies) + 0.05 * known.completion_tokens
+        if known.calls < 5:
+            margin += 0.3 * known.completion_tokens
+        mean = known.completion_tokens
+        per_prompt = Range(known.prompt_tokens * 0.9, known.prompt_tokens, known.prompt_tokens * 1.1)
+        per_reply = Range(max(mean - margin, 0.0), mean, mean + margin)
+        per_call = Range(known.seconds * 0.7, known.seconds, known.seconds * 1.5)
+        basis = f"{known.replies} replies"
     else:
-        size = prompts(purpose)
-        a_prompt = Range(*(size / each for each in _BYTES_A_TOKEN))
-        most = settings.teacher_max_tokens
-        a_reply = Range(*(float(min(tokens, most)) for tokens in (*_TOKENS[purpose], most)))
-        a_call = Range(*_SECONDS)
+        limit = settings.teacher_max_tokens
+        per_prompt = Range(*(prompt_bytes / size for size in _BYTES_PER_TOKEN))
+        per_reply = Range(*(float(min(tokens, limit)) for tokens in (*_REPLY_TOKENS[volume.purpose], limit)))
+        per_call = Range(*_CALL_SECONDS)
         basis = "guess"
-    prompt, completion = calls * a_prompt, replies * a_reply
+    prompt, completion = volume.calls * per_prompt, volume.replies * per_reply
     dollars = None
-    if job.price is not None:
-        price = job.price
-        share = price.batch if settings.batch else 1.0
-        dollars = (prompt.times(price.prompt / 1e6) + completion.times(price.completion / 1e6)).times(share)
+    if role.price is not None:
+        share = role.price.batch if settings.batch else 1.0
+        cost = prompt.times(role.price.prompt / 1e6) + completion.times(role.price.completion / 1e6)
+        dollars = cost.times(share)
     seconds = None
-    if not settings.batch or purpose in ("keywords", "pattern"):
-        seconds = Range(
-            *(
-                _seconds(settings, getattr(calls, end), getattr(prompt + completion, end), getattr(a_call, end))
-                for end in ("low", "expected", "high")
-            )
-        )
-    return StageForecast(stage, job.teacher, calls, prompt, completion, dollars, seconds, basis)
+    if not settings.batch or volume.purpose in ("keywords", "pattern"):
+        seconds = _estimate_seconds(settings, volume.calls, prompt + completion, per_call)
+    return StageForecast(volume.stage, role.label, volume.calls, prompt, completion, dollars, seconds, basis)
 
 
-def _seconds(settings: Settings, calls: float, tokens: float, a_call: float) -> float:
-    """Give the time of so many calls: one after the other as far as no more may be under way, or as limits let them."""
-    least = max(calls / settings.concurrency, min(calls, 1.0)) * a_call
-    if settings.requests_per_minute:
-        least = max(least, calls / settings.requests_per_minute * 60)
-    if settings.tokens_per_minute:
-        least = max(least, tokens / settings.tokens_per_minute * 60)
-    return least
+def _estimate_seconds(settings: Settings, calls: Range, tokens: Range, per_call: Range) -> Range:
+    """Return the time of the calls: the calls in flight and the limits per minute bound it."""
 
+    def estimate(calls: float, tokens: float, per_call: float) -> float:
+        seconds = max(calls / settings.concurrency, min(calls, 1.0)) * per_call
+        if settings.requests_per_minute:
+            seconds = max(seconds, calls / settings.requests_per_minute * 60)
+        if settings.tokens_per_minute:
+            seconds = max(seconds, tokens / settings.tokens_per_minute * 60)
+        return seconds
 
-def first_request(settings: Settings, definition: Definition, domains: int) -> Request:
-    """Give what a run asks first; where that is to write a sample, as short as it can be."""
-    listener = _Listener()
-    instructor = Instructor(cast(Ledger, listener), "", settings.teacher_temperature, settings.teacher_max_tokens)
-    first: Coroutine[Any, Any, Any]
-    if not domains:
-        first = find_keywords(instructor, definition)
-    elif definition.demos:
-        first = summarise_pattern(instructor, definition)
-    else:
-        first = write_initial(instructor, definition, "", None, 1, 0, 0, Random(0))
-    asyncio.run(first)
-    return listener.heard[0]
-
-
-class _Listener:
-    """Stands where the ledger stands and notes what is asked, and how long prompts are."""
-
-    def __init__(self) -> None:
-        self.heard: list[Request] = []
-        self.sizes: dict[str, int] = {}
-
-    async def complete(self, request: Request) -> Completion:
-        self.heard.append(request)
-        self.sizes[request.purpose] = sum(len(m.content.encode("utf-8", "replace")) + 16 for m in request.messages)
-        return Completion((Reply('{"input": "i", "output": "o"}'),) * request.n)
-
-
-def _prompts(settings: Settings, definition: Definition) -> Callable[[Purpose], int]:
-    """Let the stages write their prompts, with stand-ins for what is not known yet; give their bytes by purpose."""
-    listener = _Listener()
-    instructor = Instructor(cast(Ledger, listener), "", 0.0, 1)
-    inputs = [len(demo.input) for demo in definition.demos]
-    text = "x" * (max(inputs) if inputs else _INPUT)
-    sample = Sample("1-00000", 1, 0, "initial", text, "x" * 200, label="x")
-    passage = Passage("p", "x" * PASSAGE_LENGTH)
-
-    async def listen() -> None:
-        parts: list[Coroutine[Any, Any, Any]] = [
-            find_keywords(instructor, definition),
-            summarise_pattern(instructor, definition),
-            write_initial(instructor, definition, "x" * 800, passage, 1, 0, 0, Random(0)),
-            rewrite(instructor, definition, sample, True, 0),
-        ]
-        await asyncio.gather(*parts)
-
-    asyncio.run(listen())
-    listener.sizes["solve"] = len(definition.prompt(text).encode()) + 16
-    return lambda purpose: listener.sizes.get(purpose, 0)
+    return Range(
+        estimate(calls.low, tokens.low, per_call.low),
+        estimate(calls.expected, tokens.expected, per_call.expected),
+        estimate(calls.high, tokens.high, per_call.high),
+    )

@@ -1,9 +1,9 @@
-"""What defines a run beside its settings: the inputs that somebody can edit while their names stay the same.
+"""What defines a run beside its settings: inputs that can change while their names in the settings stay the same.
 
-A run keeps a digest of each. An input belongs to the first stage that it can change: while nothing is there from that stage
-on, the input is taken as it is now; afterwards it is refused, by name, so that no run mixes two definitions. Test items
-are no part of this: they change the evaluation alone, and it is repeated (:mod:`dsrl.pipeline.run`). Versions of plugins are
-kept with the settings and refuse nothing.
+The run stores a digest of each input. An input belongs to the first stage that it can change. As long as the run has no
+results of that stage or a later one, a changed input is accepted. After that it is refused with its name, so that no run
+mixes two definitions. Test items are not an input in this sense: they change only the evaluation, which is repeated
+(:mod:`dsrl.pipeline.stages.evaluated`). Versions of plugins are stored with the settings; a change of them is only noted.
 """
 
 from __future__ import annotations
@@ -15,127 +15,115 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dsrl.errors import SettingsError
-from dsrl.pipeline.instructor import Definition
-from dsrl.plugins.binding import Plugin
+from dsrl.pipeline.context import RunContext
 from dsrl.plugins.source_digest import source_digest
-from dsrl.plugins.specs import TaskSpec
-from dsrl.settings import Settings
 from dsrl.storage.run_store import RunStore
+from dsrl.types import Purpose
 
-#: The teacher that writes by the task's own rules.
-_BY_RULES = "procedural"
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The inputs of a run as they are now.
-
-    Attributes:
-        settings: as resolved.
-        task: the bound plugin with its overrides.
-        definition: the task in words, with the demonstrations.
-        corpus: the fingerprint of the passage library.
-    """
-
-    settings: Settings
-    task: Plugin[TaskSpec]
-    definition: Definition
-    corpus: str
-
-    def code_of(self, *hooks: str) -> str:
-        """Give the digest of the code that answers hooks of the task, dsrl's own defaults left out."""
-        return source_digest(found for hook in hooks for found in self.task.implementations(hook))
+#: The teacher that writes by the rules of the task.
+_RULE_TEACHER = "procedural"
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """One input.
+class RunInput:
+    """One input of a run.
 
     Attributes:
-        name: what its digest is kept under.
-        stage: the first that it can change.
-        changed: the sentence about its change, to be followed by "since this run began".
-        value: what the digest is taken of.
+        name: the key of its digest in the store.
+        stage: the first stage that it can change.
+        change: a sentence about its change, to be continued with "since this run began".
+        get_value: returns what the digest is made of.
     """
 
     name: str
     stage: str
-    changed: str
-    value: Callable[[Given], Any]
+    change: str
+    get_value: Callable[[RunContext], Any]
 
-    def digest(self, given: Given) -> str:
-        """Give 16 hexadecimal digits that change with the input."""
-        return hashlib.sha256(json.dumps(self.value(given)).encode()).hexdigest()[:16]
-
-
-def _domains(given: Given) -> Any:
-    return given.settings.domain or tuple(given.task.hook.domains())
+    def compute_digest(self, context: RunContext) -> str:
+        """Return 16 hexadecimal digits that change with the input."""
+        return hashlib.sha256(json.dumps(self.get_value(context)).encode()).hexdigest()[:16]
 
 
-def _demos(given: Given) -> Any:
-    return [(demo.input, demo.output) for demo in given.definition.demos]
+def _digest_code(context: RunContext, *hooks: str) -> str:
+    """Return the digest of the code that implements these hooks of the task, without dsrl's own defaults."""
+    return source_digest(code for hook in hooks for code in context.task.implementations(hook))
 
 
-def _rules(given: Given) -> Any:
-    teachers = {given.settings.teacher_of(purpose)[0] for purpose in ("write", "solve", "rewrite")}
-    return given.code_of("procedural_sample", "procedural_solve") if _BY_RULES in teachers else ""
+def _get_demos(context: RunContext) -> Any:
+    return [(demo.input, demo.output) for demo in context.definition.demos]
 
 
-def _answer_format(given: Given) -> Any:
-    found = given.task.hook.answer_format() if given.task.implements("answer_format") else None
-    return asdict(found) if found else None
+def _get_rules(context: RunContext) -> Any:
+    writers: tuple[Purpose, ...] = ("write", "solve", "rewrite")
+    names = {context.teachers[purpose].plugin.name for purpose in writers}
+    return _digest_code(context, "procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
+
+
+def _get_answer_format(context: RunContext) -> Any:
+    task = context.task
+    answer_format = task.hook.answer_format() if task.implements("answer_format") else None
+    return asdict(answer_format) if answer_format else None
 
 
 INPUTS = (
-    Input("description", "keywords", "the task's description has changed", lambda g: g.definition.description),
-    Input("domains", "keywords", "the task's domains have changed", _domains),
-    Input("demos", "keywords", "the demonstrations have changed", _demos),
-    Input("corpus", "passages", "the passage library has changed", lambda g: g.corpus),
-    Input(
+    RunInput("description", "keywords", "the task's description has changed", lambda c: c.definition.description),
+    RunInput("domains", "keywords", "the task's domains have changed", lambda c: c.domains),
+    RunInput("demos", "keywords", "the demonstrations have changed", _get_demos),
+    RunInput("corpus", "passages", "the passage library has changed", lambda c: c.corpus_fingerprint),
+    RunInput(
         "input_instruction",
         "pattern",
         "the task's input instruction has changed",
-        lambda g: g.definition.input_instruction,
+        lambda c: c.definition.input_instruction,
     ),
-    Input(
+    RunInput(
         "output_instruction",
         "pattern",
         "the task's output instruction has changed",
-        lambda g: g.definition.output_instruction,
+        lambda c: c.definition.output_instruction,
     ),
-    Input("rules", "initial", "the task's code for the teacher 'procedural' has changed", _rules),
-    Input(
-        "answer_format", "verified", "the task's answer format (its form or its choices) has changed", _answer_format
+    RunInput("rules", "initial", "the task's code for the teacher 'procedural' has changed", _get_rules),
+    RunInput(
+        "answer_format",
+        "verified",
+        "the task's answer format (its form or its choices) has changed",
+        _get_answer_format,
     ),
-    Input(
+    RunInput(
         "parser",
         "verified",
         "the task's code that reads and compares answers (process_prediction, eval) has changed",
-        lambda g: g.code_of("process_prediction", "eval"),
+        lambda c: _digest_code(c, "process_prediction", "eval"),
     ),
-    Input("reward", "trained", "the task's code that gives the reward has changed", lambda g: g.code_of("reward")),
+    RunInput(
+        "reward", "trained", "the task's code that gives the reward has changed", lambda c: _digest_code(c, "reward")
+    ),
 )
 
 
-def keep_inputs(store: RunStore, given: Given) -> list[str]:
-    """Compare a run's inputs with those that it was made with, and keep what they are now.
+def record_inputs(store: RunStore, context: RunContext) -> list[str]:
+    """Compare the inputs of a run with those that it was made with, and store the digests of the present ones.
 
     Returns:
-        A note for each input that has changed and is taken as it is now.
+        A note for each input that has changed and is accepted.
 
     Raises:
-        SettingsError: inputs have changed that the run was made with; names each.
+        SettingsError: inputs have changed that the run has used; the text names each.
     """
-    kept = store.inputs()
-    digests = {each.name: each.digest(given) for each in INPUTS}
-    changed = [each for each in INPUTS if each.name in kept and kept[each.name] != digests[each.name]]
-    refused = [each.changed for each in changed if store.reached(each.stage)]
+    before = store.inputs()
+    digests = {each.name: each.compute_digest(context) for each in INPUTS}
+    changed = [each for each in INPUTS if each.name in before and before[each.name] != digests[each.name]]
+    refused = [each.change for each in changed if store.stages.has_reached(each.stage)]
     if refused:
         raise SettingsError(
-            f"run {given.settings.name!r} cannot go on: {', and '.join(refused)} since this run began; give --name for a "
-            "new run, or put back what it was"
+            f"run {context.settings.name!r} cannot continue: {', and '.join(refused)} since this run began. Undo the "
+            "change, or give --name for a new run"
         )
-    store.keep_inputs(digests, asdict(given.definition))
-    if not store.reached("keywords"):
+    store.keep_inputs(digests, asdict(context.definition))
+    if not store.stages.has_reached("keywords"):
         return []
-    return [f"{each.changed} since this run began; what it decides ({each.stage}) is not made yet" for each in changed]
+    return [
+        f"{each.change} since this run began; this is accepted, because the stage {each.stage!r} has not started"
+        for each in changed
+    ]

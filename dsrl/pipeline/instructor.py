@@ -1,14 +1,14 @@
-"""The instructor (paper, section 4): a teacher with the task's definition and the run's settings in hand."""
+"""The instructor (paper, section 4): it asks the teachers with the definition of the task and the settings of the run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from dsrl.teaching.ledger import Ledger
-from dsrl.types import Example, Message, Prompt, Purpose, Reply, Request
+from dsrl.pipeline.teachers import TeacherRoles
+from dsrl.types import Completion, Example, Message, Prompt, Purpose, Reply, Request
 
 #: JSON schema of a sample, for teachers with structured output.
 SAMPLE_SCHEMA: dict[str, Any] = {
@@ -21,13 +21,13 @@ SAMPLE_SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A task's definition in words (paper: I_des, I_input, I_output, D).
+    """The definition of a task in words (paper: I_des, I_input, I_output, D).
 
     Attributes:
-        description: what the task is; the user's own words where given.
-        input_instruction: may be empty.
-        output_instruction: what ends every prompt of the base model.
-        demos: demonstrations; may be none.
+        description: what the task is; the user's text if there is one.
+        input_instruction: how an input is built; may be empty.
+        output_instruction: how an answer is written; it ends every prompt of the base model.
+        demos: demonstrations; there may be none.
     """
 
     description: str
@@ -35,12 +35,12 @@ class Definition:
     output_instruction: str
     demos: tuple[Example, ...] = ()
 
-    def prompt(self, input: str) -> Prompt:
-        """What the base model (and a voting teacher) is given: the input, then the output instruction."""
+    def make_prompt(self, input: str) -> Prompt:
+        """Return the prompt of the base model and of a voting teacher: the input, then the output instruction."""
         return Prompt(f"{input} {self.output_instruction}")
 
-    def words(self) -> dict[str, str]:
-        """The three instructions, as prompts name them."""
+    def get_instructions(self) -> dict[str, str]:
+        """Return the three instructions under the names that the prompts of the teacher use."""
         return {
             "description": self.description,
             "input_instruction": self.input_instruction or "None; any form that suits the task.",
@@ -48,24 +48,29 @@ class Definition:
         }
 
 
+class Requester(Protocol):
+    """What sends a request to a teacher: the ledger, or a recorder that only measures the request."""
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the replies to a request."""
+
+
 @dataclass(frozen=True)
 class Instructor:
-    """Asks teachers through the ledger.
+    """Asks the teachers.
 
     Attributes:
-        ledger: the way to them.
-        model: the teacher's model.
-        temperature: of all requests.
-        max_tokens: length limit of a reply.
-        models: of the teachers of single purposes, where they are others.
-        retries_unreadable: how often a reply that is no sample is asked for anew.
+        requester: sends the requests: the ledger.
+        teachers: the teacher for each purpose.
+        temperature: temperature of all requests.
+        max_tokens: maximum length of a reply in tokens.
+        retries_unreadable: how often to ask again if a reply holds no sample.
     """
 
-    ledger: Ledger
-    model: str
+    requester: Requester
+    teachers: TeacherRoles
     temperature: float
     max_tokens: int
-    models: Mapping[Purpose, str] = field(default_factory=dict)
     retries_unreadable: int = 0
 
     async def ask(
@@ -77,14 +82,14 @@ class Instructor:
         first: int = 0,
         schema: Mapping[str, Any] | None = None,
     ) -> Sequence[Reply]:
-        """Give replies ``first .. first + n - 1`` to a prompt.
+        """Return the replies with the numbers ``first .. first + n - 1`` to a prompt.
 
         Raises:
-            TeacherError, RowRefused, StoreError: as the ledger does.
+            TeacherError, RowRefused, StoreError: as in :meth:`dsrl.teaching.ledger.Ledger.complete`.
         """
         request = Request(
             purpose=purpose,
-            model=self.models.get(purpose, self.model),
+            model=self.teachers[purpose].model,
             messages=messages,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
@@ -93,9 +98,9 @@ class Instructor:
             schema=schema,
             variables=variables,
         )
-        return (await self.ledger.complete(request)).replies
+        return (await self.requester.complete(request)).replies
 
 
-def as_json(example: Example) -> str:
-    """Write an example as one line of JSON, as prompts show it."""
+def format_example(example: Example) -> str:
+    """Return an example as one line of JSON, as the prompts show it."""
     return json.dumps({"input": example.input, "output": example.output}, ensure_ascii=False)

@@ -1,325 +1,201 @@
-"""One check of all that a run works with, before the first call of a teacher is paid for.
+"""All checks of a run before the first call of a teacher is paid for.
 
-What can be wrong with a run's inputs is found here: its teachers and their money, its files and folders, the test data,
-the base model, and the trainer. Nothing is written to the disk. What belongs to a stage that is done, or that
-``--stop-after`` leaves out, is not checked.
+Everything that can be wrong with the inputs of a run is found here: the teachers and the budget, files and folders, the test
+data, the base model (by the sampler's hook ``check``), and the trainer (by its hook ``check``). Nothing is written to the
+disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leaves out, is not checked.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrl.corpus.reader import Corpus
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
-from dsrl.pipeline.forecast import first_request
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages import STAGES
+from dsrl.errors import DataError, SettingsError
+from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.dry_run import make_first_request
 from dsrl.pipeline.stages.evaluated import load_items
-from dsrl.pipeline.stages.trained import (
-    UNKNOWN_OUTPUT,
-    make_job,
-    output_folder,
-    owns_output,
-    refuse_filled,
-    work_folder,
-)
-from dsrl.plugins.binding import Plugin
-from dsrl.plugins.specs import SamplerSpec, TaskSpec, TeacherSpec, TrainerSpec
-from dsrl.settings import Settings
+from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
+from dsrl.storage.disk import check_room, check_writable
 from dsrl.storage.run_store import RunStore
-from dsrl.teaching.budget import worst_case
-from dsrl.teaching.ledger import CallPolicy, price_of, unpriced
-from dsrl.teaching.pricing import dollars
-from dsrl.teaching.reply_store import statistics_of
-from dsrl.types import Purpose, TrainJob
+from dsrl.teaching.budget import check_first_call, check_price
+from dsrl.teaching.reply_store import read_statistics
 
-#: A sample takes at least so many bytes in run.db, and its replies as many in calls.db.
-_BYTES_A_SAMPLE = 1024
+#: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
+_BYTES_PER_SAMPLE = 1024
 _WEIGHTS = (".safetensors", ".bin")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that a run works with, bound but not yet checked.
-
-    Attributes:
-        settings: as resolved.
-        model: folder or hub id of the base model.
-        folder: of the run; it need not be there.
-        cache: folder of ``calls.db`` and the indexes; it need not be there.
-        task, trainer: bound plugins.
-        sampler: bound to the base model.
-        teachers: bound plugins, by what they do.
-        terms: on which they are asked.
-        definition: the task in words.
-        stop_after: the last stage of this command.
-    """
-
-    settings: Settings
-    model: str
-    folder: Path
-    cache: Path
-    task: Plugin[TaskSpec]
-    sampler: Plugin[SamplerSpec]
-    trainer: Plugin[TrainerSpec]
-    teachers: Mapping[Purpose, Plugin[TeacherSpec]]
-    policy: CallPolicy
-    definition: Definition
-    stop_after: str = STAGES[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How far a run is, as far as checks depend on it.
+    """How far a run is, as far as the checks depend on it.
 
     Attributes:
-        output: which folder the last training was started for (:func:`dsrl.pipeline.stages.trained.output_mark`); None if
-            it was not started.
-        trained: whether the last training is done.
-        unpaid: whether a larger budget would bring more samples, which are then trained on anew.
-        items: the test items that are kept in the run, as (input, canonical label).
-        finished: whether nothing is left to do if the test items are still these.
+        output_basis: the output folder of the last training (:func:`dsrl.pipeline.stages.trained.get_output_basis`); None
+            if it was not started.
+        is_trained: whether the last training is finished.
+        has_unpaid_rows: whether a larger budget would add samples, and the training would be repeated.
+        test_items: the stored test items as (input, canonical label).
+        is_evaluated: whether nothing is left to do if the test items are still the same.
     """
 
-    output: str | None = None
-    trained: bool = False
-    unpaid: bool = False
-    items: tuple[tuple[str, str], ...] = ()
-    finished: bool = False
+    output_basis: str | None = None
+    is_trained: bool = False
+    has_unpaid_rows: bool = False
+    test_items: tuple[tuple[str, str], ...] = ()
+    is_evaluated: bool = False
 
 
-def check_inputs(inputs: Inputs) -> Sequence[tuple[str, str]] | None:
-    """Check everything, the cheap things first.
+def check_inputs(context: RunContext) -> Sequence[tuple[str, str]] | None:
+    """Check everything that this command will use, the cheap things first.
 
     Returns:
-        The test items as (input, canonical label), which were loaded to be checked; None where this command does not
-        need them.
+        The test items as (input, canonical label); None if this command does not evaluate.
 
     Raises:
-        DsrlError: what is wrong, where, and what would work.
+        DsrlError: the text says what is wrong, where, and what would work.
     """
-    done = _state_of(inputs.folder, inputs.settings.iterations)
-    check_teachers(inputs.settings, inputs.teachers, inputs.policy, inputs.task)
-    check_files(inputs.settings)
-    _check_budget(inputs)
-    _check_folders(inputs)
-    if _reaches(inputs, "trained"):
-        _check_output(inputs, done)
+    state = _read_state(context)
+    check_teachers(context)
+    check_files(context)
+    _check_first_call(context)
+    _check_folders(context)
+    if context.includes("trained"):
+        _check_output(context, state)
     items = None
-    if _reaches(inputs, "evaluated"):
-        items = load_items(inputs.task, inputs.settings.dataset_path, inputs.settings.test_size)
-    finished = done.finished and (items is None or tuple(items) == done.items)
-    if _reaches(inputs, "attempted") and not finished and inputs.sampler.implements("check"):
-        inputs.sampler.hook.check()
-    if _reaches(inputs, "trained") and (not done.trained or done.unpaid) and inputs.trainer.implements("check"):
-        inputs.trainer.hook.check(job=_empty_job(inputs))
+    if context.includes("evaluated"):
+        items = load_items(context.task, context.settings.dataset_path, context.settings.test_size)
+    is_done = state.is_evaluated and (items is None or tuple(items) == state.test_items)
+    if context.includes("attempted") and not is_done:
+        _check_sampler(context)
+    if context.includes("trained") and (not state.is_trained or state.has_unpaid_rows):
+        _check_trainer(context)
     return items
 
 
-def check_teachers(
-    settings: Settings, teachers: Mapping[Purpose, Plugin[TeacherSpec]], policy: CallPolicy, task: Plugin[TaskSpec]
-) -> None:
-    """Find what is wrong with the teachers before one is asked: no key, no model, no price with a budget.
+def check_teachers(context: RunContext) -> None:
+    """Refuse prices that no teacher has, a budget without prices, and batches that a teacher does not have.
 
     Raises:
-        DsrlError: what it is.
+        DsrlError: the text says what is wrong.
     """
-    models = {purpose: settings.teacher_of(purpose)[1] for purpose in teachers}
-    for teacher, model in {(id(t), models[purpose]): (t, models[purpose]) for purpose, t in teachers.items()}.values():
-        if teacher.implements("prepare"):
-            teacher.hook.prepare(task=task, model=model)
-    asked = [models[purpose] or teacher.name for purpose, teacher in teachers.items()]
-    for priced in policy.prices:
-        if priced not in asked:
+    roles, policy = context.teachers.values(), context.policy
+    names = dict.fromkeys(role.priced_name for role in roles)
+    for name in policy.prices:
+        if name not in names:
             raise SettingsError(
-                f"--price is given for {priced!r}, but this run asks {', '.join(dict.fromkeys(asked))}; name that, or leave "
-                "it out"
+                f"--price is given for {name!r}, but the teachers of this run are {', '.join(names)}; give the price of one "
+                "of these, or leave --price out"
             )
-    for purpose, teacher in teachers.items():
-        model = models[purpose]
-        if policy.budget is not None and price_of(teacher, model, policy.prices) is None:
-            raise TeacherError(unpriced(teacher, model))
-        if policy.batch and not teacher.implements("submit_batch"):
-            raise SettingsError(f"teacher {teacher.name!r} has no batches; leave --batch out")
+    for role in roles:
+        check_price(policy.budget, role.price, role.priced_name)
+        if policy.batch and not role.plugin.implements("submit_batch"):
+            raise SettingsError(f"teacher {role.plugin.name!r} has no batches; leave --batch out")
 
 
-def check_files(settings: Settings) -> None:
-    """Refuse files of the settings that are not there, without reading them.
+def check_files(context: RunContext) -> None:
+    """Refuse files of the settings that do not exist, without reading them.
 
     Raises:
         DataError: names the file and its flag.
     """
-    if settings.corpus:
-        Corpus([Path(path) for path in settings.corpus])
-    path = settings.dataset_path
+    path = context.settings.dataset_path
     if path and (path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))) and not os.path.exists(path):
-        raise DataError(f"data set {path} is not there; give --dataset-path an existing file, folder or hub id")
-    output = settings.output_model
+        raise DataError(f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id")
+    output = context.settings.output_model
     if output and os.path.exists(output) and not os.path.isdir(output):
-        raise DataError(f"--output-model {output} is a file; name a folder that is empty or not there yet")
-
-
-def check_writable(folder: Path, flag: str) -> None:
-    """Refuse a folder that cannot be made or written into, by writing a file without a name where it will be.
-
-    Args:
-        folder: it need not be there; nothing is left behind.
-        flag: the setting that names another one, for the text.
-
-    Raises:
-        StoreError: names the folder and the flag.
-    """
-    place = _existing(folder)
-    if not place.is_dir():
-        raise StoreError(f"{folder} cannot be a folder, for {place} is a file; name another one with {flag}")
-    try:
-        with tempfile.TemporaryFile(dir=place, prefix=".dsrl-check-"):
-            pass
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreError(f"{folder}: no room on the disk; free some, or name another folder with {flag}") from error
-        raise StoreError(
-            f"{folder} cannot be written ({error.strerror}); check the permissions of {place}, or name another folder "
-            f"with {flag}"
-        ) from error
-
-
-def check_room(needs: Mapping[Path, int], what: str) -> None:
-    """Refuse a disk that has too little room; folders on the same disk count together.
-
-    Args:
-        needs: bytes that each folder will take, at least. The folders need not be there.
-        what: is going to be written, for the text.
-
-    Raises:
-        StoreError: names the folder, what is needed and what is there.
-    """
-    by_disk: dict[int, list[Path]] = {}
-    for folder in needs:
-        with suppress(OSError):  # a folder that cannot be reached is told by what writes to it
-            by_disk.setdefault(_existing(folder).stat().st_dev, []).append(folder)
-    for folders in by_disk.values():
-        needed = sum(needs[folder] for folder in folders)
-        free = shutil.disk_usage(_existing(folders[0])).free
-        if free < needed:
-            raise StoreError(
-                f"no room on the disk of {folders[0]}: {what} takes at least {_size(needed)}, and {_size(free)} is free; "
-                "free some, or use a folder on another disk"
-            )
+        raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
 
 
 # --- the parts of check_inputs -------------------------------------------------------------------------------------------
 
 
-def _reaches(inputs: Inputs, stage: str) -> bool:
-    return STAGES.index(stage) <= STAGES.index(inputs.stop_after)
-
-
-def _state_of(folder: Path, rounds: int) -> RunState:
-    """Look how far a run is; a run that is not there, or was stopped as it began, has done nothing."""
-    if not (folder / "run.db").is_file():
+def _read_state(context: RunContext) -> RunState:
+    """Read how far a run is; a run that does not exist, or was stopped at its start, has done nothing."""
+    if not (context.folder / "run.db").is_file():
         return RunState()
-    store = RunStore(folder, work=False)
+    store, iterations = RunStore(context.folder, work=False), context.settings.iterations
     try:
-        items = tuple((input, label) for _, input, label in store.items())
-        evaluated = items != () and all(len(store.evaluations(m)) == len(items) for m in ("base", "trained"))
-        unpaid = bool(store.unpaid())
+        items = tuple((text, label) for _, text, label in store.items())
+        has_answers = items != () and all(len(store.evaluations(m)) == len(items) for m in ("base", "trained"))
+        has_unpaid_rows = bool(store.stages.count_unpaid())
         return RunState(
-            output=store.marked(f"training-{rounds}"),
-            trained=store.marked(f"trained-{rounds}") is not None,
-            unpaid=unpaid,
-            items=items,
-            finished=evaluated and not unpaid,
+            output_basis=store.stages.get_basis(iterations, "trained"),
+            is_trained=store.stages.is_finished(iterations, "trained"),
+            has_unpaid_rows=has_unpaid_rows,
+            test_items=items,
+            is_evaluated=has_answers and not has_unpaid_rows,
         )
     finally:
         store.close()
 
 
-def _check_budget(inputs: Inputs) -> None:
-    """Refuse a budget that the first call does not fit into, before an index is built; replies that are stored are free."""
-    settings, policy = inputs.settings, inputs.policy
+def _check_first_call(context: RunContext) -> None:
+    """Refuse a budget that is too small for the first call, before an index is made; stored replies are free."""
+    policy = context.policy
     if policy.budget is None:
         return
-    first = first_request(settings, inputs.definition, len(settings.domain or tuple(inputs.task.hook.domains())))
-    name, model, _ = settings.teacher_of(first.purpose)
-    price = price_of(inputs.teachers[first.purpose], model, policy.prices)
-    if price is None or statistics_of(inputs.cache / "calls.db", first.purpose, name, model):
-        return
-    worst = worst_case(price, first, policy.batch and first.purpose == "write")
-    if worst > policy.budget:
-        teacher = f"{name}:{model}".rstrip(":")
-        raise SettingsError(
-            f"--budget {policy.budget:g} is not enough for the first call, which may cost up to {dollars(worst)} "
-            f"({teacher}, replies of up to {settings.teacher_max_tokens} tokens); give more. "
-            "`dsrl plan` says what the run may cost"
-        )
+    request = make_first_request(context)
+    role = context.teachers[request.purpose]
+    stored = read_statistics(context.workspace.reply_store, request.purpose, role.plugin.name, role.model)
+    if role.price is not None and not stored:
+        batch = policy.batch and request.purpose == "write"
+        check_first_call(policy.budget, role.price, request, role.label, batch)
 
 
-def _check_folders(inputs: Inputs) -> None:
-    check_writable(inputs.folder, "--runs-dir")
-    check_writable(inputs.cache, "--cache-dir")
-    rows = inputs.settings.samples * _BYTES_A_SAMPLE
-    check_room({inputs.folder: rows, inputs.cache: rows}, f"a run of {inputs.settings.samples} samples")
+def _check_folders(context: RunContext) -> None:
+    check_writable(context.folder, "--runs-dir")
+    check_writable(context.workspace.cache, "--cache-dir")
+    samples = context.settings.samples
+    needs = dict.fromkeys((context.folder, context.workspace.cache), samples * _BYTES_PER_SAMPLE)
+    check_room(needs, f"a run of {samples} samples")
 
 
-def _check_output(inputs: Inputs, done: RunState) -> None:
-    """Refuse a folder for the trained model that cannot take it."""
-    settings = inputs.settings
-    output = output_folder(settings, inputs.folder, settings.iterations)
-    owned = owns_output(done.output, settings, settings.iterations)
-    if done.trained:
-        if not owned and done.output != UNKNOWN_OUTPUT:
-            where = (done.output or "").removeprefix("output: ")
-            again = f"give --output-model {where} again" if where else "leave --output-model out"
+def _check_output(context: RunContext, state: RunState) -> None:
+    """Refuse a folder for the trained model that cannot be used."""
+    settings = context.settings
+    output = context.get_output_folder(settings.iterations)
+    is_own = owns_output(state.output_basis, settings, settings.iterations)
+    if state.is_trained:
+        if not is_own and state.output_basis != UNKNOWN_OUTPUT:
+            path = (state.output_basis or "").removeprefix("output: ")
+            flag = f"give --output-model {path} again" if path else "leave --output-model out"
             raise SettingsError(
-                f"run {settings.name!r} is trained already, and its model is in {where or 'the folder of the run'}; "
-                f"{again}, and copy the model to where you want it"
+                f"run {settings.name!r} is already trained, and its model is in {path or 'the folder of the run'}; "
+                f"{flag}, and copy the model to where you want it"
             )
         return
-    if not owned:
-        refuse_filled(output)
-    for own in (inputs.folder / "data", inputs.folder / "rounds", inputs.cache):
-        ours, theirs = own.resolve(), output.resolve()
-        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+    if not is_own:
+        check_output_empty(output)
+    for folder in (context.folder / "data", context.folder / "rounds", context.workspace.cache):
+        own_path, output_path = folder.resolve(), output.resolve()
+        if own_path.is_relative_to(output_path) or output_path.is_relative_to(own_path):
             raise SettingsError(
-                f"--output-model {output} overlaps with {own}, which the run fills; name another folder"
+                f"--output-model {output} overlaps with {folder}, which the run writes to; name another folder"
             )
     check_writable(output.parent, "--output-model")
-    check_room({output: _weights_size(inputs.model)}, "the trained model")
+    check_room({output: _measure_weights(context.base_model)}, "the trained model")
 
 
-def _empty_job(inputs: Inputs) -> TrainJob:
-    settings, folder = inputs.settings, inputs.folder
-    output = output_folder(settings, folder, settings.iterations)
-    work = work_folder(folder, settings.iterations)
-    return make_job(settings, inputs.definition, inputs.model, (), output, work)
+def _check_sampler(context: RunContext) -> None:
+    if context.sampler.implements("check"):
+        context.sampler.hook.check()
 
 
-def _weights_size(model: str) -> int:
-    """Give the bytes of a base model's weights; 0 for a hub id, which the plugins know more about."""
+def _check_trainer(context: RunContext) -> None:
+    if not context.trainer.implements("check"):
+        return
+    last = context.settings.iterations
+    output, work = context.get_output_folder(last), context.get_work_folder(last)
+    # The samples do not exist yet, and neither does the model of the iteration before.
+    job = make_job(context.settings, context.base_model, (), output, work)
+    context.trainer.hook.check(job=job)
+
+
+def _measure_weights(model: str) -> int:
+    """Return the bytes of a base model's weights; 0 for a hub id, whose size the plugins find out."""
     folder = Path(model)
     if not folder.is_dir():
         return 0
     return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
-
-
-def _existing(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that is there."""
-    place = folder.absolute()
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    return place
-
-
-def _size(number: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} bytes"

@@ -1,297 +1,312 @@
-"""A slot's way from ``initial`` to ``scored`` (paper, 4.1 to 4.3), without a barrier.
+"""The stages from ``initial`` to ``scored`` (paper, 4.1 to 4.3): each group of slots goes through them on its own.
 
-Slots walk in small groups, many groups at a time, so the base model works on some while the teacher's replies for others
-are under way. A group asks the sampler for the same prompts in the same order however often the run was interrupted, so
-that the same command gives the same samples.
-
-A row that there is no money for is left as it is, so that the same command with a larger budget goes on with it.
+Many groups are in progress at a time, so the base model works on some while the teacher's replies for others are on their
+way. A group asks the sampler for the same prompts in the same order, however often the run was interrupted, so that the
+same command makes the same samples. What is left to do is read from the stored rows of the group (:class:`SlotGroup`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from dsrl.errors import BudgetReached, DsrlError
+from dsrl.errors import BudgetReached
+from dsrl.pipeline import signals
+from dsrl.pipeline.budget import check_unpaid, describe_unpaid
+from dsrl.pipeline.concurrency import run_limited, run_together
+from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
-from dsrl.pipeline.stages import STAGES
+from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.sampling import AnsweringModel
+from dsrl.pipeline.slot_progress import finish_bars, start_bars
 from dsrl.pipeline.stages.adapted import rewrite
 from dsrl.pipeline.stages.attempted import attempt
-from dsrl.pipeline.stages.initial import write_initial
-from dsrl.pipeline.stages.passages import passage_of
+from dsrl.pipeline.stages.initial import SampleSource, write_initial
+from dsrl.pipeline.stages.passages import get_passage
 from dsrl.pipeline.stages.scored import score
-from dsrl.pipeline.stages.verified import verify
-from dsrl.pipeline.summary import sample_counts
-from dsrl.plugins.binding import Plugin
-from dsrl.plugins.specs import SamplerSpec
-from dsrl.types import Passage, Sample
-
-if TYPE_CHECKING:
-    from dsrl.pipeline.run import Pipeline
+from dsrl.pipeline.stages.verified import VotePolicy, verify
+from dsrl.storage.run_store import RunStore
+from dsrl.types import Sample
 
 T = TypeVar("T")
 
-#: Slots that walk together: large enough for the sampler to batch, small enough that nobody waits long.
-GROUP = 16
-#: Rounds of votes where a round takes hours.
+#: The stages that a group of slots goes through.
+SLOT_STAGES = ("initial", "verified", "attempted", "adapted", "scored")
+#: Slots per group: enough for the sampler to make a batch, and few enough that nothing waits long.
+GROUP_SIZE = 16
+#: Maximum number of rounds of votes if a round takes hours.
 BATCH_ROUNDS = 2
 
 
+@dataclass
+class SlotGroup:
+    """The stored rows of a group of slots, and what is missing.
+
+    Attributes:
+        slots: the numbers of the slots.
+        samples: id -> sample, initial and rewritten ones.
+        solved: id of an initial sample -> whether the base model solved it.
+        scored: ids of the samples that have a score.
+    """
+
+    slots: range
+    samples: dict[str, Sample]
+    solved: dict[str, bool]
+    scored: set[str]
+
+    @classmethod
+    def read(cls, store: RunStore, iteration: int, slots: range) -> SlotGroup:
+        """Read the rows of a group from the store of the run."""
+        samples = {sample.id: sample for sample in store.samples(iteration, slots)}
+        return cls(slots, samples, store.greedy_attempts(iteration, slots), set(store.scores(iteration, slots)))
+
+    @property
+    def initial(self) -> list[Sample]:
+        """The samples that the teacher wrote first, one for each slot."""
+        return [sample for sample in self.samples.values() if sample.parent is None]
+
+    @property
+    def rewritten(self) -> list[Sample]:
+        """The samples that were rewritten from the initial ones."""
+        return [sample for sample in self.samples.values() if sample.parent is not None]
+
+    def is_complete(self, stages: Collection[str]) -> bool:
+        """Return whether nothing is missing in these stages."""
+        every = [*self.samples.values()]
+        missing: dict[str, Sequence[object]] = {
+            "initial": self.find_unwritten(),
+            "verified": self.find_unverified(every),
+            "attempted": self.find_unattempted(),
+            "adapted": self.find_unadapted(),
+            "scored": self.find_unscored(every),
+        }
+        return not any(missing[stage] for stage in stages)
+
+    def find_unwritten(self) -> list[int]:
+        """Return the slots without an initial sample."""
+        written = {sample.slot for sample in self.initial}
+        return [slot for slot in self.slots if slot not in written]
+
+    def find_unverified(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Return the samples that have neither a label nor a reason why they were dropped."""
+        return [sample for sample in samples if not sample.label and not sample.dropped]
+
+    def find_unattempted(self) -> list[Sample]:
+        """Return the verified initial samples that the base model has not answered."""
+        return [sample for sample in self.initial if sample.label and sample.id not in self.solved]
+
+    def find_unadapted(self) -> list[Sample]:
+        """Return the verified initial samples that were not rewritten."""
+        parents = {sample.parent for sample in self.rewritten}
+        return [sample for sample in self.initial if sample.label and sample.id not in parents]
+
+    def find_unscored(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Return the verified samples without a score."""
+        return [sample for sample in samples if sample.label and sample.id not in self.scored]
+
+
+def make_samples(run: OpenRun, iteration: int, slots: int | None = None) -> None:
+    """Take all slots of an iteration, or the first so many, through the stages that this command includes.
+
+    Raises:
+        DsrlError: something that the user can correct. :class:`BudgetReached` if the later stages need rows that the
+            budget did not pay for.
+    """
+    store, stages = run.store, _list_stages(run.context)
+    total = run.settings.samples if slots is None else min(slots, run.settings.samples)
+    groups = [range(start, min(start + GROUP_SIZE, total)) for start in range(0, total, GROUP_SIZE)]
+    incomplete = [g for g in groups if not SlotGroup.read(store, iteration, g).is_complete(stages)]
+    if incomplete:
+        unpaid = signals.run(_run_groups(run, iteration, stages, incomplete))
+        store.stages.set_unpaid(iteration, unpaid)
+        finish_bars(run, iteration, stages)
+        _report_unpaid(run, iteration, unpaid)
+    if total == run.settings.samples and not store.stages.count_unpaid(iteration):
+        for stage in stages:
+            store.stages.finish(iteration, stage)
+
+
+def _list_stages(context: RunContext) -> tuple[str, ...]:
+    stages = SLOT_STAGES if context.settings.adapt else tuple(s for s in SLOT_STAGES if s != "adapted")
+    return tuple(stage for stage in stages if context.includes(stage))
+
+
+async def _run_groups(run: OpenRun, iteration: int, stages: Collection[str], groups: Sequence[range]) -> Counter[str]:
+    """Run groups of slots; return stage -> number of rows that the budget did not pay for."""
+    settings = run.settings
+    async with AsyncExitStack() as stack:
+        instructor = await stack.enter_async_context(run.open_instructor())
+        start_bars(run, iteration, stages)
+        model = None
+        if "attempted" in stages:
+            model = await stack.enter_async_context(run.open_model(run.context.get_start_model(iteration)))
+        runner = SlotRunner(run, iteration, stages, instructor, model)
+        # Enough groups at a time to keep the teacher busy while others are with the sampler.
+        limit = len(groups) if settings.batch else max(4, 3 * settings.concurrency // GROUP_SIZE)
+        with run.clock.measure("initial_to_scored"):
+            await run_limited(limit, (runner.run(slots) for slots in groups))
+    return runner.unpaid
+
+
+def _report_unpaid(run: OpenRun, iteration: int, unpaid: Counter[str]) -> None:
+    budget = run.settings.budget
+    if not unpaid or budget is None:
+        return
+    has_samples = bool(run.store.scores(iteration)) or not run.context.includes("scored")
+    check_unpaid(budget, unpaid, iteration == run.settings.iterations, has_samples)
+    run.add_note(describe_unpaid(budget, unpaid, "; the run continues with the other samples"))
+
+
 class SlotRunner:
-    """Walks groups of slots from ``initial`` to ``scored``; each step is one transaction."""
+    """Runs groups of slots through their stages; the rows of each stage are stored in one transaction.
+
+    A row that the budget does not pay for is left out, so that the same command with a larger budget completes it.
+
+    Args:
+        run: the open run.
+        iteration: from 1.
+        stages: the stages to run.
+        instructor: asks the teachers.
+        model: the base model; None if the stages do not need it.
+
+    Attributes:
+        unpaid: stage -> number of rows that the budget did not pay for.
+    """
 
     def __init__(
         self,
-        road: Pipeline,
-        round: int,
+        run: OpenRun,
+        iteration: int,
+        stages: Collection[str],
         instructor: Instructor,
-        pattern: str,
-        passages: Mapping[str, Sequence[Passage]],
-        domains: Sequence[str],
+        model: AnsweringModel | None,
     ) -> None:
-        self.road, self.round, self.instructor, self.pattern = road, round, instructor, pattern
-        self.passages, self.domains = passages, domains
-        self.sampler: Plugin[SamplerSpec] | None = None
-        #: Stage -> rows that there was no money for.
         self.unpaid: Counter[str] = Counter()
+        self._run, self._iteration, self._stages = run, iteration, stages
+        self._store, self._settings, self._context = run.store, run.settings, run.context
+        self._instructor, self._model = instructor, model
+        self._pattern = run.store.pattern(iteration) or ""
+        self._passages = run.store.passages(iteration)
+        self._domains = list(run.store.keywords(iteration))
 
-    def wanted(self, stage: str) -> bool:
-        """Say whether the walk goes so far."""
-        return STAGES.index(stage) <= STAGES.index(self.road.stop_after)
-
-    def is_done(self, slots: range) -> bool:
-        """Say whether nothing is left to do for these slots."""
-        samples = self.road.store.samples(self.round, slots)
-        if sum(sample.parent is None for sample in samples) < len(slots):
-            return False
-        verified = all(sample.label or sample.dropped for sample in samples)
-        if not self.wanted("verified") or not verified:
-            return not self.wanted("verified")
-        kept = [sample for sample in samples if sample.label]
-        attempted = self.road.store.greedy_attempts(self.round, slots)
-        parents = {sample.parent for sample in samples}
-        scored = self.road.store.scores(self.round, slots)
-        return (
-            (not self.wanted("attempted") or all(s.id in attempted for s in kept if s.parent is None))
-            and (not self._adapts() or all(s.id in parents for s in kept if s.parent is None))
-            and (not self.wanted("scored") or all(s.id in scored for s in kept))
-        )
-
-    def _adapts(self) -> bool:
-        return self.road.settings.adapt and self.wanted("adapted")
-
-    async def walk(self, slots: range) -> None:
-        """Take these slots as far as ``stop_after`` says."""
-        initial = [s for s in self.road.store.samples(self.round, slots) if s.parent is None]
-        if len(initial) < len(slots):
-            written = {sample.slot for sample in initial}
-            initial += await self._write([slot for slot in slots if slot not in written])
-        if not self.wanted("verified"):
-            return
-        initial = await self._verify(initial)
-        if not self.wanted("attempted"):
-            return
-        solved = await self._attempt(initial, slots)
+    async def run(self, slots: range) -> None:
+        """Take a group of slots through the stages."""
+        group = SlotGroup.read(self._store, self._iteration, slots)
+        await self._write(group)
+        if "verified" in self._stages:
+            await self._verify(group, group.initial)
+        if "attempted" in self._stages:
+            await self._attempt(group)
         branches = []
-        if self.wanted("scored"):
-            branches.append(self._score(initial, slots, "initial"))
-        if self._adapts():
-            branches.append(self._adapt(initial, solved, slots))
-        await _together(branches)
+        if "scored" in self._stages:
+            branches.append(self._score(group, group.initial, "initial"))
+        if "adapted" in self._stages:
+            branches.append(self._adapt(group))
+        await run_together(branches)
 
-    async def _adapt(self, initial: Sequence[Sample], solved: Mapping[str, bool], slots: range) -> None:
-        rewritten = [s for s in self.road.store.samples(self.round, slots) if s.parent is not None]
-        parents = {sample.parent for sample in rewritten}
-        waiting = [sample for sample in initial if sample.label and sample.id not in parents]
-        if waiting:
-            rewritten += await self._rewrite(waiting, solved)
-        rewritten = await self._verify(rewritten)
-        if self.wanted("scored"):
-            await self._score(rewritten, slots, "rewritten")
+    async def _adapt(self, group: SlotGroup) -> None:
+        """Rewrite the initial samples; verify and score what was rewritten."""
+        await self._rewrite(group)
+        await self._verify(group, group.rewritten)
+        if "scored" in self._stages:
+            await self._score(group, group.rewritten, "rewritten")
 
-    async def _paid(self, stage: str, coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-        """Run all at once; give what came of those that there was money for."""
+    async def _run_paid(self, stage: str, coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run all coroutines at once; return the results of those that the budget paid for."""
 
-        async def one(coroutine: Coroutine[Any, Any, T]) -> T | None:
+        async def run_one(coroutine: Coroutine[Any, Any, T]) -> T | None:
             try:
                 return await coroutine
             except BudgetReached:
                 self.unpaid[stage] += 1
                 return None
 
-        return [done for done in await _together(map(one, coroutines)) if done is not None]
+        results = await run_together(map(run_one, coroutines))
+        return [result for result in results if result is not None]
 
-    async def _write(self, slots: Sequence[int]) -> list[Sample]:
-        with self.road.clock("initial"):
-            samples = await self._paid("initial", (self._write_one(slot) for slot in slots))
-        self.road.store.add_samples(samples)
-        self._told("initial", len(samples))
-        return samples
+    # --- one stage each ----------------------------------------------------------------------------------------------
 
-    async def _write_one(self, slot: int) -> Sample:
-        road = self.road
-        domain, place = self.domains[slot % len(self.domains)], slot // len(self.domains)
-        return await write_initial(
-            self.instructor,
-            road.definition,
-            self.pattern,
-            passage_of(self.passages.get(domain, ()), place),
-            self.round,
-            slot,
-            self._number(slot),
-            Random(f"{road.settings.seed}:{self.round}:{slot}"),
-        )
+    async def _write(self, group: SlotGroup) -> None:
+        if slots := group.find_unwritten():
+            with self._run.clock.measure("initial"):
+                sources = map(self._make_source, slots)
+                samples = await self._run_paid(
+                    "initial", (write_initial(self._instructor, self._context.definition, s) for s in sources)
+                )
+            self._add_samples(group, "initial", samples)
 
-    def _number(self, slot: int) -> int:
-        # Another seed or round is another draw; the same slot of the same seed is the reply that is already paid for.
-        return (self.road.settings.seed * 1_000 + self.round - 1) * 1_000_000 + slot
-
-    async def _verify(self, samples: Sequence[Sample]) -> list[Sample]:
-        road = self.road
-        waiting = [sample for sample in samples if not sample.label and not sample.dropped]
-        if waiting:
-            with road.clock("verified"):
-                settings = road.settings
-                verdicts = await self._paid(
+    async def _verify(self, group: SlotGroup, samples: Sequence[Sample]) -> None:
+        if unverified := group.find_unverified(samples):
+            settings = self._settings
+            votes = VotePolicy(settings.votes, settings.vote_confidence, BATCH_ROUNDS if settings.batch else 0)
+            context = self._context
+            with self._run.clock.measure("verified"):
+                verdicts = await self._run_paid(
                     "verified",
+                    (verify(self._instructor, context.definition, context.task, s, votes) for s in unverified),
+                )
+            self._store.add_verdicts(verdicts)
+            group.samples |= {sample.id: sample for sample, _ in verdicts}
+            self._run.progress.advance("verified", len(verdicts))
+
+    async def _attempt(self, group: SlotGroup) -> None:
+        if samples := group.find_unattempted():
+            assert self._model is not None
+            with self._run.clock.measure("attempted"):
+                attempts = await attempt(self._model, samples)
+            self._store.add_greedy_attempts(attempts)
+            group.solved |= {a.sample: a.solved for a in attempts}
+            self._run.progress.advance("attempted", len(attempts))
+
+    async def _rewrite(self, group: SlotGroup) -> None:
+        if parents := group.find_unadapted():
+            definition = self._context.definition
+            with self._run.clock.measure("adapted"):
+                samples = await self._run_paid(
+                    "adapted",
                     (
-                        verify(
-                            self.instructor,
-                            road.definition,
-                            road.task,
-                            sample,
-                            settings.votes,
-                            settings.vote_confidence,
-                            BATCH_ROUNDS if settings.batch else 0,
-                        )
-                        for sample in waiting
+                        rewrite(self._instructor, definition, s, group.solved[s.id], self._number_reply(s.slot))
+                        for s in parents
                     ),
                 )
-            road.store.add_verdicts(verdicts)
-            settled = {sample.id: sample for sample, _ in verdicts}
-            samples = [settled.get(sample.id, sample) for sample in samples]
-            self._told("verified", len(verdicts))
-        return list(samples)
+            self._add_samples(group, "adapted", samples)
 
-    async def _attempt(self, initial: Sequence[Sample], slots: range) -> Mapping[str, bool]:
-        road = self.road
-        solved = road.store.greedy_attempts(self.round, slots)
-        waiting = [sample for sample in initial if sample.label and sample.id not in solved]
-        if waiting:
-            assert self.sampler is not None
-            with road.clock("attempted"):
-                limit = road.settings.max_completion_tokens
-                attempts = await attempt(self.sampler, road.definition, road.task, waiting, limit)
-            road.store.add_greedy_attempts(attempts)
-            solved |= {a.sample: a.solved for a in attempts}
-            self._told("attempted", len(attempts))
-        return solved
+    async def _score(self, group: SlotGroup, samples: Sequence[Sample], kind: str) -> None:
+        if unscored := group.find_unscored(samples):
+            assert self._model is not None
+            settings = self._settings
+            seed = _make_seed(settings.seed, self._iteration, group.slots.start, kind)
+            with self._run.clock.measure("scored"):
+                scores = await score(self._model, unscored, settings.attempts, settings.attempt_temperature, seed)
+            self._store.add_scores(scores)
+            group.scored |= {result.sample for result, _ in scores}
+            self._run.progress.advance("scored", len(scores))
 
-    async def _rewrite(self, initial: Sequence[Sample], solved: Mapping[str, bool]) -> list[Sample]:
-        road = self.road
-        with road.clock("adapted"):
-            samples = await self._paid(
-                "adapted",
-                (
-                    rewrite(self.instructor, road.definition, sample, solved[sample.id], self._number(sample.slot))
-                    for sample in initial
-                ),
-            )
-        road.store.add_samples(samples)
-        self._told("adapted", len(samples))
-        return samples
+    def _add_samples(self, group: SlotGroup, stage: str, samples: Sequence[Sample]) -> None:
+        self._store.add_samples(samples)
+        group.samples |= {sample.id: sample for sample in samples}
+        self._run.progress.advance(stage, len(samples))
 
-    async def _score(self, samples: Sequence[Sample], slots: range, which: str) -> None:
-        road, settings = self.road, self.road.settings
-        done = road.store.scores(self.round, slots)
-        waiting = [sample for sample in samples if sample.label and sample.id not in done]
-        if waiting:
-            assert self.sampler is not None
-            with road.clock("scored"):
-                scored = await score(
-                    self.sampler,
-                    road.definition,
-                    road.task,
-                    waiting,
-                    settings.attempts,
-                    settings.attempt_temperature,
-                    settings.max_completion_tokens,
-                    _seed(settings.seed, self.round, slots.start, which),
-                )
-            road.store.add_scores(scored)
-            self._told("scored", len(scored))
+    def _make_source(self, slot: int) -> SampleSource:
+        domain, number = self._domains[slot % len(self._domains)], slot // len(self._domains)
+        return SampleSource(
+            iteration=self._iteration,
+            slot=slot,
+            number=self._number_reply(slot),
+            pattern=self._pattern,
+            passage=get_passage(self._passages.get(domain, ()), number),
+            rng=Random(f"{self._settings.seed}:{self._iteration}:{slot}"),
+        )
 
-    def show(self) -> None:
-        """Open the bars; what an earlier sitting did counts as done."""
-        road = self.road
-        samples = road.store.samples(self.round)
-        rewritten = sum(sample.parent is not None for sample in samples)
-        total = road.settings.samples
-        both = total * 2 if self._adapts() else total
-        done = {
-            "initial": (total, len(samples) - rewritten),
-            "verified": (both, sum(sample.label is not None or sample.dropped is not None for sample in samples)),
-            "attempted": (total, len(road.store.greedy_attempts(self.round))),
-            "adapted": (total, rewritten),
-            "scored": (both, len(road.store.scores(self.round))),
-        }
-        for stage, (most, already) in done.items():
-            if self.wanted(stage) and (stage != "adapted" or self._adapts()):
-                road.progress.start(stage, most, already)
-
-    def tell(self) -> None:
-        """Close the bars with what came out."""
-        counts = sample_counts(self.road.store, self.round)
-        dropped = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts["dropped"].items())
-        said = {
-            "initial": f"{counts['initial']} written",
-            "verified": f"{counts['verified'] + counts['harder'] + counts['easier']} kept; dropped: {dropped or 'none'}",
-            "attempted": f"{counts['solved']} solved, {counts['unsolved']} unsolved",
-            "adapted": f"{counts['harder']} harder, {counts['easier']} easier",
-            "scored": f"{counts['scored']} samples",
-        }
-        for stage, text in said.items():
-            if self.wanted(stage) and (stage != "adapted" or self._adapts()):
-                self.road.progress.finish(stage, text)
-
-    def _told(self, stage: str, n: int) -> None:
-        self.road.progress.advance(stage, n)
+    def _number_reply(self, slot: int) -> int:
+        # Another seed or iteration is another draw; the same slot of the same seed is the reply that is already paid for.
+        return (self._settings.seed * 1_000 + self._iteration - 1) * 1_000_000 + slot
 
 
-def _seed(*parts: object) -> int:
+def _make_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:6], "big")
-
-
-async def _together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all at once; the first fault stops the others and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except BaseExceptionGroup as faults:
-        fault = _first(faults)
-    else:
-        return [task.result() for task in tasks]
-    raise fault  # outside, so that it keeps its own cause for the traceback
-
-
-async def each(at_a_time: int, awaitables: Iterable[Awaitable[None]]) -> None:
-    """Run ``at_a_time`` of them at once, in their order."""
-    waiting = iter(awaitables)
-
-    async def worker() -> None:
-        for awaitable in waiting:
-            await awaitable
-
-    await _together(worker() for _ in range(at_a_time))
-
-
-def _first(faults: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the fault that tells most: one that the user can mend, else the first."""
-    flat: list[BaseException] = []
-    for fault in faults.exceptions:
-        flat.append(_first(fault) if isinstance(fault, BaseExceptionGroup) else fault)
-    return next((fault for fault in flat if isinstance(fault, DsrlError)), flat[0])

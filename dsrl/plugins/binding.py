@@ -25,6 +25,7 @@ from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
 from dsrl.plugins.discovery import PluginInfo, find_plugin
 from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
+from dsrl.plugins.source_digest import source_digest
 from dsrl.plugins.specs import (
     API_VERSION,
     KINDS,
@@ -77,6 +78,10 @@ class Plugin(Generic[S_co]):
         """List what implements the hook, without defaults: pairs of plugin (or module) and function, first called first."""
         impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
         return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in _OWN_PARTS]
+
+    def digest_code(self, *hooks: str) -> str:
+        """Return a digest of the code that implements the hooks, without dsrl's defaults: other code, another digest."""
+        return source_digest(pair for hook in hooks for pair in self.implementations(hook))
 
 
 @overload

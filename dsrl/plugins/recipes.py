@@ -1,7 +1,7 @@
-"""A base model's recipe: the ``dsrl.toml`` beside its weights, with the numbers that suit it.
+"""The recipe of a base model: the file ``dsrl.toml`` beside its weights, with the numbers that suit the model.
 
-A model is a stranger's folder. Its recipe may set numbers only, those of :data:`RECIPE_SETTINGS`, and may name the tasks
-that the model was schooled for::
+Anybody can write the folder of a model. Therefore a recipe may set only the numbers in :data:`RECIPE_SETTINGS`, and may name
+the tasks that the model was trained for::
 
     [train]
     learning_rate = 2e-4
@@ -9,7 +9,7 @@ that the model was schooled for::
     [model]
     tasks = ["mednli"]
 
-No plugin, no option, no path and no text is taken from it: these decide what is run, and where the user's keys go.
+A recipe cannot set a plugin, an option, a path or a text: these decide which code runs and where the user's keys are sent.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from typing import Any
 from dsrl.errors import SettingsError
 from dsrl.settings import Settings, check, convert, default_of, find_setting
 
-#: Longest recipe, in bytes.
-LONGEST = 16 * 2**10
-#: Largest number in it.
-LARGEST = 1e9
-#: Tables whose numbers a recipe may set, and the one number of another table.
+#: Maximum size of a recipe in bytes.
+MAX_SIZE = 16 * 2**10
+#: Maximum absolute value of a number in a recipe.
+MAX_NUMBER = 1e9
+#: Tables whose numbers a recipe may set.
 _TABLES = ("score", "train")
-_ALSO = ("select",)
+#: Settings in other tables that a recipe may set.
+_OTHER_SETTINGS = ("select",)
 
 
-def _may_set(setting: Field[Any]) -> bool:
+def _is_allowed(setting: Field[Any]) -> bool:
     is_number = isinstance(default_of(setting), (int, float)) and not isinstance(default_of(setting), bool)
-    return is_number and (setting.metadata["section"] in _TABLES or setting.name in _ALSO)
+    return is_number and (setting.metadata["section"] in _TABLES or setting.name in _OTHER_SETTINGS)
 
 
-#: The settings that a recipe may give, by name.
-RECIPE_SETTINGS: Mapping[str, Field[Any]] = {s.name: s for s in fields(Settings) if _may_set(s)}
+#: The settings that a recipe may set, by name.
+RECIPE_SETTINGS: Mapping[str, Field[Any]] = {s.name: s for s in fields(Settings) if _is_allowed(s)}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What came with a base model.
+    """The content of a recipe.
 
     Attributes:
-        settings: name of a field of ``Settings`` -> number; weaker than the user's own.
-        tasks: names of the tasks that the model was schooled for; empty: it does not say.
+        settings: name of a setting -> number; the user's own settings are stronger.
+        tasks: names of the tasks that the model was trained for; empty if the recipe does not name any.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -55,70 +56,73 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read the recipe in a file.
 
     Raises:
-        SettingsError: it is too long, no TOML, or sets what a model may not set; names the file, the table and the key.
+        SettingsError: the file is too long, is not TOML, or sets something that a recipe may not set. The error names the
+            file, the table and the key.
     """
     settings: dict[str, Any] = {}
     tasks: tuple[str, ...] = ()
-    for table, content in _document(path).items():
+    for table, content in _read_toml(path).items():
         if not isinstance(content, Mapping):
-            raise _refused(path, f"the key {_shown(table)}, which stands in no table")
+            raise _make_refusal(path, f"the key {_escape(table)}, which is in no table")
         for key, value in content.items():
             if (table, key) == ("model", "tasks"):
-                tasks = _tasks(path, value)
+                tasks = _read_tasks(path, value)
                 continue
             setting = find_setting(table, key)
             if setting is None or setting.name not in RECIPE_SETTINGS:
-                raise _refused(path, f"[{_shown(table)}] {_shown(key)}")
+                raise _make_refusal(path, f"[{_escape(table)}] {_escape(key)}")
             place = f"the base model's recipe {path}, [{table}] {key}"
             if not isinstance(value, (int, float)):
                 raise SettingsError(f"{place} must be a number")
-            if not abs(value) <= LARGEST:
-                raise SettingsError(f"{place} must be a number of at most {LARGEST:g}")
+            if not abs(value) <= MAX_NUMBER:
+                raise SettingsError(f"{place} must be a number of at most {MAX_NUMBER:g}")
             number = convert(setting, value, place)
             check(setting, number, place)
             settings[setting.name] = number
         if not content and table != "model" and table not in {s.metadata["section"] for s in RECIPE_SETTINGS.values()}:
-            raise _refused(path, f"[{_shown(table)}]")
+            raise _make_refusal(path, f"[{_escape(table)}]")
     return Recipe(settings, tasks)
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            content = file.read(LONGEST + 1)
+            content = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise SettingsError(f"the base model's recipe {path} cannot be read: {error.strerror}") from error
-    if len(content) > LONGEST:
-        raise SettingsError(f"the base model's recipe {path} is longer than {LONGEST // 2**10} KiB; mend or remove it")
+    if len(content) > MAX_SIZE:
+        raise SettingsError(
+            f"the base model's recipe {path} is longer than {MAX_SIZE // 2**10} KiB; correct or remove it"
+        )
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except RecursionError as error:
-        raise SettingsError(f"the base model's recipe {path} is nested too deeply; mend or remove it") from error
+        raise SettingsError(f"the base model's recipe {path} is nested too deeply; correct or remove it") from error
     except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits
-        raise SettingsError(f"the base model's recipe {path} is not TOML: {_shown(str(error), 200)}") from error
+        raise SettingsError(f"the base model's recipe {path} is not TOML: {_escape(str(error), 200)}") from error
 
 
-def _tasks(path: Path, value: Any) -> tuple[str, ...]:
+def _read_tasks(path: Path, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise SettingsError(f"the base model's recipe {path}, [model] tasks must be a list of names of tasks")
+        raise SettingsError(f"the base model's recipe {path}, [model] tasks must be a list of task names")
     return tuple(value)
 
 
-def _refused(path: Path, what: str) -> SettingsError:
+def _make_refusal(path: Path, key: str) -> SettingsError:
     by_table: dict[str, list[str]] = {}
     for name, setting in RECIPE_SETTINGS.items():
         by_table.setdefault(setting.metadata["section"], []).append(name)
     allowed = "; ".join(f"[{table}] {', '.join(keys)}" for table, keys in by_table.items())
     return SettingsError(
-        f"the base model's recipe {path} sets {what}. A model may set numbers only ({allowed}) and name the tasks that it "
-        "was schooled for ([model] tasks). Remove the rest from that file; give it yourself, by a flag or with --config, "
-        "if you want it"
+        f"the base model's recipe {path} sets {key}. A recipe may only set numbers ({allowed}) and name the tasks that "
+        "the model was trained for ([model] tasks). Remove everything else from that file; if you want it, set it "
+        "yourself, with a flag or in a settings file (--config)"
     )
 
 
-def _shown(text: str, longest: int = 60) -> str:
-    # Escaped and cut: a stranger's words go to a terminal here.
-    return ascii(text)[1:-1][:longest]
+def _escape(text: str, max_length: int = 60) -> str:
+    # Anybody may have written this text, and it is printed on a terminal.
+    return ascii(text)[1:-1][:max_length]

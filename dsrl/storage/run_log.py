@@ -1,6 +1,6 @@
-"""``log.txt``: what happened in a run's sittings, with times; the tracebacks of errors.
+"""``log.txt``: what happened while a run was worked on, with times and the tracebacks of errors.
 
-It is for whoever looks for the cause of an error. Nothing reads it again.
+It helps to find the cause of an error. dsrl never reads it.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsrl.errors import DsrlError, PluginError
-from dsrl.keys import known_keys, mask
+from dsrl.keys import get_keys, mask
 
 LOG_FILE = "log.txt"
-#: Logger of the notes that a run tells its user.
+#: Name of the logger for the notes that a run shows to its user.
 NOTES = "dsrl.notes"
-#: Bytes of ``log.txt``; it is renamed to ``log.txt.1`` then, and that one is removed.
+#: Largest size of ``log.txt``, in bytes. A larger file is renamed to ``log.txt.1``, which replaces an earlier one.
 _LARGEST = 1_000_000
-#: Characters of a record. A message may hold what a model or a provider has written.
+#: Most characters of a record. A message may quote a model or a provider.
 _LONGEST_RECORD = 20_000
 
 _log = logging.getLogger("dsrl")
 
 
 def format_record(record: logging.LogRecord) -> str:
-    """Give the text of a record: one that is too long is cut in its middle, keys are masked."""
+    """Return the text of a log record with its traceback, cleaned by :func:`sanitize`."""
     text = record.getMessage()
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
-    return bounded(text)
+    return sanitize(text)
 
 
-def bounded(text: str) -> str:
-    """Cut a text that is too long in its middle, mask keys, remove what a terminal would take for commands."""
+def sanitize(text: str) -> str:
+    """Shorten a text that is too long in its middle, mask keys, and remove control sequences of terminals."""
     from dsrl.text import printable
 
     if len(text) > _LONGEST_RECORD:
         half = _LONGEST_RECORD // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    return printable(mask(text, *known_keys()))
+    return printable(mask(text, *get_keys()))
 
 
 class _Lines(logging.Formatter):
@@ -49,7 +49,7 @@ class _Lines(logging.Formatter):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """Writes to the run's folder as soon as there is one; a log that cannot be written stops nothing."""
+    """Writes to the run's folder as soon as it exists. A log that cannot be written does not stop the run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -64,33 +64,33 @@ class _File(logging.handlers.RotatingFileHandler):
             self._early = [*self._early[-99:], record]
             return
         early, self._early = self._early, []
-        for one in (*early, record):
-            super().emit(one)
+        for each in (*early, record):
+            super().emit(each)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging gives it
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging defines this name
         return
 
 
 @contextmanager
 def run_log(folder: Path) -> Iterator[None]:
-    """Log a sitting of a run to ``log.txt`` in its folder: its start and end, notes, warnings, the traceback of an error."""
+    """Log the work on a run to ``log.txt`` in its folder: its start and end, notes, warnings, the traceback of an error."""
     handler = _File(folder)
     root = logging.getLogger()
     level = _log.level
     root.addHandler(handler)
     _log.setLevel(logging.INFO)
     try:
-        _log.info("a sitting of run %r starts", folder.name)
+        _log.info("work on run %r starts", folder.name)
         yield
-        _log.info("the sitting has ended")
+        _log.info("work has ended")
     except KeyboardInterrupt:
-        _log.info("the sitting was interrupted")
+        _log.info("work was interrupted")
         raise
     except Exception as error:
-        # To the file alone: the command line shows the error itself.
-        words = "the sitting has ended with an error"
-        fault = (type(error), error, error.__traceback__)
-        handler.handle(logging.LogRecord(_log.name, logging.ERROR, __file__, 0, words, (), fault))
+        # Only to the file: the command line shows the error itself.
+        message = "work has ended with an error"
+        exc_info = (type(error), error, error.__traceback__)
+        handler.handle(logging.LogRecord(_log.name, logging.ERROR, __file__, 0, message, (), exc_info))
         if folder.is_dir() and (isinstance(error, PluginError) or not isinstance(error, DsrlError)):
             error.add_note(f"the traceback is in {folder / LOG_FILE}")
         raise

@@ -1,8 +1,8 @@
-"""SQLite as dsrl uses it: WAL, numbered formats with migrations, faults told as sentences.
+"""SQLite as dsrl uses it: WAL, numbered formats with migrations, errors as sentences.
 
-A file is made under another name and gets its own when its tables are in it, so an empty file is never one that dsrl has
-left behind: it is damage, and is told. A file of an earlier format is migrated in one transaction when it is opened for
-work. Who only looks writes nothing, and leaves nothing beside the file.
+A new file is created under a temporary name and renamed when it has its tables. An empty file is therefore never one that
+dsrl left behind; it is reported as damage. A file of an earlier format is migrated in one transaction when it is opened for
+work. A connection that only reads writes nothing and leaves no file behind.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Schema:
     """The format of a database.
 
     Attributes:
-        version: number of the format; the file keeps it.
-        tables: SQL that makes the tables of a new file.
-        migrations: number of an earlier format -> SQL that makes the next one out of it. A format without is refused.
+        version: number of the format; the file stores it.
+        tables: SQL that creates the tables of a new file.
+        migrations: number of an earlier format -> SQL that changes it into the next one. A format without an entry is
+            refused.
     """
 
     version: int
@@ -40,7 +41,7 @@ class Schema:
 
 
 class CannotWrite(StoreError):
-    """A file cannot be written now, and perhaps can be later: the disk is full, the file is locked or read-only.
+    """A file cannot be written now, but perhaps later: the disk is full, or the file is locked or read-only.
 
     Attributes:
         cause: what is wrong, and where.
@@ -53,18 +54,18 @@ class CannotWrite(StoreError):
 
 
 def connect(path: Path, schema: Schema, durable: bool) -> sqlite3.Connection:
-    """Open the database at ``path`` for work: made if it is not there, migrated if it is of an earlier format.
+    """Open the database at ``path`` for work. Create it if it is missing; migrate it if it has an earlier format.
 
-    The connection may be used by any thread, one at a time.
+    Any thread may use the connection, but only one at a time.
 
     Args:
-        durable: a transaction is on the disk when it ends and outlives a power cut. Otherwise it outlives the process
-            only, which is enough for what can be made again without paying.
+        durable: each transaction is on the disk when it ends and survives a power cut. False: it survives the end of the
+            process only, which is enough for data that can be made again without paying.
 
     Raises:
-        StoreError: it cannot be opened, is empty or damaged, or of a format that cannot be migrated.
+        StoreError: the file cannot be opened, is empty or damaged, or has a format that cannot be migrated.
     """
-    with told(path):
+    with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _create(path, schema)
@@ -79,20 +80,20 @@ def connect(path: Path, schema: Schema, durable: bool) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open the database at ``path`` to look at it. A file of an earlier format is read as a migrated copy.
+    """Open the database at ``path`` to read it. A file of an earlier format is read as a migrated copy.
 
     Raises:
         StoreError: as :func:`connect`.
     """
-    with told(path, "read"):
+    with store_errors(path, "read"):
         _refuse_empty(path)
         connection = _open_to_read(path)
         try:
-            found = _version(connection)
-            _refuse_format(connection, path, schema, found)
-            if found == schema.version:
+            version = _get_version(connection)
+            _refuse_format(path, schema, version)
+            if version == schema.version:
                 return connection
-            copy = _copied(connection)
+            copy = _copy_to_memory(connection)
         except BaseException:
             connection.close()
             raise
@@ -102,12 +103,12 @@ def connect_to_read(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def exists(path: Path) -> bool:
-    """Say whether there is something at ``path``.
+    """Return whether there is a file or folder at ``path``.
 
     Raises:
-        StoreError: it cannot be known.
+        StoreError: the file system does not say.
     """
-    with told(path, "read"):
+    with store_errors(path, "read"):
         return path.exists()
 
 
@@ -117,7 +118,7 @@ def _open(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _create(path: Path, schema: Schema) -> None:
-    """Make a new file, whole or not at all; of several processes that do so at once, the first one counts."""
+    """Create a new file, whole or not at all. If several processes do so at once, the first one wins."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.new")
     try:
         connection = sqlite3.connect(temporary, isolation_level=None)
@@ -145,33 +146,33 @@ def _create(path: Path, schema: Schema) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, durable: bool) -> None:
-    found = _version(connection)
-    _refuse_format(connection, path, schema, found)
+    version = _get_version(connection)
+    _refuse_format(path, schema, version)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-    if found != schema.version:
+    if version != schema.version:
         _migrate(connection, path, schema)
     connection.execute("PRAGMA foreign_keys=ON")
     if durable:
-        # One that cannot be written is told now, not when there is something that must not be lost.
+        # Report a file that cannot be written now, not later when there is something to lose.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            touch(connection)  # BEGIN alone is content with a file that is read-only
+            touch(connection)  # BEGIN alone succeeds on a file that is read-only
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
 
 def touch(connection: sqlite3.Connection) -> None:
-    """Write to the file without changing what it holds, in a transaction, to see whether that is possible."""
-    connection.execute(f"PRAGMA user_version={_version(connection)}")
+    """Write to the file inside a transaction without changing its content, to find out whether it can be written."""
+    connection.execute(f"PRAGMA user_version={_get_version(connection)}")
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    """Make a file of an earlier format one of this; all or nothing."""
-    connection.execute("PRAGMA foreign_keys=OFF")  # tables are made anew under their names
+    """Change a file of an earlier format into the present one, in one transaction."""
+    connection.execute("PRAGMA foreign_keys=OFF")  # a migration may create a table again under its old name
     with transaction(connection, path):
-        for version in range(_version(connection), schema.version):  # another process may have done it
+        for version in range(_get_version(connection), schema.version):  # another process may have migrated it
             try:
                 for statement in _statements(schema.migrations[version]):
                     connection.execute(statement)
@@ -179,14 +180,14 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
                 if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                     raise
                 raise StoreError(
-                    f"{path} says that it is of format {version}, and is not ({error}); nothing was changed. Put a copy of "
-                    "it back, or move it away"
+                    f"{path} is marked as format {version} but does not have its tables ({error}); nothing was changed. "
+                    "Put a copy of it back, or move it away"
                 ) from error
         connection.execute(f"PRAGMA user_version={schema.version}")
 
 
 def _statements(sql: str) -> Iterator[str]:
-    """Cut SQL into statements; ``executescript`` would commit the transaction that they belong to."""
+    """Split SQL into statements. ``executescript`` cannot be used: it would commit the open transaction."""
     statement = ""
     for part in sql.split(";"):
         statement += part + ";"
@@ -195,38 +196,38 @@ def _statements(sql: str) -> Iterator[str]:
             statement = ""
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(found)
+def _get_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _refuse_empty(path: Path) -> None:
     if path.stat().st_size == 0:
-        raise StoreError(f"{path} is empty, so what it held is lost. Put a copy of it back, or move it away")
+        raise StoreError(f"{path} is empty, so its content is lost. Put a copy of it back, or move it away")
 
 
-def _refuse_format(connection: sqlite3.Connection, path: Path, schema: Schema, found: int) -> None:
-    if found == 0:
+def _refuse_format(path: Path, schema: Schema, version: int) -> None:
+    if version == 0:
         raise StoreError(
-            f"{path} is a database of something else, or a copy without the {path.name}-wal that was beside it. Put the "
-            "right one in its place, or move it away"
+            f"{path} was not written by dsrl, or it is a copy without the file {path.name}-wal that belongs to it. Put the "
+            "right file in its place, or move it away"
         )
-    if found > schema.version:
+    if version > schema.version:
         raise StoreError(
-            f"{path} is from a newer version of dsrl (format {found}, this one reads {schema.version}); update dsrl"
+            f"{path} is from a newer version of dsrl (format {version}, this one reads {schema.version}); update dsrl"
         )
-    if any(version not in schema.migrations for version in range(found, schema.version)):
+    if any(earlier not in schema.migrations for earlier in range(version, schema.version)):
         raise StoreError(
-            f"{path} is from an older version of dsrl (format {found}, this one reads {schema.version}); use that version, "
-            "or move it away"
+            f"{path} is from an older version of dsrl (format {version}, this one reads {schema.version}); use that "
+            "version, or move the file away"
         )
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a file for queries, and leave nothing beside it that was not there."""
+    """Open a file for queries. Leave no new file beside it."""
     wal, shm = (Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        # A connection that is read-only would leave its -wal and -shm behind; this one takes them away again.
+        # A read-only connection would leave its -wal and -shm files behind; this one removes them when it is closed.
         connection = _open(path, "mode=rw")
         connection.execute("PRAGMA query_only=ON")
         return connection
@@ -235,19 +236,19 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     if shm.exists():
         connection = _open(path, "mode=ro")
         try:
-            _version(connection)
+            _get_version(connection)
             return connection
-        except sqlite3.OperationalError:  # nobody keeps the -shm, and this process may not
+        except sqlite3.OperationalError:  # no process uses the -shm file, and this one may not write it
             connection.close()
     with tempfile.TemporaryDirectory() as folder:
         for file in (path, wal):
             shutil.copy(file, folder)
         with closing(_open(Path(folder) / path.name, "mode=rw")) as connection:
-            return _copied(connection)
+            return _copy_to_memory(connection)
 
 
-def _copied(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Copy a database into one that goes with its connection."""
+def _copy_to_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Copy a database into a temporary one that is gone when its connection is closed."""
     copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     connection.backup(copy)
     return copy
@@ -255,47 +256,63 @@ def _copied(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """All or nothing."""
-    with told(path):
+    """Run the block in one transaction: commit at its end, roll back if it raises.
+
+    Raises:
+        StoreError: the database cannot be written, or it is damaged.
+    """
+    with store_errors(path):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            # SQLite has rolled back itself where the disk is full; another ROLLBACK would hide why.
+            # On a full disk SQLite rolls back by itself; a second ROLLBACK would hide the cause.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
 
 @contextmanager
-def told(path: Path, purpose: Literal["written", "read"] = "written") -> Iterator[None]:
-    """Tell a fault of the database or the disk as a :class:`StoreError`."""
+def store_errors(path: Path, purpose: Literal["written", "read"] = "written") -> Iterator[None]:
+    """Raise errors of the database or the disk as a :class:`StoreError` that names ``path``.
+
+    Args:
+        path: the file or folder that the block works on.
+        purpose: what the block does with it.
+
+    Raises:
+        CannotWrite: the disk is full, or the file is locked or read-only.
+        StoreError: any other error of SQLite or the operating system.
+    """
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise  # a fault of dsrl, not of the file
+        raise  # a bug of dsrl, not a fault of the file
     except sqlite3.OperationalError as error:
         text = str(error)
         if "disk is full" in text or "disk I/O" in text:
             raise CannotWrite(f"{path}: no room on the disk", "free some") from error
         if "locked" in text:
-            raise CannotWrite(f"{path} is locked by {holder(path)}", "end it or wait for it,") from error
+            raise CannotWrite(f"{path} is locked by {get_lock_holder(path)}", "end it or wait for it,") from error
         if "readonly" in text or "unable to open" in text:
             cause, remedy = f"{path} cannot be {purpose}", "check its permissions and its folder's"
             raise (StoreError(f"{cause}; {remedy}") if purpose == "read" else CannotWrite(cause, remedy)) from error
         raise StoreError(f"{path}: {text}") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path} is damaged or no database ({error}). Put a copy of it back; `sqlite3 {path} .recover` may save what is "
-            "in it; move it away to begin without it"
+            f"{path} is damaged or no database ({error}). Put a copy of it back; `sqlite3 {path} .recover` may save its "
+            "content; move it away to start without it"
         ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be {purpose}: {error.strerror}") from error
 
 
-def holder(path: Path) -> str:
-    """Name the process that has locked a file, as far as the system says (Linux: ``/proc/locks``)."""
+def get_lock_holder(path: Path) -> str:
+    """Return the process that has locked a database in words, e.g. ``process 4711 (python)``.
+
+    Only Linux says which process it is (in ``/proc/locks``); elsewhere the result is ``another process``.
+    """
     try:
         files = {file.stat().st_ino for suffix in ("", "-wal", "-shm") if (file := Path(f"{path}{suffix}")).exists()}
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():

@@ -1,7 +1,7 @@
-"""Every teacher call goes through here: what is stored is given, what is not is asked for, booked and kept.
+"""The ledger: the only way to a teacher. It returns stored replies, requests the missing ones, and books and stores them.
 
-A reply is on the disk before anyone sees it, under what decides it: teacher, its options, model, messages, sampling
-settings, and its number among the answers to the same prompt. It is never asked for twice, by this run or
+A reply is on the disk before anyone sees it. Its key is what decides it: teacher, options, model, messages, sampling
+settings, and its number among the answers to the same prompt. No reply is requested twice, neither by this run nor by
 another, nor by two at the same time (:mod:`dsrl.teaching.claims`).
 """
 
@@ -20,29 +20,33 @@ from dsrl.errors import PluginError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TeacherSpec
 from dsrl.teaching.batches import Batches
-from dsrl.teaching.bills import bill_of, readable_usage
-from dsrl.teaching.budget import Budget, Hold, most_prompt_tokens, worst_case
+from dsrl.teaching.budget import Budget, Hold, bound_prompt_tokens, check_price, compute_worst_cost
+from dsrl.teaching.calls import Route, TeacherCall
 from dsrl.teaching.claims import Claims
 from dsrl.teaching.limiter import ConcurrencyLimiter
-from dsrl.teaching.patience import Patience, Waits, asked_wait
-from dsrl.teaching.reply_store import Call, PaidCalls, ReplyStore, Spending
-from dsrl.text import replace_surrogates
+from dsrl.teaching.outcomes import Billing, Ending, Outcome, read_outcome
+from dsrl.teaching.patience import Patience, WaitReporter
+from dsrl.teaching.pricing import get_price
+from dsrl.teaching.reply_store import CallRecord, PaidCalls, ReplyStore, Spending
 from dsrl.types import Completion, Price, Purpose, Reply, Request
 
-#: Seconds that calls under way may still take when the ledger is closed; they are paid for.
+#: Seconds that calls in flight may still take when the ledger is closed; they are billed either way.
 GRACE = 60.0
+
+#: A call in flight. It returns its replies; None: read the store.
+_CallTask = asyncio.Task[Sequence[Reply] | None]
 
 
 @dataclass(frozen=True)
 class CallPolicy:
-    """On what terms teachers are asked.
+    """Limits, money and mode of a run's calls.
 
     Attributes:
-        concurrency: calls under way at once to one provider, at most.
-        requests_per_minute, tokens_per_minute: limits of each provider; 0: none but what it says itself.
+        concurrency: calls in flight to one provider, at most.
+        requests_per_minute, tokens_per_minute: limits of each provider; 0: only those that it states itself.
         budget: dollars for the run; None: no cap.
-        prices: by model, instead of what the plugin says.
-        batch: ask in the provider's batches, where the plugin has them.
+        prices: the user's prices by model, in place of the plugin's.
+        batch: send requests in the provider's batches, if the plugin has them.
     """
 
     concurrency: int = 32
@@ -53,37 +57,17 @@ class CallPolicy:
     batch: bool = False
 
 
-@dataclass(frozen=True)
-class _Route:
-    """A teacher as the ledger sees it: ``identity`` says which replies are its own, ``gate`` is its provider's."""
-
-    teacher: Plugin[TeacherSpec]
-    identity: Mapping[str, Any]
-    limiter: ConcurrencyLimiter
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call to make: ``worst`` is what it costs at most where the price is known, else 0."""
-
-    route: _Route
-    request: Request
-    key: str
-    price: Price | None
-    worst: float
-
-
 class Ledger:
-    """The one way to all teachers of a run.
+    """The way to all teachers of a run.
 
     Args:
         teacher: the bound teacher.
         path: the reply store, shared by the runs of a working folder.
         run: id of the run that calls are booked on.
-        terms: limits, prices, budget.
-        others: teachers for single purposes, instead of ``teacher``.
-        note: is told what the user should know.
-        remembered: what the run remembers of its calls that were paid for.
+        policy: limits, money and mode.
+        others: teachers for single purposes, in place of ``teacher``.
+        note: receives texts for the user.
+        paid_calls: how many calls the run remembers to have paid for.
 
     Raises:
         StoreError: the reply store cannot be used.
@@ -97,89 +81,79 @@ class Ledger:
         policy: CallPolicy = CallPolicy(),
         others: Mapping[Purpose, Plugin[TeacherSpec]] | None = None,
         note: Callable[[str], None] = lambda text: None,
-        remembered: PaidCalls | None = None,
+        paid_calls: PaidCalls | None = None,
     ) -> None:
         self._policy = policy
-        self._calls = ReplyStore(path, run, note, remembered or PaidCalls())
+        self._store = ReplyStore(path, run, note, paid_calls or PaidCalls())
         self._claims = Claims(path.with_name(f"{path.name}-claims"), note)
-        self._budget = None if policy.budget is None else Budget(policy.budget, self._calls)
-        self._waits = Waits(note)
-        self._batches = Batches(self._calls, self._budget, note) if policy.batch else None
+        self._budget = Budget(policy.budget, self._store)
+        self._waits = WaitReporter(note)
+        self._batches = Batches(self._store, self._budget, note) if policy.batch else None
         limiters: dict[tuple[str, str], ConcurrencyLimiter] = {}
         self._default_route = self._register(teacher, limiters)
         self._routes = {purpose: self._register(other, limiters) for purpose, other in (others or {}).items()}
-        self._under_way: dict[tuple[str, int], asyncio.Task[Sequence[Reply] | None]] = {}
-        self._sent: set[asyncio.Task[Sequence[Reply] | None]] = set()
+        self._in_flight: dict[tuple[str, int], _CallTask] = {}
+        self._sent: set[_CallTask] = set()
         self._closed = False
         self._prices: dict[tuple[int, str], Price | None] = {}
 
-    def _register(self, teacher: Plugin[TeacherSpec], limiters: dict[tuple[str, str], ConcurrencyLimiter]) -> _Route:
-        identity = _identity(teacher)
+    def _register(self, teacher: Plugin[TeacherSpec], limiters: dict[tuple[str, str], ConcurrencyLimiter]) -> Route:
+        identity = _identify(teacher)
         provider = (teacher.name, identity["identity"])
         if provider not in limiters:
             policy = self._policy
             limiters[provider] = ConcurrencyLimiter(
                 policy.concurrency, policy.requests_per_minute, policy.tokens_per_minute
             )
-        return _Route(teacher, identity, limiters[provider])
+        return Route(teacher, identity, limiters[provider])
 
     async def complete(self, request: Request) -> Completion:
-        """Give the replies to ``request``, from the store where they are there, else from the teacher of its purpose.
+        """Return the replies to ``request``: stored ones, and for the others those of the teacher for its purpose.
 
         Raises:
-            TeacherError: the teacher cannot go on, or kept failing.
+            TeacherError: the teacher cannot continue, or kept failing.
             BudgetReached: what is left of the budget may not be enough.
             RowRefused: the teacher refuses this request.
             StoreError: the reply store cannot be written.
         """
         route = self._routes.get(request.purpose, self._default_route)
-        key = _key(route.identity, request)
-        wanted = range(request.first, request.first + request.n)
-        waited = 0
+        key = _compute_key(route.identity, request)
+        numbers = range(request.first, request.first + request.n)
+        waits = 0
         while True:
             if self._closed:
                 raise asyncio.CancelledError
-            stored = self._calls.replies(key, wanted)
-            missing = [number for number in wanted if number not in stored]
+            stored = self._store.read_replies(key, numbers)
+            missing = [number for number in numbers if number not in stored]
             if not missing:
-                return Completion(tuple(stored[number] for number in wanted))
-            # Whoever asks the same at the same time waits for the same call, and then reads it.
-            tasks = {task for number in missing if (task := self._under_way.get((key, number)))}
-            own = self._begin(route, request, key, [n for n in missing if (key, n) not in self._under_way])
+                return Completion(tuple(stored[number] for number in numbers))
+            # If the same reply is in flight for another caller, both wait for the same call.
+            tasks = {task for number in missing if (task := self._in_flight.get((key, number)))}
+            own = self._start_calls(route, request, key, [n for n in missing if (key, n) not in self._in_flight])
             if not own and not tasks:
-                await self._claims.wait(waited)
-                waited += 1
+                await self._claims.wait(waits)
+                waits += 1
                 continue
-            try:
-                await asyncio.wait([*tasks, *own])
-            except asyncio.CancelledError:
-                # What is sent is paid for, and will be stored; what still waits for its turn is not needed any more.
-                for task in own:
-                    if task not in self._sent:
-                        task.cancel()
-                raise
-            for task in (*own, *tasks):
-                if not task.cancelled() and (fault := task.exception()):
-                    raise fault
+            await self._wait_for([*own, *tasks], own)
             if len(own) == 1 and not tasks and not own[0].cancelled():
                 replies = own[0].result()
                 if replies is not None and len(replies) == request.n:
                     return Completion(tuple(replies))
 
-    def spending(self) -> Spending:
-        """What this run has spent, earlier sittings included; nothing is counted twice."""
-        return self._calls.spending()
+    def get_spending(self) -> Spending:
+        """Return what this run has spent, over all commands that worked on it."""
+        return self._store.get_spending()
 
     async def close(self, hurry: bool = False) -> None:
-        """Wait for the calls under way (:data:`GRACE`), let go of the teachers and the store.
+        """Wait for the calls in flight (:data:`GRACE`), then close the teachers and the store.
 
         Args:
-            hurry: wait no longer for a reply store that cannot be written; what waits for it is lost.
+            hurry: do not wait for a reply store that cannot be written; what waits to be written is lost.
         """
         self._closed = True
         if hurry:
-            self._calls.hurry()
-        tasks = set(self._under_way.values())
+            self._store.database.hurry()
+        tasks = set(self._in_flight.values())
         for task in tasks - self._sent:
             task.cancel()
         if tasks:
@@ -190,195 +164,189 @@ class Ledger:
                 await asyncio.wait(late)
         if self._batches is not None:
             await self._batches.close()
-        for teacher in {
-            id(route.teacher): route.teacher for route in (self._default_route, *self._routes.values())
-        }.values():
+        routes = (self._default_route, *self._routes.values())
+        for teacher in {id(route.teacher): route.teacher for route in routes}.values():
             if teacher.implements("aclose"):
                 await teacher.hook.aclose()
-        if self._budget is not None:
-            await self._budget.close()
-        await self._calls.close()
+        await self._budget.close()
+        await self._store.close()
         self._claims.close()
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
-    def _begin(
-        self, route: _Route, request: Request, key: str, numbers: Sequence[int]
-    ) -> list[asyncio.Task[Sequence[Reply] | None]]:
+    def _start_calls(self, route: Route, request: Request, key: str, numbers: Sequence[int]) -> list[_CallTask]:
+        """Start calls for missing replies, as far as no other process has requested them."""
         tasks = []
-        most = 1
+        max_n = 1
         if request.n > 1:
-            said = route.teacher.hook.max_n(model=request.model) if route.teacher.implements("max_n") else None
-            most = said or request.n
-        for first, n in _gaps(self._claim(key, numbers), most):
+            teacher = route.teacher
+            max_n = (teacher.hook.max_n(model=request.model) if teacher.implements("max_n") else 0) or request.n
+        for first, n in _split(self._claim(key, numbers), max_n):
             part = request if n == request.n else replace(request, first=first, n=n)
-            task = asyncio.create_task(self._ask(route, part, key))
+            task = asyncio.create_task(self._request(route, part, key))
             for number in range(first, first + n):
-                self._under_way[key, number] = task
+                self._in_flight[key, number] = task
 
-            def ended(task: asyncio.Task[Sequence[Reply] | None], first: int = first, n: int = n) -> None:
+            def on_done(task: _CallTask, first: int = first, n: int = n) -> None:
                 for number in range(first, first + n):
-                    del self._under_way[key, number]
+                    del self._in_flight[key, number]
                 self._claims.release(key, range(first, first + n))
                 if not task.cancelled():
-                    task.exception()  # whoever asked may be gone
+                    task.exception()  # the caller may have been cancelled, and then nobody retrieves it
 
-            task.add_done_callback(ended)
+            task.add_done_callback(on_done)
             tasks.append(task)
         return tasks
 
+    async def _wait_for(self, tasks: Sequence[_CallTask], own: Sequence[_CallTask]) -> None:
+        """Wait for calls; raise the first exception of one."""
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            # A call that is sent is paid for and will be stored; one that waits for its turn is not needed any more.
+            for task in own:
+                if task not in self._sent:
+                    task.cancel()
+            raise
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
     def _claim(self, key: str, numbers: Sequence[int]) -> Sequence[int]:
-        """Claim replies that are missing; give those that are this process's to ask for."""
+        """Claim missing replies; return the numbers that this process must request."""
         claimed = self._claims.take(key, numbers)
         if not claimed:
             return claimed
         # Another process may have stored some between the look at the store and the claim.
-        stored = self._calls.replies(key, range(claimed[0], claimed[-1] + 1))
+        stored = self._store.read_replies(key, range(claimed[0], claimed[-1] + 1))
         self._claims.release(key, stored)
         return [number for number in claimed if number not in stored]
 
-    async def _put_aside(self, usd: float) -> Hold | None:
-        """Put money aside for a call; come back only while what the call brings can be stored."""
-        await self._calls.ready()
-        if self._budget is None:
+    async def _request(self, route: Route, request: Request, key: str) -> Sequence[Reply] | None:
+        """Call the teacher until it answers; return the replies, or None if they must be read from the store."""
+        call = TeacherCall(route, request, key, self._get_price(route.teacher, request.model))
+        is_single = request.purpose in ("keywords", "pattern")  # the run waits for this one reply
+        if self._batches is not None and not is_single and route.teacher.implements("submit_batch"):
+            await self._batches.request(call)
             return None
-        hold = await self._budget.hold(usd)
+        patience = Patience(route.teacher.name, self._waits)
+        while True:
+            outcome, is_own = await self._attempt(call)
+            if outcome.ending is Ending.ANSWERED:
+                if outcome.defect:
+                    teacher = route.teacher
+                    raise PluginError(f"teacher {teacher.name!r} of {teacher.distribution} {outcome.defect}")
+                return outcome.replies if is_own else None
+            error = outcome.error
+            assert error is not None
+            if not isinstance(error, TransientError):
+                raise error
+            try:
+                pause = patience.get_pause(error, outcome.seconds)
+            except TeacherError as final:
+                raise final from error
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, call: TeacherCall) -> tuple[Outcome, bool]:
+        """Make one call and book it; return its outcome, and whether the stored replies are its own."""
+        request, limiter, teacher = call.request, call.route.limiter, call.route.teacher
+        tokens = 0
+        if self._policy.tokens_per_minute:
+            tokens = bound_prompt_tokens(request) + request.n * request.max_tokens
+        permit = await limiter.acquire(tokens)
+        task: _CallTask | None = asyncio.current_task()
+        assert task is not None
         try:
-            await self._calls.ready()
+            hold = await self._hold_money(call)
+        except BaseException:
+            limiter.release(permit, 0, ending=Ending.FAILED)
+            raise
+        self._sent.add(task)
+        try:
+            permit = limiter.send(permit)
+            call = replace(call, hold=hold, began=permit.began)
+            try:
+                result: Completion | BaseException = await teacher.hook.complete(request=request)
+            except BaseException as error:  # noqa: BLE001 - it is raised again when it is booked
+                result = error
+            seconds = time.monotonic() - call.began
+            outcome = read_outcome(result, request.n, call.price, seconds=seconds)
+            if outcome.ending is Ending.RATE_LIMITED:
+                limiter.on_rate_limited(permit, outcome.retry_after)
+            limiter.release(permit, outcome.tokens, outcome.rate, outcome.ending)
+            return outcome, await self._book(call, outcome)
+        finally:
+            self._sent.discard(task)
+
+    async def _hold_money(self, call: TeacherCall) -> Hold | None:
+        """Put the worst-case cost of a call on hold; return only when the reply can be stored."""
+        await self._store.database.wait_until_writable()
+        hold = await self._budget.hold(_compute_worst(call) if self._policy.budget is not None else 0.0)
+        try:
+            await self._store.database.wait_until_writable()
         except BaseException:  # the call will not be made
             self._budget.settle(hold, 0.0)
             raise
         return hold
 
-    async def _ask(self, route: _Route, request: Request, key: str) -> Sequence[Reply] | None:
-        """Make one call, however often it takes, and book it; give its replies, None where others are stored."""
-        price = self.price(route.teacher, request.model)
-        tokens = 0
-        if self._policy.tokens_per_minute:
-            tokens = most_prompt_tokens(request) + request.n * request.max_tokens
-        alone = request.purpose in ("keywords", "pattern")  # the road waits for the one reply
-        if self._batches is not None and not alone and route.teacher.implements("submit_batch"):
-            await self._batches.ask(route.teacher, route.identity["identity"], request, key, price)
-            return None
-        worst = worst_case(price, request) if price is not None else 0.0
-        call = _Call(route, request, key, price, worst)
-        this = asyncio.current_task()
-        assert this is not None
-        patience = Patience(route.teacher.name, self._waits)
-        while True:
-            permit = await route.limiter.acquire(tokens)
-            left = False
-            try:
-                hold = await self._put_aside(worst)
-                self._sent.add(this)
-                permit = route.limiter.send(permit)
-                began = time.monotonic()
-                try:
-                    completion = await route.teacher.hook.complete(request=request)
-                except TransientError as error:
-                    fault = error
-                    if error.limited or error.retry_after:
-                        route.limiter.on_rate_limited(permit, asked_wait(error.retry_after))
-                    route.limiter.release(permit, None, error.rate, answered=False)
-                    left = True
-                    seconds = time.monotonic() - began
-                    await self._book(call, hold, error, seconds)
-                except BaseException as error:
-                    await self._book(call, hold, error, time.monotonic() - began)
-                    raise
-                else:
-                    seconds = time.monotonic() - began
-                    used = readable_usage(completion.usage)
-                    took = used.prompt_tokens + used.completion_tokens if used else None
-                    route.limiter.release(permit, took, completion.rate)
-                    left = True
-                    good, wrong = _readable(route.teacher, request, completion)
-                    own = await self._book(call, hold, completion, seconds, good)
-                    if wrong:
-                        raise PluginError(wrong)
-                    return good if own else None
-            finally:
-                if not left:
-                    route.limiter.release(permit, 0, answered=False)
-                self._sent.discard(this)
-            try:
-                pause = patience.pause(fault, seconds)
-            except TeacherError as error:
-                raise error from fault
-            await asyncio.sleep(pause)
-
-    def price(self, teacher: Plugin[TeacherSpec], model: str) -> Price | None:
-        """Give what a model costs: as the user says, else as the plugin says; None where it is not known.
+    def _get_price(self, teacher: Plugin[TeacherSpec], model: str) -> Price | None:
+        """Return the price of a model; None if it is unknown.
 
         Raises:
-            TeacherError: it is not known, and there is a budget to keep.
+            TeacherError: it is unknown, and there is a budget.
         """
         if (id(teacher), model) not in self._prices:
-            self._prices[id(teacher), model] = price_of(teacher, model, self._policy.prices)
+            self._prices[id(teacher), model] = get_price(teacher, model, self._policy.prices)
         price = self._prices[id(teacher), model]
-        if price is None and self._budget is not None:
-            raise TeacherError(unpriced(teacher, model))
+        check_price(self._policy.budget, price, model or teacher.name)
         return price
 
-    async def _book(
-        self,
-        call: _Call,
-        hold: Hold | None,
-        ended: Completion | BaseException,
-        seconds: float,
-        replies: Sequence[Reply] = (),
-    ) -> bool:
-        """Store what a call brought and was billed for; a call that was not billed leaves no trace.
+    async def _book(self, call: TeacherCall, outcome: Outcome) -> bool:
+        """Store a call with its replies and its bill, and settle its hold; a call that was not billed leaves no trace.
 
         Returns:
-            Whether what is stored are these replies.
+            Whether the stored replies are those of the call.
         """
-        bill = bill_of(ended, call.price)
-        own = False
-        if bill is not None:
-            request = call.request
-            row = Call(request.purpose, call.route.teacher.name, request.model, bill.usage, bill.cost, seconds)
-            # Under a budget the money is on hold already.
-            held = 0.0 if bill.known or hold is not None else call.worst
-            own = await self._calls.book(row, call.key, request.first, replies, held)
-        if hold is not None and self._budget is not None:
-            if bill is None or bill.known:
-                self._budget.settle(hold, bill.cost or 0.0 if bill is not None else 0.0)
-            else:
-                self._budget.write_off(hold)
-        return own
+        bill, request = outcome.bill, call.request
+        is_own = False
+        if bill.billing is not Billing.NONE:
+            record = CallRecord(
+                request.purpose,
+                call.route.teacher.name,
+                request.model,
+                call.key,
+                request.first,
+                outcome.replies,
+                bill.usage,
+                bill.cost,
+                outcome.seconds,
+            )
+            # With a budget, the money is on hold already.
+            is_uncovered = bill.billing is Billing.UNKNOWN and call.hold is None
+            is_own = await self._store.book(record, _compute_worst(call) if is_uncovered else 0.0)
+        if bill.billing is Billing.UNKNOWN:
+            self._budget.write_off(call.hold)
+        else:
+            self._budget.settle(call.hold, bill.cost or 0.0)
+        return is_own
 
 
-def price_of(teacher: Plugin[TeacherSpec], model: str, prices: Mapping[str, Price]) -> Price | None:
-    """Give what a model costs: as the user says, else as the plugin says; None where it is not known."""
-    own: Price | None = teacher.hook.price(model=model)
-    said = prices.get(model or teacher.name)
-    if said is None:
-        return own
-    return replace(said, batch=own.batch if own else said.batch)
+def compute_request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:
+    """Return the SHA-256 of everything that decides a reply, except its number."""
+    return _compute_key(_identify(teacher), request)
 
 
-def unpriced(teacher: Plugin[TeacherSpec], model: str) -> str:
-    """Say that a budget cannot be kept."""
-    name = model or teacher.name
-    return (
-        f"the price of {name!r} is not known, so --budget cannot be kept; give it with --price {name}=PROMPT,COMPLETION "
-        "in dollars per million tokens"
-    )
+def _compute_worst(call: TeacherCall) -> float:
+    return compute_worst_cost(call.price, call.request) if call.price is not None else 0.0
 
 
-def request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:
-    """Give the SHA-256 of what decides a reply, apart from its number."""
-    return _key(_identity(teacher), request)
-
-
-def _identity(teacher: Plugin[TeacherSpec]) -> dict[str, Any]:
+def _identify(teacher: Plugin[TeacherSpec]) -> dict[str, Any]:
     identity = teacher.hook.identity() if teacher.implements("identity") else ""
     return {"teacher": teacher.name, "options": dict(teacher.ref.options), "identity": identity}
 
 
-def _key(identity: Mapping[str, Any], request: Request) -> str:
-    decides = {
+def _compute_key(identity: Mapping[str, Any], request: Request) -> str:
+    content = {
         **identity,
         "model": request.model,
         "messages": [[message.role, message.content] for message in request.messages],
@@ -387,29 +355,15 @@ def _key(identity: Mapping[str, Any], request: Request) -> str:
         "max_tokens": request.max_tokens,
         "schema": request.schema,
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _readable(teacher: Plugin[TeacherSpec], request: Request, completion: Completion) -> tuple[tuple[Reply, ...], str]:
-    """Give the replies that can be stored, and what is wrong with the others; they are paid for all the same."""
-    who = f"teacher {teacher.name!r} of {teacher.distribution} gave"
-    replies = completion.replies
-    fault = "" if 1 <= len(replies) <= request.n else f"{who} {len(replies)} replies to a request for {request.n}"
-    good = []
-    for reply in replies[: request.n]:
-        if not isinstance(reply, Reply) or not isinstance(reply.text, str):
-            fault = f"{who} a reply that is no text"
-            break
-        good.append(Reply(replace_surrogates(reply.text), reply.finish_reason))
-    return tuple(good), fault
-
-
-def _gaps(numbers: Collection[int], most: int) -> list[tuple[int, int]]:
-    """Give runs of neighbours, none longer than ``most``, as (first, how many)."""
-    gaps: list[tuple[int, int]] = []
+def _split(numbers: Collection[int], max_n: int) -> list[tuple[int, int]]:
+    """Split numbers into runs of neighbours of at most ``max_n``, as (first, count)."""
+    parts: list[tuple[int, int]] = []
     for number in numbers:
-        if gaps and sum(gaps[-1]) == number and gaps[-1][1] < most:
-            gaps[-1] = (gaps[-1][0], gaps[-1][1] + 1)
+        if parts and sum(parts[-1]) == number and parts[-1][1] < max_n:
+            parts[-1] = (parts[-1][0], parts[-1][1] + 1)
         else:
-            gaps.append((number, 1))
-    return gaps
+            parts.append((number, 1))
+    return parts

@@ -1,4 +1,4 @@
-"""How long a provider is waited for that fails or asks to wait: one rule for single calls and for batches."""
+"""How long dsrl waits for a provider that fails or asks to wait: one rule for single calls and for batches."""
 
 from __future__ import annotations
 
@@ -8,79 +8,91 @@ from collections.abc import Callable
 
 from dsrl.errors import TeacherError, TransientError
 
-#: A call that keeps failing is given up after so many tries, about a minute and a half. "Too many" is no failure.
+#: Failures in a row after which a call is given up, about a minute and a half. A rate limit is not a failure.
 TRIES = 8
-#: Seconds that tries and the pauses between them may take together.
+#: Seconds that all tries of a call and the pauses between them may take together.
 PATIENCE = 1800.0
 #: Seconds of a pause that the provider did not ask for, at most.
 LONGEST_PAUSE = 60.0
-#: Seconds of a wait that the user is not told of.
-_QUIET = 5.0
+#: Waits shorter than this many seconds are not reported to the user.
+_SHORTEST_REPORT = 5.0
 
 
-def asked_wait(seconds: float | None) -> float:
-    """Give the seconds that a provider asks to wait; 0 where it does not say, or says what is no number of seconds."""
+def read_retry_after(seconds: float | None) -> float:
+    """Return the seconds that a provider asks to wait; 0 if it does not say, or says something that is no duration."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:  # NaN is not above 0
         return 0.0
     return float(min(seconds, 1e12))
 
 
-class Waits:
-    """Tells the user of long waits, once for those that go on at the same time."""
+class WaitReporter:
+    """Informs the user of long waits; waits at the same time are reported once.
+
+    Args:
+        note: receives the text.
+    """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note, self._until = note, 0.0
 
-    def tell(self, who: str, seconds: float, fault: TransientError) -> None:
-        """Say that a wait begins, where it is long."""
+    def report(self, teacher: str, seconds: float, fault: TransientError) -> None:
+        """Report that a wait begins, if it is long.
+
+        Args:
+            teacher: name of the teacher.
+            seconds: length of the wait.
+            fault: why dsrl waits.
+        """
         now = time.monotonic()
-        if seconds >= _QUIET and now >= self._until:
+        if seconds >= _SHORTEST_REPORT and now >= self._until:
             self._until = now + seconds
-            asked = "asks to wait" if asked_wait(fault.retry_after) else "is asked again in"
-            self._note(f"teacher {who!r} {asked} {seconds:.0f} s ({fault})")
+            if read_retry_after(fault.retry_after):
+                self._note(f"teacher {teacher!r} asks to wait {seconds:.0f} s ({fault})")
+            else:
+                self._note(f"teacher {teacher!r} failed; the next try is in {seconds:.0f} s ({fault})")
 
 
 class Patience:
-    """What one call may still take.
+    """The tries and the time that one call has left.
 
     Args:
-        who: name of the teacher.
-        waits: tells the user of long waits.
+        teacher: name of the teacher.
+        waits: reports long waits to the user.
     """
 
-    def __init__(self, who: str, waits: Waits) -> None:
-        self._who, self._waits = who, waits
-        self._tries, self._lost = 0, 0.0
+    def __init__(self, teacher: str, waits: WaitReporter) -> None:
+        self._teacher, self._waits = teacher, waits
+        self._failures, self._seconds = 0, 0.0
 
-    def pause(self, fault: TransientError, seconds: float, longest: float | None = None) -> float:
-        """Give the seconds to wait before the next try.
+    def get_pause(self, fault: TransientError, seconds: float, longest: float | None = None) -> float:
+        """Return the seconds to wait before the next try.
 
         Args:
             fault: how the last try ended.
-            seconds: that it took.
+            seconds: how long the last try took.
             longest: seconds of a pause that the provider did not ask for, at most; None: :data:`LONGEST_PAUSE`.
 
         Raises:
-            TeacherError: the call is given up.
+            TeacherError: there are no tries left, or no time.
         """
-        self._tries += not fault.limited
-        asked = asked_wait(fault.retry_after)
-        if asked:  # as long as it asks for, and not all at the same moment
-            pause = asked * random.uniform(1.0, 1.2)
+        self._failures += not fault.limited
+        retry_after = read_retry_after(fault.retry_after)
+        if retry_after:  # at least that long, and not all calls at the same moment
+            pause = retry_after * random.uniform(1.0, 1.2)
         else:
-            most = LONGEST_PAUSE if longest is None else longest
-            pause = random.uniform(0.0, min(2.0 ** max(self._tries, 1), most))
-        self._lost += seconds + pause
-        if self._tries >= TRIES:
-            raise self.exhausted(f"failed {self._tries} times in a row", fault)
-        if self._lost > PATIENCE:
-            why = f"asks to wait {asked:.0f} s, which is too long" if asked else "gave no answer for too long"
-            raise self.exhausted(why, fault)
-        self._waits.tell(self._who, pause, fault)
+            limit = LONGEST_PAUSE if longest is None else longest
+            pause = random.uniform(0.0, min(2.0 ** max(self._failures, 1), limit))
+        self._seconds += seconds + pause
+        if self._failures >= TRIES:
+            raise self.make_error(f"failed {self._failures} times in a row", fault)
+        if self._seconds > PATIENCE:
+            long_wait = f"asks to wait {retry_after:.0f} s, which is too long"
+            raise self.make_error(long_wait if retry_after else "gave no answer for too long", fault)
+        self._waits.report(self._teacher, pause, fault)
         return pause
 
-    def exhausted(self, why: str, fault: TransientError) -> TeacherError:
-        """Give the error of a call that is given up; what its tries were billed for is booked already."""
+    def make_error(self, reason: str, fault: TransientError) -> TeacherError:
+        """Return the error of a call that is given up. What its tries were billed for is booked already."""
         return TeacherError(
-            f"teacher {self._who!r} {why}: {fault}. Nothing is lost; give the same command again to go on."
+            f"teacher {self._teacher!r} {reason}: {fault}. No paid reply is lost; run the same command again to continue."
         )

@@ -1,4 +1,9 @@
-"""The tables of ``calls.db``, and how earlier formats of it become this one."""
+"""The tables of ``calls.db``, and the migrations from its earlier formats.
+
+The SQL that reads and writes the tables stands with their owners: ``calls`` and ``replies`` in
+:mod:`dsrl.teaching.reply_store`, ``holds`` in :mod:`dsrl.teaching.holds`, ``batches`` and ``batch_items`` in
+:mod:`dsrl.teaching.batches.store`.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +17,26 @@ CREATE TABLE calls (
     purpose TEXT NOT NULL,
     teacher TEXT NOT NULL,
     model TEXT NOT NULL,
-    replies INTEGER NOT NULL,           -- 0: it failed and was billed all the same
+    replies INTEGER NOT NULL,           -- 0: the call failed and was billed nevertheless
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL,
     cache_write_tokens INTEGER NOT NULL,
-    cost_usd REAL,                      -- NULL: the price is not known
-    seconds REAL NOT NULL,              -- of the call alone (0 in a batch)
-    batch TEXT,                         -- the provider's id of the batch that it came with
+    cost_usd REAL,                      -- NULL: the price or the bill is not known
+    seconds REAL NOT NULL,              -- of the call alone, without waiting (0 in a batch)
+    batch TEXT,                         -- the provider's id of the batch; NULL: no batch
     ended REAL NOT NULL                 -- Unix time
 );
 CREATE INDEX calls_by_run ON calls (run);
 CREATE TABLE replies (
-    key TEXT NOT NULL,                  -- of the request, without its number
+    key TEXT NOT NULL,                  -- of the request, without the number of the reply
     number INTEGER NOT NULL,            -- among the answers to the same request
     call INTEGER NOT NULL REFERENCES calls (id),
     text TEXT NOT NULL,
     finish_reason TEXT NOT NULL,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
-CREATE TABLE holds (                    -- what calls under way may cost at most (what stays: answers were lost)
+CREATE TABLE holds (                    -- worst-case cost of calls in flight; those of lost answers stay
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     usd REAL NOT NULL
@@ -39,15 +44,15 @@ CREATE TABLE holds (                    -- what calls under way may cost at most
 CREATE INDEX holds_by_run ON holds (run);
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
-    token TEXT NOT NULL,                -- its own name, on the disk before it is submitted
-    provider_id TEXT,                   -- NULL: being submitted, or a kill came at that moment
+    token TEXT NOT NULL,                -- name that dsrl gave it before it was submitted
+    provider_id TEXT,                   -- NULL: not submitted yet, or dsrl was killed while submitting
     run TEXT NOT NULL,
     teacher TEXT NOT NULL,
-    place TEXT NOT NULL,                -- the teacher's identity: which server knows the batch
+    place TEXT NOT NULL,                -- identity of the teacher: the server that has the batch
     model TEXT NOT NULL,
     options TEXT NOT NULL,              -- of the teacher, as JSON
     submitted REAL NOT NULL,            -- Unix time
-    status TEXT NOT NULL,               -- submitting, in_progress, and the final ones of records.BatchStatus
+    status TEXT NOT NULL,               -- submitting, or a dsrl.types.BatchStatus
     done INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE batch_items (
@@ -62,7 +67,7 @@ CREATE TABLE batch_items (
 ) WITHOUT ROWID;
 CREATE INDEX batch_items_by_key ON batch_items (key)
 """
-# A table that changes is made anew, so that a migrated file is built as a new one.
+# A table that changes is created again, so that a migrated file has the same layout as a new one.
 _MIGRATIONS = {
     1: """
 CREATE TABLE new_calls (
@@ -113,7 +118,7 @@ CREATE TABLE batch_items (
     PRIMARY KEY (batch, item)
 ) WITHOUT ROWID;
 """,
-    # A batch that was being submitted had no name to be found by: it is lost, and its money stays on hold.
+    # A batch that was being submitted had no token to find it by: it is lost, and its money stays on hold.
     2: """
 CREATE TABLE new_batches (
     id INTEGER PRIMARY KEY,

@@ -14,7 +14,7 @@ from dsrl.testing.fault_server import FaultServer
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ Dsrl = Callable[..., Outcome]
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    """A provider whose model writes samples of mednli and answers them."""
+    """A provider whose model writes and answers samples of the task mednli."""
     numbers = count()
 
     def text(body: Any) -> str | None:
@@ -50,8 +50,8 @@ def dsrl(tmp_path, monkeypatch, capfd) -> Dsrl:
         code: object = 0
         try:
             main([str(arg) for arg in args])
-        except SystemExit as exit:
-            code = exit.code or 0
+        except SystemExit as stop:
+            code = stop.code or 0
         out, err = capfd.readouterr()
         assert isinstance(code, int)
         assert "Traceback" not in err
@@ -62,7 +62,7 @@ def dsrl(tmp_path, monkeypatch, capfd) -> Dsrl:
 
 @pytest.fixture
 def small() -> Sequence[str]:
-    """A run of a few seconds."""
+    """The arguments of a run that takes a few seconds."""
     return (
         "run --task mednli --name small --samples 24 --select 16 --attempts 8 --votes 4 --epochs 1 "
         "--batch-size 8 --group-size 4 --test-size 30 "

@@ -1,4 +1,4 @@
-"""Every mistake of a user is a sentence that says what was wrong, where, and what to do; no traceback."""
+"""Every user error is reported as a sentence: what was wrong, where, and what to do; never as a traceback."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_base_model_path_holds_no_model(dsrl):
     Path("folder").mkdir()
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "folder"),
-        "config.json is not there",
+        "config.json does not exist",
     )
     refused(
         dsrl("run", "--task", "mednli", "--base-model", "./nowhere"),
@@ -149,8 +149,8 @@ def test_data_set_without_columns_or_without_test_split(dsrl, small):
     datasets.DatasetDict({"train": one, "test": one}).save_to_disk("columns")
     refused(dsrl(*small, "--dataset-path", "columns"), "columns, test row 0", "Question")
     datasets.DatasetDict({"train": one}).save_to_disk("split")
-    refused(dsrl(*small, "--dataset-path", "split", "--name", "other"), "no 'test' split", "train")
-    refused(dsrl(*small, "--dataset-path", "gone.jsonl", "--name", "third"), "gone.jsonl is not there")
+    refused(dsrl(*small, "--dataset-path", "split", "--name", "other"), "no split 'test'", "train")
+    refused(dsrl(*small, "--dataset-path", "gone.jsonl", "--name", "third"), "gone.jsonl does not exist")
 
 
 def test_real_items_with_unreadable_gold_answers(dsrl, small):
@@ -170,7 +170,7 @@ def test_no_sample_is_left(dsrl, small):
     Path("never.py").write_text(
         "from dsrl import UNREADABLE, hookimpl\n\n@hookimpl\ndef process_prediction(output):\n    return UNREADABLE\n"
     )
-    refused(dsrl(*small, "--override", "never.py"), "no sample is left to train on", "dsrl show small")
+    refused(dsrl(*small, "--override", "never.py"), "there is no sample to train on", "dsrl show small")
 
 
 def test_other_settings_for_a_run_that_is_there(dsrl, small):
@@ -190,7 +190,7 @@ def test_no_permission_to_write(dsrl):
 
 
 def test_no_room_on_the_disk(dsrl, small, tmp_path):
-    """A file system of one page, where this machine lets us mount one."""
+    """A tiny file system, on machines that allow us to mount one."""
     full = tmp_path / "full"
     full.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
@@ -219,7 +219,7 @@ def test_a_damaged_database(dsrl, small):
 
 @pytest.fixture
 def started(tmp_path, small):
-    """A run in a process of its own that a slow teacher keeps busy."""
+    """A run with a slow teacher, in a separate process."""
     slow = [*small, "--teacher-option", "wait=0.5", "--concurrency", "1"]
     command = [sys.executable, "-c", "from dsrl.cli import main; main()", *slow]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -240,5 +240,5 @@ def test_interrupt_stops_cleanly_and_says_how_to_go_on(started):
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "Traceback" not in err
-    assert "waits up to a minute for calls under way" in err
-    assert "the same command goes on" in err
+    assert "waiting up to a minute for calls in flight" in err
+    assert "kept in runs/small. Run the same command again to continue." in err

@@ -1,4 +1,4 @@
-"""What a user gets wrong about a teacher and its money is told in a sentence, at once; then the same command goes on."""
+"""Errors about teachers and money are reported at once, in a sentence. After a correction, the same command continues."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_a_wrong_key_is_told_after_one_call_and_a_good_one_goes_on(
     dsrl: Any, server: FaultServer, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = "good"
-    refused(dsrl(*asking(provider, server.root)), "wants a key (401", "api_key_env")
+    refused(dsrl(*asking(provider, server.root)), "requires a key (401", "api_key_env")
     command = (*asking(provider, server.root), "--teacher-option", "api_key_env=MY_KEY")
     monkeypatch.setenv("MY_KEY", "wrong")
-    server.asked.clear()
-    refused(dsrl(*command), "does not take the key in MY_KEY (401")
-    assert len(server.asked) == 1
+    server.requests.clear()
+    refused(dsrl(*command), "rejected the key in MY_KEY (401")
+    assert len(server.requests) == 1
     monkeypatch.setenv("MY_KEY", "good")
     assert dsrl(*command).code == 0
 
@@ -84,8 +84,8 @@ def test_no_model_and_an_unknown_one(dsrl: Any, server: FaultServer, provider: s
     assert list(tmp_path.iterdir()) == []
     wrong = f"{MODELS[provider]}x"
     outcome = dsrl(*asking(provider, server.root, wrong))
-    refused(outcome, f"has no model {wrong!r}", f"; there is {MODELS[provider]}")
-    assert len(server.asked) == 1
+    refused(outcome, f"has no model {wrong!r}", f"; available models include {MODELS[provider]}")
+    assert len(server.requests) == 1
     assert dsrl(*right).code == 0, "nothing was made yet, so that the run's name is still free"
 
 
@@ -97,12 +97,12 @@ def test_an_address_without_an_api_is_told_without_a_retry(dsrl: Any, server: Fa
     for root in (closed, "http://no.such.host.invalid", server.root.replace("http", "https")):
         refused(dsrl(*asking(provider, root)), f"no server can be reached at {root}", "is the address right")
     for status in (404, 200):
-        server.asked.clear()
+        server.requests.clear()
         server.faults.append(Fault(status, PAGE))
-        refused(dsrl(*asking(provider, server.root)), "no such service", "a page of HTML (Welcome)", "/v1?")
-        assert len(server.asked) == 1
+        refused(dsrl(*asking(provider, server.root)), "no such service", "a page of HTML (Welcome)", "/v1")
+        assert len(server.requests) == 1
     refused(dsrl(*asking(provider, f"{server.root}/elsewhere")), "no such service", "404")
-    refused(dsrl(*asking(provider, "localhost:8000")), "base_url is no address of a server", code=2)
+    refused(dsrl(*asking(provider, "localhost:8000")), "base_url is not a valid server URL", code=2)
     assert dsrl(*asking(provider, server.root)).code == 0
 
 
@@ -116,17 +116,17 @@ def test_a_second_teacher_that_is_wrong(
     command, model = asking(provider, server.root), MODELS[provider]
     refused(dsrl(*command, "--solve-teacher", "opnai:gpt-4o"), "no teacher 'opnai'", "did you mean openai?")
     refused(dsrl(*command, "--solve-teacher", provider), "needs a model", code=2)
-    assert server.asked == [], "both are told before anybody is asked"
+    assert server.requests == [], "both are told before anybody is asked"
     address = command[-1]
     options = ("--solve-teacher-option", address, "--solve-teacher-option", "api_key_env=MY_KEY")
     named = (*command, "--solve-teacher", f"{provider}:{model}", *options)
     server.refuses = lambda body: (
         None
-        if "JSON object" in json.dumps(body) or len(server.asked) == 1
+        if "JSON object" in json.dumps(body) or len(server.requests) == 1
         else Fault(401, {"error": {"message": "no"}})
     )
     monkeypatch.setenv("MY_KEY", "k")
-    refused(dsrl(*named), "does not take the key in MY_KEY")
+    refused(dsrl(*named), "rejected the key in MY_KEY")
     written = sum("JSON object" in json.dumps(body) for body in server.bodies)
     assert written == 4
     server.refuses = lambda body: None
@@ -170,8 +170,8 @@ def other_program() -> None:
         (lambda: overwrite(random.Random(0).randbytes(50_000)), ("calls.db is damaged", ".recover", "move it away")),
         (lambda: overwrite(LEDGER.read_bytes()[:9000]), ("calls.db is damaged", ".recover", "move it away")),
         (lambda: set_version(99), ("from a newer version of dsrl (format 99", "update dsrl")),
-        (lambda: set_version(1), ("says that it is of format 1, and is not", "move it away")),
-        (other_program, ("a database of something else", "move it away")),
+        (lambda: set_version(1), ("is marked as format 1 but does not have its tables", "move it away")),
+        (other_program, ("was not written by dsrl", "move it away")),
     ],
 )
 def test_a_ledger_that_cannot_be_read(dsrl: Any, server: FaultServer, harm: Any, words: Sequence[str]) -> None:
@@ -179,10 +179,10 @@ def test_a_ledger_that_cannot_be_read(dsrl: Any, server: FaultServer, harm: Any,
     assert dsrl(*command, "--stop-after", "initial").code == 0
     kept = {path: path.read_bytes() for path in Path(".dsrl").glob("calls.db*")}
     harm()
-    server.asked.clear()
+    server.requests.clear()
     for wrong in (command, ("show", "bad"), ("plan", "--task", "mednli", *command[-4:])):
         refused(dsrl(*wrong), ".dsrl/calls.db", *words)
-    assert server.asked == [], "nobody is paid whose answer cannot be kept"
+    assert server.requests == [], "nobody is paid whose answer cannot be kept"
     overwrite(b"")
     for path, content in kept.items():
         path.write_bytes(content)
@@ -195,22 +195,22 @@ def test_a_ledger_that_another_process_has_locked(
     monkeypatch.setattr("dsrl.storage.sqlite.PATIENCE", 0.2)
     command = asking("openai", server.root)
     assert dsrl(*command, "--stop-after", "initial").code == 0
-    server.asked.clear()
+    server.requests.clear()
     with closing(sqlite3.connect(LEDGER, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         refused(dsrl(*command), "calls.db is locked by", "give the same command again")
-        assert server.asked == []
+        assert server.requests == []
     assert dsrl(*command).code == 0
 
 
 def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_path: Path) -> None:
     command = asking("openai", server.root)
     assert dsrl(*command, "--stop-after", "initial").code == 0
-    server.asked.clear()
+    server.requests.clear()
     if os.geteuid():
         LEDGER.chmod(0o444)
         refused(dsrl(*command), "calls.db cannot be written; check its permissions")
-        assert server.asked == [], "nobody is paid whose answer cannot be kept"
+        assert server.requests == [], "nobody is paid whose answer cannot be kept"
         LEDGER.chmod(0o644)
     else:  # root may write what it likes, but not to what is mounted for reading
         mount = shutil.which("mount")
@@ -220,7 +220,7 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", ".dsrl"], check=True)
             refused(dsrl(*command), ".dsrl cannot be written (Read-only file system)", "--cache-dir")
-            assert server.asked == [], "nobody is paid whose answer cannot be kept"
+            assert server.requests == [], "nobody is paid whose answer cannot be kept"
         finally:
             subprocess.run(["umount", "-l", ".dsrl"], check=True)
     assert dsrl(*command).code == 0
@@ -229,11 +229,11 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
 def test_a_fault_that_waits_for_other_calls_is_told_before(
     dsrl: Any, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.pipeline.run._QUIET", 0.1)
+    monkeypatch.setattr("dsrl.pipeline.runtime.CLOSING_NOTE_DELAY", 0.1)
     monkeypatch.setattr("dsrl.teaching.ledger.GRACE", 1.0)
     met = {1: None, 2: None, 3: Fault(how="hang")}
-    server.refuses = lambda body: met.get(len(server.asked), Fault(401))
+    server.refuses = lambda body: met.get(len(server.requests), Fault(401))
     outcome = dsrl(*asking("openai", server.root))
     refused(outcome, "401")
     assert "stopping (" in outcome.err
-    assert "Ctrl-C ends that" in outcome.err
+    assert "press Ctrl-C to stop at once" in outcome.err

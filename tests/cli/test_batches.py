@@ -42,7 +42,7 @@ async def cancel_batch(batch):
 def test_a_batch_is_listed_and_cancelled(dsrl: Any, install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(dsrl("batches", "--json").out) == []
     module = install("teacher", "batcher", TEACHER)
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.01)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.01)
 
     async def submitted() -> None:
         ledger = Ledger(
@@ -60,13 +60,13 @@ def test_a_batch_is_listed_and_cancelled(dsrl: Any, install: Any, monkeypatch: p
     (batch,) = json.loads(dsrl("batches", "--json").out)
     assert (batch["provider_id"], batch["status"], batch["done"], batch["requests"]) == ("batch-7", "in_progress", 1, 1)
     assert "batch-7" in dsrl("batches").out
-    assert "is being cancelled" in dsrl("batches", "--cancel", "batch-7").err
+    assert "was asked to cancel the batch batch-7" in dsrl("batches", "--cancel", "batch-7").err
     from importlib import import_module
 
     assert import_module(module).asked == ["batch-7"]
     wrong = dsrl("batches", "--cancel", "other")
     assert wrong.code == 2
-    assert "out are: batch-7" in wrong.err
+    assert "the unfinished batches are: batch-7" in wrong.err
 
 
 def test_a_teacher_without_batches_is_told(dsrl: Any, small: Any) -> None:

@@ -1,4 +1,4 @@
-"""A run that runs out of money goes on down the road, and goes on with more."""
+"""A run that reaches its budget continues with the samples that it has; with a larger budget, it continues fully."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_budget_below_the_first_call_is_a_sentence(dsrl: Any, small: Any) -> N
     flags = ("--domain", "fever", "--price", "procedural=1,1")
     assert "not enough for the first call" in dsrl(*small, *flags, "--budget", "0.0001").err
     assert dsrl(*small, "--price", "procedural=0,0", "--budget", "0", "--stop-after", "initial").code == 0
-    # Its replies are stored now, so that another run may have them for nothing.
+    # Its replies are stored now, so another run can use them without paying.
     other = dsrl(*small, "--name", "other", "--price", "procedural=1,1", "--budget", "0", "--stop-after", "initial")
     assert other.code == 0, other.err
 
@@ -85,11 +85,11 @@ def test_bad_money_is_told(dsrl: Any, small: Any) -> None:
     for flags, words in (
         (("--budget", "-1"), "--budget is -1.0, but must be at least 0"),
         (("--budget", "nan"), "--budget is nan"),
-        (("--price", "m=a,1"), "'a' is no number of dollars"),
-        (("--price", "m"), "not of the form MODEL=PROMPT,COMPLETION"),
-        (("--price", "m=-1,1"), "'-1' is no number of dollars"),
-        (("--price", "m=1,1"), "--price is given for 'm', but this run asks procedural; name that"),
-        (("--price", "m=1,1", "--price", " m = 2, 2"), "'m' has another price already"),
+        (("--price", "m=a,1"), "'a' is not a valid price"),
+        (("--price", "m"), "does not have the form MODEL=PROMPT,COMPLETION"),
+        (("--price", "m=-1,1"), "'-1' is not a valid price"),
+        (("--price", "m=1,1"), "--price is given for 'm', but the teachers of this run are procedural; give the price"),
+        (("--price", "m=1,1", "--price", " m = 2, 2"), "there are two prices for 'm'"),
         (("--budget", "five"), "Invalid value for '--budget': 'five' is not a valid float"),
         (("--budget", ""), "Invalid value for '--budget'"),
     ):
@@ -112,7 +112,7 @@ def test_plan_asks_nothing_and_writes_nothing(dsrl: Any, small: Any) -> None:
 
 
 def paid(*flags: str) -> tuple[str, ...]:
-    """A plan for a teacher that is never asked, so that no server need be there."""
+    """A plan sends no request to its teacher, so no server is needed."""
     teacher = "plan --task mednli --teacher openai:m --teacher-option base_url=http://127.0.0.1:9/v1".split()
     return (*teacher, *flags)
 

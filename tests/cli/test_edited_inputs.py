@@ -1,4 +1,4 @@
-"""Inputs that are edited between the sittings of a run: told by name, and no run is a mixture of two."""
+"""Inputs that are edited before a run is resumed: the error names them, and no run mixes old and new inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hook(name: str, body: str, arguments: str = "", more: str = "") -> str:
 
 
 def asked() -> list[tuple]:
-    """Everything that was ever asked of a teacher, in the store of replies."""
+    """Return all requests in the reply store."""
     database = sqlite3.connect(".dsrl/calls.db")
     try:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -43,7 +43,7 @@ def asked() -> list[tuple]:
 
 def refused(outcome, *words: str) -> None:
     assert outcome.code == 2, outcome.err
-    for word in (*words, "since this run began; give --name for a new run"):
+    for word in (*words, "since this run began. Undo the change, or give --name for a new run"):
         assert word in " ".join(outcome.err.split()), outcome.err
 
 
@@ -123,7 +123,7 @@ def test_several_edits_are_named_in_one_sentence(dsrl, small):
     lines("demos.jsonl", DEMOS * 2)
     refused(
         dsrl(*flags),
-        "run 'small' cannot go on: the task's description has changed, and the demonstrations have changed",
+        "run 'small' cannot continue: the task's description has changed, and the demonstrations have changed",
     )
 
 
@@ -234,7 +234,7 @@ def test_an_edited_run_toml_is_refused_for_the_same_run_and_taken_for_another(ds
     assert json.loads(dsrl("show", "small", "--json").out)["settings"]["teacher"]["votes"] == 4
     assert dsrl("run", "--config", path, "--name", "again", "--stop-after", "initial").code == 0
     assert json.loads(dsrl("show", "again", "--json").out)["settings"]["teacher"]["votes"] == 3
-    # The run itself goes on; the file is a copy again, and what was written into it is not lost.
+    # The run itself continues. The file is a copy again, and the edited file is not lost.
     outcome = dsrl(*small, "--stop-after", "initial")
     assert outcome.code == 0, outcome.err
     assert "run.toml was edited" in " ".join(outcome.err.split())

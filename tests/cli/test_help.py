@@ -30,7 +30,7 @@ def test_every_command_has_help(dsrl):
 
 
 def test_run_shows_every_setting():
-    """Whatever can be set in a file has a flag, under its section."""
+    """Every setting of a settings file has a flag, listed under its table."""
     from dataclasses import fields
 
     from click.testing import CliRunner

@@ -1,4 +1,4 @@
-"""What can be wrong with a run's inputs is told before a teacher is paid: the provider's book is empty after a refusal."""
+"""Wrong inputs are reported before a teacher is paid: after a refusal, the provider has received no request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def command(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Sequence[st
 
 @pytest.fixture
 def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Path) -> Refused:
-    """Give the command with more flags; it must end with a sentence, leave nothing behind, and ask the provider nothing."""
+    """Run the command with more flags. It must fail with a sentence, leave no file, and send no request."""
 
     def run(*flags: object, words: Sequence[str], code: int = 1) -> None:
         before = sorted(tmp_path.rglob("*"))
@@ -51,14 +51,14 @@ def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Pa
         assert found, outcome.err
         for word in words:
             assert word in " ".join(sentence.split()), (word, sentence)
-        assert server.asked == [], "somebody was paid"
+        assert server.requests == [], "somebody was paid"
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
 
     return run
 
 
 def tiny(folder: Path, without: str = "") -> Path:
-    """Copy the shipped model, but for one file."""
+    """Copy the installed model without one file."""
     spec = find_spec("dsrl_transformers.tiny")
     assert spec
     assert spec.submodule_search_locations
@@ -89,7 +89,7 @@ def test_a_device_that_is_none(refused: Refused) -> None:
 def test_a_device_is_for_the_trainer_where_the_sampler_has_none(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
-    """A served base model has no device of ours; ``--device`` is no mistake then."""
+    """The server of a base model chooses its device; ``--device`` is allowed all the same."""
     server.any_model = True
     served = ("--sampler", "openai", "--sampler-option", f"base_url={server.url}", "--device", "cpu")
     outcome = dsrl(*command, *served, "--stop-after", "scored")
@@ -158,7 +158,7 @@ def test_a_context_that_training_answers_fill(refused: Refused) -> None:
 
 
 class RefusingHub(BaseHTTPRequestHandler):
-    """A stand-in for the hub that has nothing."""
+    """A fake hub without any model."""
 
     headers_sent: tuple[tuple[str, str], ...] = ()
 
@@ -171,8 +171,8 @@ class RefusingHub(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD  # noqa: N815 - as the library names it
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the library names it
+        """Log nothing."""
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def fake_hub(*headers: tuple[str, str]) -> Iterator[str]:
 def in_a_process(
     command: Sequence[str], folder: Path, endpoint: str = "", before: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run it where the hub's library reads its environment anew."""
+    """Run in a new process, because the hub's library reads the environment once."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {"HF_HOME": str(folder / "hf")}
     environment |= {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
     code = f"{before}\nfrom dsrl.cli import main\nmain()"
@@ -202,7 +202,7 @@ def test_a_hub_id_that_is_not_in_the_cache(command: Sequence[str], server: Fault
     assert "owner/missing is not in the cache" in done.stderr
     assert "HF_HUB_OFFLINE" in done.stderr
     assert "Traceback" not in done.stderr
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_hub_id_that_is_not_there(
     assert "owner/missing" in done.stderr
     assert "--base-model" in done.stderr
     assert "Traceback" not in done.stderr
-    assert server.asked == []
+    assert server.requests == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -228,7 +228,7 @@ def test_a_hub_that_does_not_answer(command: Sequence[str], server: FaultServer,
     assert done.returncode == 1, done.stderr
     assert "owner/missing" in done.stderr
     assert "check the connection" in done.stderr
-    assert server.asked == []
+    assert server.requests == []
 
 
 # --- the folder for the trained model ----------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_another_output_folder_can_be_named_until_training_is_done(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
     assert dsrl(*command, "--output-model", "first", "--stop-after", "scored").code == 0
-    paid = len(server.asked)
+    paid = len(server.requests)
     Path("first").mkdir()
     Path("first/file").write_text("x")
     outcome = dsrl(*command, "--output-model", "first")
@@ -265,7 +265,7 @@ def test_another_output_folder_can_be_named_until_training_is_done(
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["model_path"] == "second"
     assert Path("second/config.json").is_file()
-    assert len(server.asked) == paid, "nothing is paid for twice"
+    assert len(server.requests) == paid, "nothing is paid for twice"
     assert dsrl(*command, "--output-model", "second").code == 0, "a run that is done does not mind its own model"
     for flags, words in ((["--output-model", "third"], "give --output-model second again"), ([], "second again")):
         outcome = dsrl(*command, *flags)
@@ -289,10 +289,10 @@ def test_a_data_set_that_cannot_be_evaluated_on(refused: Refused, tmp_path: Path
 
     one = datasets.Dataset.from_dict({"Input": ["a"], "Output": ["b"]})
     datasets.DatasetDict({"train": one}).save_to_disk("split")
-    refused("--dataset-path", "split", words=["no 'test' split", "train"])
+    refused("--dataset-path", "split", words=["no split 'test'", "train"])
     Path("gold.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
     refused("--dataset-path", "gold.jsonl", words=["test item 1", "gold.jsonl", "perhaps"])
-    refused("--dataset-path", "gone.jsonl", words=["gone.jsonl is not there"])
+    refused("--dataset-path", "gone.jsonl", words=["gone.jsonl does not exist"])
     Path("empty.jsonl").write_text("")
     refused("--dataset-path", "empty.jsonl", words=["empty.jsonl"])
 
@@ -351,7 +351,7 @@ def test_folders_that_cannot_be_written(refused: Refused, tmp_path: Path) -> Non
 
 
 def test_no_room_on_a_faked_disk(refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The measure of the disk is a fake here: it says how much is free, by the folder that is asked for."""
+    """The free space of each folder is faked."""
     free = 10**12
 
     def fake_disk_usage(path: object) -> Any:
@@ -372,7 +372,7 @@ def test_what_is_not_reached_is_not_checked(dsrl: Any, server: FaultServer, comm
     Path("taken").mkdir()
     Path("taken/file").write_text("x")
     assert dsrl(*command, *wrong, "--stop-after", "verified").code == 0
-    paid = len(server.asked)
+    paid = len(server.requests)
     outcome = dsrl(*command, *wrong)
     assert outcome.code == 1
-    assert len(server.asked) == paid
+    assert len(server.requests) == paid

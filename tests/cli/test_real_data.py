@@ -1,4 +1,4 @@
-"""Real passages and real items walk the road; skipped where they are not at hand."""
+"""Runs on real passages and real test items; skipped if they are not installed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_evaluates_on_real_gsm8k(dsrl, small):
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
     assert result["n_test"] == 100
-    # Far too hard for the tiny model, which is what the run says.
+    # The items are far too hard for the tiny model, and the result shows it.
     assert result["base_accuracy"] < 0.1
     assert result["gain_ci95"][0] < 0
     shown = dsrl("show", "small").out

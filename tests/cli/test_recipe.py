@@ -1,4 +1,4 @@
-"""A base model's folder is a stranger's: nothing in it can send a key, or anything else, to somebody."""
+"""Anybody can write the folder of a base model: nothing in it can send a key, or anything else, to a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_recipe_cannot_name_a_server_for_the_users_key(dsrl, small, copied, se
     outcome = dsrl(*small, "--base-model", "./copy")
     assert outcome.code == 2
     assert "copy/dsrl.toml sets [score] name" in outcome.err
-    assert server.asked == []
+    assert server.requests == []
     assert not server.calls
     assert not Path("runs").exists()
 
@@ -38,5 +38,5 @@ def test_a_recipe_of_numbers_is_weaker_than_the_user(dsrl, copied):
     assert dsrl(*flags, "--stop-after", "keywords").code == 0
     text = Path("runs/small/run.toml").read_text()
     assert "attempts = 3\n" in text
-    assert "size = 7\n" in text
+    assert "select = 7\n" in text
     assert "kl_coef = 0.5\n" in text

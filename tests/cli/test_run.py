@@ -1,4 +1,4 @@
-"""The whole road at small N, by the command a user gives."""
+"""The whole pipeline with few samples, by the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.pipeline.stages import STAGES
+from dsrl.storage import STAGES
 
 
 def counts_add_up(samples: dict) -> None:
@@ -51,7 +51,7 @@ def test_json_holds_what_is_promised(dsrl, small):
     assert result["samples"]["initial"] == 24
     assert result["samples"]["selected"] == 16
     counts_add_up(result["samples"])
-    # a call each: keywords, 24 written, a round of votes or two for each, a rewriting and its votes for what was verified
+    # Calls: one for keywords; for each sample one to write it and one or two for votes; for each rewriting likewise.
     assert 24 * 2 < result["teacher_calls"] <= 1 + 24 * 3 + result["samples"]["verified"] * 3
     assert sum(line["calls"] for line in result["spending"]) == result["teacher_calls"]
     assert {line["purpose"] for line in result["spending"]} == {"keywords", "write", "solve", "rewrite"}
@@ -90,23 +90,73 @@ def test_the_settings_of_a_run_reproduce_it(dsrl, small):
     second = dsrl("show", "again", "--json")
     one, two = json.loads(first.out), json.loads(second.out)
     assert one["samples"] == two["samples"]
-    # every reply was there already
+    # every reply was stored already
     assert two["teacher_calls"] == 0
 
 
-def test_stop_after_each_stage_and_go_on(dsrl, small):
-    """The same road in eleven sittings ends where it ends in one."""
+VERSION_0_1 = """
+[run]
+name = "old"
+seed = 3
+
+[task]
+name = "mednli"
+
+[retrieval]
+name = "bm25"
+
+[teacher]
+name = "procedural"
+temperature = 0.5
+budget = inf
+options = { wait = 0.0 }
+
+[synthesis]
+samples = 6
+
+[score]
+name = "transformers"
+temperature = 0.9
+
+[selection]
+size = 5
+rule = "easy"
+
+[train]
+name = "grpo"
+temperature = 1.1
+
+[versions]
+dsrl = "0.1.0"
+"""
+
+
+def test_a_settings_file_of_version_0_1_is_read(dsrl):
+    Path("old.toml").write_text(VERSION_0_1)
+    for _ in range(2):  # the second time it continues the run
+        outcome = dsrl("run", "--config", "old.toml", "--stop-after", "initial", "--json")
+        assert outcome.code == 0, outcome.err
+    settings = tomllib.loads(Path("runs/old/run.toml").read_text())
+    assert settings["task"]["task"] == "mednli"
+    assert settings["teacher"]["teacher_option"] == {"wait": 0.0}
+    assert (settings["selection"]["select"], settings["selection"]["selection"]) == (5, "easy")
+    assert (settings["score"]["attempt_temperature"], settings["train"]["train_temperature"]) == (0.9, 1.1)
+    assert json.loads(outcome.out)["budget_usd"] is None
+
+
+def test_stop_after_each_stage_and_continue(dsrl, small):
+    """Eleven partial runs give the same result as one run."""
     whole = dsrl(*small, "--runs-dir", "whole", "--cache-dir", "cache-whole", "--json")
     for stage in STAGES:
         outcome = dsrl(*small, "--stop-after", stage, "--json")
         assert outcome.code == 0, outcome.err
-    told, pieces = json.loads(whole.out), json.loads(outcome.out)
-    for result in (told, pieces):
+    whole_result, pieces = json.loads(whole.out), json.loads(outcome.out)
+    for result in (whole_result, pieces):
         del result["seconds"], result["model_path"]
-    assert pieces == told
+    assert pieces == whole_result
 
 
-def test_a_finished_run_is_only_told_again(dsrl, small):
+def test_a_finished_run_is_only_printed_again(dsrl, small):
     first = dsrl(*small, "--json")
     second = dsrl(*small, "--json")
     one, two = json.loads(first.out), json.loads(second.out)
@@ -128,7 +178,7 @@ def test_selection_rules(dsrl, small, rule):
     assert samples["selected"] == (samples["scored"] if rule == "full" else 16)
 
 
-def test_two_rounds_start_from_the_trained_model(dsrl, small):
+def test_the_second_iteration_starts_from_the_trained_model(dsrl, small):
     outcome = dsrl(*small, "--iterations", "2", "--json")
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
@@ -139,7 +189,7 @@ def test_two_rounds_start_from_the_trained_model(dsrl, small):
     assert rounds == [1, 1, 2, 2]
 
 
-def test_output_model_goes_where_it_is_wanted(dsrl, small):
+def test_output_model_is_written_to_its_folder(dsrl, small):
     result = json.loads(dsrl(*small, "--output-model", "mine/model", "--json").out)
     assert result["model_path"] == "mine/model"
     assert Path("mine/model/config.json").is_file()
@@ -173,7 +223,7 @@ def test_override_changes_one_hook(dsrl, small):
     assert metrics["reward"] == pytest.approx(0.25)
 
 
-def test_gsm8k_walks_the_road_too(dsrl, small):
+def test_gsm8k_runs_too(dsrl, small):
     outcome = dsrl("run", "--task", "gsm8k", *small[3:], "--json")
     assert outcome.code == 0, outcome.err
     counts_add_up(json.loads(outcome.out)["samples"])

@@ -12,11 +12,11 @@ import pytest
 
 def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     dsrl(*small, "--stop-after", "selected")
-    shown = json.loads(dsrl("show", "small", "--json").out)
-    assert shown["settings"]["selection"]["size"] == 16
-    assert shown["samples"]["selected"] == 16
-    assert shown["base_accuracy"] is None
-    assert shown["model_path"] is None
+    output = json.loads(dsrl("show", "small", "--json").out)
+    assert output["settings"]["selection"]["select"] == 16
+    assert output["samples"]["selected"] == 16
+    assert output["base_accuracy"] is None
+    assert output["model_path"] is None
     text = dsrl("show", "small").out
     for word in ("initial", "verified", "harder / easier", "selected", "teacher", "votes"):
         assert word in text
@@ -52,15 +52,16 @@ def test_the_money_of_two_teachers_and_what_is_not_known_of_it(dsrl, small, inst
         ("solve", "odd"),
     ]
     calls = sum(line["calls"] for line in lines)
-    said = f"teacher         {calls} calls, $0.05, and calls of unknown price (bill:odd)"  # 25 calls, 2000 tokens each
-    assert said in printed
+    # 25 calls of 2000 tokens each
+    teacher_line = f"teacher         {calls} calls, $0.05, and calls of unknown price (bill:odd)"
+    assert teacher_line in printed
     with sqlite3.connect(".dsrl/calls.db") as database:
         (run,) = database.execute("SELECT DISTINCT run FROM calls").fetchone()
         database.execute("INSERT INTO holds (run, usd) VALUES (?, 0.0123)", (run,))
-    shown = dsrl("show", "small").out
-    assert said in shown
-    assert "and $0.012 at most for calls under way, or whose bill is not known" in shown
-    table = {row.split()[0]: row.split()[1:] for row in shown[shown.index("\nspending") :].splitlines()[3:6] if row}
+    output = dsrl("show", "small").out
+    assert teacher_line in output
+    assert "and at most $0.012 for calls in flight or with an unknown bill" in output
+    table = {row.split()[0]: row.split()[1:] for row in output[output.index("\nspending") :].splitlines()[3:6] if row}
     assert table["write"] == ["bill:listed", "24", "24", "24000", "24000", "$0.048"]
     assert table["solve"][-1] == "unknown"
     priced = dsrl(*command, "--name", "priced", "--price", "odd=1,1", "--seed", "9").out
@@ -96,7 +97,7 @@ def test_bills_that_are_not_known_are_neither_free_nor_without_a_price(dsrl, sma
     assert result["uncertain_usd"] > 0
     for text in (outcome.out, dsrl("show", "small").out):
         assert f"teacher         {calls} calls, bill of {calls} calls not known" in text
-        assert "at most for calls under way, or whose bill is not known" in text
+        assert "for calls in flight or with an unknown bill" in text
         assert "$0.00" not in text
         assert "price unknown" not in text
 
@@ -136,7 +137,7 @@ def test_runs_lists_what_is_there(dsrl, small):
 
 
 def test_hostile_text_is_shown_as_text(dsrl, small):
-    """A model's words never reach the terminal as control sequences or markup."""
+    """Text from a model is never printed as control sequences or markup."""
     dsrl(*small, "--stop-after", "initial")
     with sqlite3.connect("runs/small/run.db") as database:
         database.execute("UPDATE samples SET input = ? WHERE id = '1-00000'", ("\x1b[2J[red]boo[/red]",))
@@ -188,22 +189,22 @@ def test_runs_and_show_on_a_disk_that_is_read_only(dsrl, small):
 def test_runs_that_cannot_be_read_are_said(dsrl, small):
     dsrl(*small, "--stop-after", "initial")
     Path("runs/small/run.db").write_bytes(b"")
-    said = dsrl("runs")
-    assert said.code == 1
-    assert "note: small: runs/small/run.db is empty" in said.err
-    assert "none of the runs in runs can be read" in said.err
-    assert "There are no runs" not in said.err
+    outcome = dsrl("runs")
+    assert outcome.code == 1
+    assert "note: small: runs/small/run.db is empty" in outcome.err
+    assert "none of the runs in runs can be read" in outcome.err
+    assert "There are no runs" not in outcome.err
     Path("runs/small/run.db").unlink()
     assert "runs/small/run.db is missing" in dsrl("runs").err
     shutil.rmtree("runs")
     Path("runs").touch()
-    said = dsrl("runs")
-    assert said.code == 1
-    assert "runs cannot be read" in said.err
+    outcome = dsrl("runs")
+    assert outcome.code == 1
+    assert "runs cannot be read" in outcome.err
 
 
 def test_a_reply_store_that_is_lost_with_paid_calls_in_it_is_told(dsrl, small, install):
-    """The budget would begin anew."""
+    """Without the reply store, the budget would start again from zero."""
     module = install("teacher", "paying", TEACHER, distribution="payer")
     install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
     command = (*small, "--teacher", "bill:listed", "--budget", "1")
@@ -220,9 +221,9 @@ def test_a_reply_store_that_is_lost_with_paid_calls_in_it_is_told(dsrl, small, i
         assert not store.exists() or not store.read_bytes(), "nothing is begun anew"
     store.unlink()
     assert "paid for 24 calls or more, and 0 of them are there" in dsrl(*command).err or calls != 24
-    shown = json.loads(dsrl("show", "small", "--json").out)
-    assert shown["cost_usd"] is None
-    assert "are not in .dsrl/calls.db, so its cost is not known" in shown["notes"][-1]
+    output = json.loads(dsrl("show", "small", "--json").out)
+    assert output["cost_usd"] is None
+    assert "are not in .dsrl/calls.db, so its cost is not known" in output["notes"][-1]
     dsrl(*command, "--name", "other", "--seed", "3", "--stop-after", "initial")
     assert ".dsrl/calls.db is not the file that it was" in dsrl(*command).err
     for file in Path(".dsrl").glob("calls.db*"):

@@ -1,4 +1,4 @@
-"""Real `dsrl` processes that are stopped by a signal, against a provider that keeps its own book."""
+"""Real `dsrl` processes that a signal stops, against a provider that records what it bills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 class FakeSlowProvider(FaultServer):
-    """Takes a while to answer, and writes down what it bills, whether anybody still waits for it or not."""
+    """Answers slowly, and records what it bills, also if the client is gone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def until(holds: Callable[[], Any]) -> None:
 
 
 def book(folder: Path) -> tuple[int, int, int]:
-    """Give the calls, the replies and the holds of the run."""
+    """Return the number of calls, replies and holds of the run."""
     database = sqlite3.connect(folder / ".dsrl/calls.db")
     try:
         tables = ("calls WHERE cost_usd IS NOT NULL", "replies", "holds")
@@ -97,7 +97,7 @@ def test_calls_that_are_billed_are_stored_before_the_process_ends(
     assert process.returncode == 128 + signum, err
     assert "Traceback" not in err
     assert "Interrupted." in err
-    assert "waits up to a minute for calls under way" in err
+    assert "waiting up to a minute for calls in flight" in err
     assert book(tmp_path) == (provider.billed, provider.billed, 0)
 
 
@@ -119,7 +119,7 @@ def test_a_second_signal_quits_at_once_and_what_is_not_known_stays_on_hold(
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
-    while "waits up to a minute" not in process.stderr.readline():
+    while "waiting up to a minute" not in process.stderr.readline():
         pass
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)

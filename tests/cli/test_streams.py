@@ -1,4 +1,4 @@
-"""stdout, stderr, log.txt and the flags that say what is shown; by processes of their own, as a shell starts them."""
+"""stdout, stderr, log.txt, and the flags for verbosity, tested with separate processes as a shell starts them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_closed_streams_end_nothing(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_a_closed_stream_does_not_give_its_number_to_a_database(shell: Shell, tmp_path: Path) -> None:
-    """What a library writes to descriptor 2 would go into it."""
+    """Otherwise, output of a library to descriptor 2 would be written into the database."""
     source = LOUD.replace("os.write(1,", "os.write(2,").replace('subprocess.run(["echo", "LOUD child"])', "")
     (tmp_path / "loud.py").write_text(source, encoding="utf-8")
     assert shell(f"dsrl {SMALL} --override loud.py 2>&- >&-").returncode == 0
@@ -121,7 +121,7 @@ def test_results_that_find_no_room_are_an_error(shell: Shell, command: str) -> N
     assert "Traceback" not in done.stderr
 
 
-# --- what is shown and logged ----------------------------------------------------------------------------------------
+# --- what is printed and logged --------------------------------------------------------------------------------------
 
 
 def test_quiet_shows_errors_only(shell: Shell) -> None:
@@ -135,9 +135,9 @@ def test_quiet_shows_errors_only(shell: Shell) -> None:
 
 
 def test_verbose_shows_what_is_logged(shell: Shell) -> None:
-    assert "info: a sitting of run 'small' starts" in shell(f"dsrl {SMALL} -v").stderr
-    assert "info: a sitting of run 'small' starts" in shell(f"dsrl --verbose {SMALL}").stderr
-    assert "a sitting" not in shell(f"dsrl {SMALL}").stderr
+    assert "info: work on run 'small' starts" in shell(f"dsrl {SMALL} -v").stderr
+    assert "info: work on run 'small' starts" in shell(f"dsrl --verbose {SMALL}").stderr
+    assert "work on run" not in shell(f"dsrl {SMALL}").stderr
 
 
 def test_verbose_and_quiet_contradict_each_other(shell: Shell) -> None:
@@ -150,7 +150,7 @@ def test_verbose_and_quiet_contradict_each_other(shell: Shell) -> None:
 def test_every_command_takes_the_flags_that_say_what_is_shown(shell: Shell) -> None:
     from dsrl.cli import COMMANDS
 
-    for name in (*COMMANDS, "tasks show"):
+    for name in (*COMMANDS, "tasks show", "plugins list", "plugins check"):
         text = shell(f"dsrl {name} --help").stdout
         assert all(flag in text for flag in ("--debug", "-v, --verbose", "-q, --quiet")), name
 
@@ -172,8 +172,8 @@ def test_the_traceback_of_a_fault_is_in_the_log_of_the_run(shell: Shell, tmp_pat
     done = shell(f"dsrl {SMALL} --override faulty.py")
     assert "; the traceback is in runs/small/log.txt" in done.stderr
     log = (tmp_path / "runs/small/log.txt").read_text(encoding="utf-8")
-    assert log.splitlines()[0].endswith("INFO dsrl: a sitting of run 'small' starts")
-    assert "ERROR dsrl: the sitting has ended with an error" in log
+    assert log.splitlines()[0].endswith("INFO dsrl: work on run 'small' starts")
+    assert "ERROR dsrl: work has ended with an error" in log
     assert 'faulty.py", line 7, in process_prediction' in log
     assert "KeyError" in log
     assert "sk-proj-1234567890abcdef" not in log
@@ -184,7 +184,7 @@ def test_notes_and_ends_of_sittings_are_in_the_log(shell: Shell, tmp_path: Path)
     assert "note: only 2 passages" in shell(f"dsrl {SMALL} {few}").stderr
     log = (tmp_path / "runs/small/log.txt").read_text(encoding="utf-8")
     assert "INFO dsrl.notes: only 2 passages" in log
-    assert "INFO dsrl: the sitting has ended\n" in log
+    assert "INFO dsrl: work has ended\n" in log
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(shell: Shell, tmp_path: Path) -> None:
@@ -210,9 +210,21 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("command", ["plan --task mednli --override slow.py", "run --task mednli --override slow.py"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan --task mednli --override slow.py",
+        "run --task mednli --override slow.py",
+        "tasks show slow",
+        "plugins check slow",
+    ],
+)
 def test_an_interrupted_command_ends_with_130_and_a_sentence(tmp_path: Path, command: str) -> None:
     (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    info = tmp_path / "slow_task-1.0.dist-info"  # `python -m` finds plugins in the current folder
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-task\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[dsrl.tasks]\nslow = slow\n", encoding="utf-8")
     started = [sys.executable, "-m", "dsrl", *command.split()]
     process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -221,6 +233,7 @@ def test_an_interrupted_command_ends_with_130_and_a_sentence(tmp_path: Path, com
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Interrupted" in err
+    assert err.endswith("Run the same command again to continue.\n")
+    assert err.count("Interrupted.") == 1
     assert "Aborted" not in err
     assert "Traceback" not in err

@@ -14,7 +14,7 @@ import pluggy
 import pytest
 
 from dsrl.corpus import index as retrieval
-from dsrl.corpus.index import index_for, passages_for
+from dsrl.corpus.index import ensure_index, search_passages
 from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
 from dsrl.plugins.binding import Plugin, load
@@ -52,8 +52,8 @@ class FakeRetriever:
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Any]:
         if self.fault == "finds rubbish":
             return ["text"]
-        found = [Passage(*json.loads(line)) for line in (directory / "passages.jsonl").open()]
-        hits = [passage for passage in found if any(word in passage.text for word in keywords)]
+        passages = [Passage(*json.loads(line)) for line in (directory / "passages.jsonl").open()]
+        hits = [passage for passage in passages if any(word in passage.text for word in keywords)]
         return hits if self.fault == "finds too many" else hits[:k]
 
 
@@ -64,10 +64,10 @@ def bound(target: object, name: str = "fake", version: str = "1", **options: obj
     return Plugin(PluginRef("retriever", name, options), "fake-dist", version, manager.hook, manager)
 
 
-def found_in(corpus: Corpus, directory: Path, keywords: Sequence[str], k: int, fault: str = "") -> list[Passage]:
-    """Find passages of a corpus with the fake retriever."""
+def search_corpus(corpus: Corpus, directory: Path, keywords: Sequence[str], k: int, fault: str = "") -> list[Passage]:
+    """Return passages of a corpus from the fake retriever."""
     retriever = bound(FakeRetriever(fault))
-    return passages_for(retriever, index_for(retriever, corpus, directory), keywords, k)
+    return search_passages(retriever, ensure_index(retriever, corpus, directory), keywords, k)
 
 
 @pytest.fixture
@@ -79,23 +79,23 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_found_in_rank_order_without_repeated_texts(library: Path, tmp_path: Path) -> None:
-    found = found_in(Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
-    assert [p.id for p in found] == ["library.jsonl:1", "library.jsonl:2", "library.jsonl:4"]
-    assert found_in(Corpus([library]), tmp_path / "index", [], 10) == []
+    hits = search_corpus(Corpus([library]), tmp_path / "index", ["apple", "pear"], 10)
+    assert [p.id for p in hits] == ["library.jsonl:1", "library.jsonl:2", "library.jsonl:4"]
+    assert search_corpus(Corpus([library]), tmp_path / "index", [], 10) == []
 
 
 def test_an_index_is_made_once_until_something_changes(library: Path, tmp_path: Path) -> None:
     fake, home = FakeRetriever(), tmp_path / "deep" / "index"
-    told: list[int] = []
-    made = index_for(bound(fake), Corpus([library]), home, told.append)
-    assert (made.built, made.passages, told) == (True, 5, [5])
-    assert json.loads((made.directory.parent / "manifest.json").read_text())["passages"] == 5
-    again = index_for(bound(fake), Corpus([library]), home, told.append)
-    assert (again.built, again.directory, fake.builds, told) == (False, made.directory, 1, [5])
+    counts: list[int] = []
+    index = ensure_index(bound(fake), Corpus([library]), home, counts.append)
+    assert (index.is_new, index.passages, counts) == (True, 5, [5])
+    assert json.loads((index.directory.parent / "manifest.json").read_text())["passages"] == 5
+    again = ensure_index(bound(fake), Corpus([library]), home, counts.append)
+    assert (again.is_new, again.directory, fake.builds, counts) == (False, index.directory, 1, [5])
     for other in (bound(fake, version="2"), bound(fake, name="else"), bound(fake, language="french")):
-        assert index_for(other, Corpus([library]), home).built
+        assert ensure_index(other, Corpus([library]), home).is_new
     library.write_text(library.read_text().replace("plum", "fig!"))
-    assert index_for(bound(fake), Corpus([library]), home).built
+    assert ensure_index(bound(fake), Corpus([library]), home).is_new
     assert fake.builds == 5
 
 
@@ -103,7 +103,7 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
     library.write_text(library.read_text() + "{oops\n")
     for _ in range(2):
         corpus = Corpus([library])
-        found_in(corpus, tmp_path / "index", ["apple"], 3)
+        search_corpus(corpus, tmp_path / "index", ["apple"], 3)
         assert (corpus.good, corpus.bad) == (5, 1)
         assert corpus.faults[0].startswith(f"{library}:6: not JSON")
 
@@ -111,25 +111,25 @@ def test_the_corpus_tells_of_faults_also_when_the_index_is_reused(library: Path,
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("loses one", r"fake 1 was given 5 passages and says that its index holds 4"),
+        ("loses one", r"fake 1 got 5 passages and reports that its index holds 4"),
         ("stops early", r"fake 1 stopped after 3 passages, before the end"),
-        ("finds rubbish", r"fake 1 did not find a list of passages"),
-        ("finds too many", r"fake 1 was asked for 1 passages and gave 3"),
+        ("finds rubbish", r"fake 1 did not return a list of passages"),
+        ("finds too many", r"fake 1 was asked for 1 passages and returned 3"),
     ],
 )
 def test_a_retriever_that_breaks_its_contract(library: Path, tmp_path: Path, fault: str, sentence: str) -> None:
     with pytest.raises(PluginError, match=sentence):
-        found_in(Corpus([library]), tmp_path / "index", ["apple"], 1, fault)
-    kept = [path for path in (tmp_path / "index").iterdir() if not path.name.endswith(".lock")]
-    assert len(kept) == (1 if fault.startswith("finds") else 0)
+        search_corpus(Corpus([library]), tmp_path / "index", ["apple"], 1, fault)
+    folders = [path for path in (tmp_path / "index").iterdir() if not path.name.endswith(".lock")]
+    assert len(folders) == (1 if fault.startswith("finds") else 0)
 
 
 def test_no_room_and_no_permission(library: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot be written to .*: No space left on device\. Free some room"):
-        index_for(bound(FakeRetriever("full disk")), Corpus([library]), tmp_path / "index")
+        ensure_index(bound(FakeRetriever("full disk")), Corpus([library]), tmp_path / "index")
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="choose another folder"):
-        index_for(bound(FakeRetriever()), Corpus([library]), tmp_path / "file" / "index")
+        ensure_index(bound(FakeRetriever()), Corpus([library]), tmp_path / "file" / "index")
 
 
 def test_a_corpus_that_changes_or_is_too_broken_leaves_nothing(library: Path, tmp_path: Path) -> None:
@@ -141,32 +141,35 @@ def test_a_corpus_that_changes_or_is_too_broken_leaves_nothing(library: Path, tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "PROGRESS_EVERY", 4)
         with pytest.raises(DataError, match="was changed while it was indexed"):
-            index_for(plugin, Corpus([library]), home, edit)
+            ensure_index(plugin, Corpus([library]), home, edit)
     library.write_text(library.read_text() + "{\n" * 11)
     with pytest.raises(DataError, match="fault 11"):
-        index_for(plugin, Corpus([library]), home)
+        ensure_index(plugin, Corpus([library]), home)
     assert all(path.name.endswith(".lock") for path in home.iterdir())
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_is_one_or_more(library: Path, tmp_path: Path, k: int) -> None:
     with pytest.raises(SettingsError, match="at least 1"):
-        found_in(Corpus([library]), tmp_path, ["apple"], k)
+        search_corpus(Corpus([library]), tmp_path, ["apple"], k)
 
 
 def test_a_damaged_index_is_made_again(library: Path, tmp_path: Path) -> None:
     fake = FakeRetriever()
-    made = index_for(bound(fake), Corpus([library]), tmp_path / "index")
+    index = ensure_index(bound(fake), Corpus([library]), tmp_path / "index")
     for harm in ('{"passages": ', "[]", '{"passages": 5}'):
-        (made.directory.parent / "manifest.json").write_text(harm)
-        assert index_for(bound(fake), Corpus([library]), tmp_path / "index").built
+        (index.directory.parent / "manifest.json").write_text(harm)
+        assert ensure_index(bound(fake), Corpus([library]), tmp_path / "index").is_new
     assert (
-        len(passages_for(bound(fake), index_for(bound(fake), Corpus([library]), tmp_path / "index"), ["apple"], 9)) == 2
+        len(
+            search_passages(bound(fake), ensure_index(bound(fake), Corpus([library]), tmp_path / "index"), ["apple"], 9)
+        )
+        == 2
     )
 
 
 def build(fault: str, wait: float, library: Path, home: Path) -> None:
-    index_for(bound(FakeRetriever(fault, wait)), Corpus([library]), home)
+    ensure_index(bound(FakeRetriever(fault, wait)), Corpus([library]), home)
 
 
 def test_a_killed_build_leaves_no_index_and_its_rest_is_cleared(library: Path, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_a_killed_build_leaves_no_index_and_its_rest_is_cleared(library: Path, t
     killed.join(30)
     assert killed.exitcode == 9
     assert [path for path in home.iterdir() if ".tmp-" in path.name]
-    assert index_for(bound(FakeRetriever()), Corpus([library]), home).built
+    assert ensure_index(bound(FakeRetriever()), Corpus([library]), home).is_new
     assert not [path for path in home.iterdir() if ".tmp-" in path.name]
 
 
@@ -189,7 +192,7 @@ def test_two_processes_may_want_the_same_index(
         def refuse(*_: object) -> None:
             raise OSError(37, "No locks available")
 
-        monkeypatch.setattr(retrieval.fcntl, "flock", refuse)
+        monkeypatch.setattr("fcntl.flock", refuse)
     home, fork = tmp_path / "index", multiprocessing.get_context("fork")
     both = [fork.Process(target=build, args=("", 0.3, library, home)) for _ in range(2)]
     for process in both:
@@ -198,25 +201,25 @@ def test_two_processes_may_want_the_same_index(
         process.join(30)
     assert [process.exitcode for process in both] == [0, 0]
     assert len([path for path in home.iterdir() if not path.name.endswith(".lock")]) == 1
-    assert index_for(bound(FakeRetriever("loses one")), Corpus([library]), home).passages == 5
+    assert ensure_index(bound(FakeRetriever("loses one")), Corpus([library]), home).passages == 5
 
 
 def test_the_default_retriever_finds_in_the_embedded_library(tmp_path: Path) -> None:
     bm25 = load(PluginRef("retriever", "bm25"), "retriever")
     corpus = Corpus([embedded_library()])
-    index = index_for(bm25, corpus, tmp_path)
-    found = passages_for(bm25, index, ["wheezing", "inhaler"], 5)
-    assert found[0].id in {"medical/asthma", "medical/inhalers"}
-    found = passages_for(bm25, index, ["eggs", "cartons", "hens"], 5)
-    assert found[0].id == "quantities/egg-cartons"
-    assert len(passages_for(bm25, index, [p.title for p in corpus], 10_000)) > 350
+    index = ensure_index(bm25, corpus, tmp_path)
+    hits = search_passages(bm25, index, ["wheezing", "inhaler"], 5)
+    assert hits[0].id in {"medical/asthma", "medical/inhalers"}
+    hits = search_passages(bm25, index, ["eggs", "cartons", "hens"], 5)
+    assert hits[0].id == "quantities/egg-cartons"
+    assert len(search_passages(bm25, index, [p.title for p in corpus], 10_000)) > 350
 
 
 def test_a_fingerprint_that_is_known_is_not_taken_again(library: Path, tmp_path: Path) -> None:
     corpus = Corpus([library])
     fingerprint = corpus.fingerprint()
-    made = index_for(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
-    assert made.built
+    index = ensure_index(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
+    assert index.is_new
     library.unlink()  # a second reading would fail
-    again = index_for(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
-    assert again.directory == made.directory
+    again = ensure_index(bound(FakeRetriever()), corpus, tmp_path / "index", fingerprint=fingerprint)
+    assert again.directory == index.directory

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +7,15 @@ from typing import Any
 import pytest
 
 from dsrl.errors import SettingsError, StoreError
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.preflight import Inputs, check_inputs, check_room, check_writable
-from dsrl.pipeline.setup import call_policy_of
+from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.preflight import check_inputs
 from dsrl.pipeline.stages.evaluated import load_items
-from dsrl.pipeline.stages.trained import output_mark
+from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, get_output_basis
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
-from dsrl.settings import resolve
-from dsrl.storage.run_store import Evaluated, RunStore
-from dsrl.types import PluginRef, Price, TrainJob, TrainStep
+from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.run_store import RunStore
+from dsrl.types import PluginRef, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -44,43 +41,12 @@ class CheckedTrainer:
         raise SettingsError("the trainer is not there")
 
 
-class FreeTeacher:
-    @hookimpl
-    async def complete(self) -> None:
-        """Never called here."""
-
-    @hookimpl
-    def price(self) -> Price:
-        return Price(0, 0)
-
-
 @pytest.fixture
-def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inputs]:
+def inputs(make_context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunContext]:
     monkeypatch.chdir(tmp_path)
     CheckedTrainer.jobs = []
-    task = load(PluginRef("task", "mednli"), "task")
-    sampler, trainer, teacher = (
-        bound(kind, made)
-        for kind, made in (("sampler", CheckedSampler), ("trainer", CheckedTrainer), ("teacher", FreeTeacher))
-    )
-
-    def made(stop_after: str = "evaluated", **settings: Any) -> Inputs:
-        resolved = resolve({"task": "mednli", "name": "r", "test_size": 2, **settings})
-        return Inputs(
-            settings=resolved,
-            model="owner/base",
-            folder=tmp_path / "runs" / "r",
-            cache=tmp_path / ".dsrl",
-            task=task,
-            sampler=sampler,
-            trainer=trainer,
-            teachers={"write": teacher, "solve": teacher, "rewrite": teacher},
-            policy=call_policy_of(resolved),
-            definition=Definition("d", "", "o"),
-            stop_after=stop_after,
-        )
-
-    return made
+    plugins = {"sampler": CheckedSampler, "trainer": CheckedTrainer}
+    return lambda stop_after="evaluated", **settings: make_context(stop_after, plugins, **settings)
 
 
 def evaluate_all(store: RunStore) -> None:
@@ -88,7 +54,7 @@ def evaluate_all(store: RunStore) -> None:
     items = load_items(load(PluginRef("task", "mednli"), "task"), "", 2)
     store.replace_items(items)
     for model in ("base", "trained"):
-        store.add_evaluations([Evaluated(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
+        store.add_evaluations([Evaluation(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
 
 
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:
@@ -117,41 +83,16 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
         check_inputs(now)
     store = RunStore(tmp_path / "runs" / "r")
     evaluate_all(store)
-    store.mark("training-1", output_mark(now.settings, 1))
+    store.stages.begin(1, "trained", get_output_basis(now.settings, 1))
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(now)
-    store.mark("trained-1")
+    store.stages.finish(1, "trained")
     assert check_inputs(now) is not None
     with pytest.raises(SettingsError, match="give --output-model out again"):
         check_inputs(inputs(output_model="other"))
-    store.mark("training-1", "done")  # as an earlier version marked it
+    store.stages.finish(1, "trained", UNKNOWN_OUTPUT)  # an early version of dsrl did not record the folder
     assert check_inputs(now) is not None
-    store.set_unpaid(1, {"initial": 3})  # a larger budget makes samples and trains anew
+    store.stages.set_unpaid(1, {"initial": 3})  # a larger budget makes samples and trains anew
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)
     store.close()
-
-
-def test_a_folder_is_tried_without_leaving_anything(tmp_path: Path) -> None:
-    check_writable(tmp_path / "a" / "b", "--runs-dir")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/b cannot be a folder, .*--runs-dir"):
-        check_writable(tmp_path / "file" / "b", "--runs-dir")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="dangling"):
-        check_writable(tmp_path / "dangling", "--runs-dir")
-    if os.geteuid():  # root may write what it likes
-        (tmp_path / "closed").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-        with pytest.raises(StoreError, match="cannot be written"):
-            check_writable(tmp_path / "closed" / "b", "--runs-dir")
-
-
-def test_room_of_folders_on_one_disk_counts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FakeUsage:
-        free = 1000
-
-    monkeypatch.setattr("shutil.disk_usage", lambda path: FakeUsage)
-    check_room({tmp_path / "a": 500, tmp_path / "b": 500}, "it")
-    with pytest.raises(StoreError, match=r"it takes at least 1.1 kB, and 1.0 kB is free"):
-        check_room({tmp_path / "a": 600, tmp_path / "b": 500}, "it")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import SettingsError
-from dsrl.plugins.recipes import LONGEST, RECIPE_SETTINGS, Recipe, read_recipe
+from dsrl.plugins.recipes import MAX_SIZE, RECIPE_SETTINGS, Recipe, read_recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -58,7 +58,7 @@ def test_what_a_recipe_may_set_are_numbers_of_three_tables() -> None:
         ("[model]\ntasks = [1]\n", "[model] tasks must be a list"),
         ("[train\n", "is not TOML"),
         ("x = " + "[" * 10_000, "is nested too deeply"),
-        ("#" * (LONGEST + 1), "is longer than 16 KiB"),
+        ("#" * (MAX_SIZE + 1), "is longer than 16 KiB"),
     ],
 )
 def test_anything_else_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:

@@ -17,7 +17,7 @@ from dsrl.storage.metrics import Metrics
 LINES = [{"round": 1, "step": 1}, {"round": 1, "step": 2}, {"round": 2, "step": 1}]
 
 
-def written(path: Path, tail: str = "") -> bytes:
+def write_three_steps(path: Path, tail: str = "") -> bytes:
     path.write_text("".join(json.dumps(line) + "\n" for line in LINES) + tail, encoding="utf-8")
     return path.read_bytes()
 
@@ -27,7 +27,7 @@ def steps(path: Path) -> list[tuple[int, int]]:
     return [(record["round"], record["step"]) for record in records]
 
 
-def test_metrics_are_told_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
+def test_metrics_are_written_a_step_a_line_and_each_step_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     first = Metrics(path)
     assert not path.exists()
@@ -54,7 +54,7 @@ def test_metrics_killed_in_the_first_line_start_anew(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == {"round": 1, "step": 1}
 
 
-# Kills itself when a file of metrics has been opened to be written anew, or when the new file is about to be renamed.
+# Kills itself when a file of metrics has been opened to be written again, or when the new file is about to be renamed.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -81,7 +81,7 @@ if sys.argv[2] == "forget":
 @pytest.mark.parametrize("what", ["forget", "repair"])
 def test_a_kill_while_lines_are_removed_loses_no_whole_line(tmp_path: Path, what: str, where: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    before = written(path, '{"round": 2, "st' if what == "repair" else "")
+    before = write_three_steps(path, '{"round": 2, "st' if what == "repair" else "")
     command = [sys.executable, "-c", KILLED, str(path), what, where]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -94,7 +94,7 @@ def test_a_kill_while_lines_are_removed_loses_no_whole_line(tmp_path: Path, what
 
 def test_a_failure_to_replace_the_file_leaves_it_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
-    before = written(path)
+    before = write_three_steps(path)
 
     def refuse(source: object, target: object) -> None:
         raise OSError(28, "No space left on device")
@@ -121,12 +121,12 @@ def test_a_failure_to_replace_the_file_leaves_it_as_it_was(tmp_path: Path, monke
 )
 def test_a_bad_line_in_the_middle_is_named_passed_over_and_kept(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
-    first, second, third = written(path).splitlines()
+    first, second, third = write_three_steps(path).splitlines()
     path.write_bytes(b"\n".join((first, bad, second, third, b"")))
     notes: list[str] = []
     metrics = Metrics(path, notes.append)
     assert len(notes) == 1
-    assert f"{path}:2 is no line of metrics" in notes[0]
+    assert f"{path}:2 is not a line of metrics" in notes[0]
     metrics.add(1, 2, {})  # is there already
     metrics.add(2, 2, {"reward": 0.5})
     metrics.forget(1)

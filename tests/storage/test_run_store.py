@@ -4,27 +4,19 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dsrl.errors import StoreError
-from dsrl.pipeline.stages import STAGES
-from dsrl.storage.run_store import Attempt, Evaluated, RunStore
-from dsrl.storage.sqlite import Schema, connect, transaction
-from dsrl.types import UNREADABLE, Passage, Sample, Score
+from dsrl.storage.attempts import Attempt
+from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.run_store import RunStore
+from dsrl.types import UNREADABLE, Passage, Sample
 
 INITIAL = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", passage="p1")
 DROPPED = Sample("1-00001", 1, 1, "initial", "", "", dropped="not_json", passage="p2")
 HARDER = Sample("1-00000h", 1, 0, "harder", "1 + 1 + 1?", "3", parent="1-00000", passage="p1")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    made = RunStore(tmp_path / "runs" / "trial")
-    yield made
-    made.close()
 
 
 def again(store: RunStore) -> RunStore:
@@ -45,7 +37,7 @@ def test_what_is_written_is_read_back_after_reopening(store: RunStore) -> None:
     store.add_samples([HARDER])
     store.add_greedy_attempts([Attempt("1-00000", "out", "2", True)])
     store.replace_items([("q", "a"), ("r", "b")])
-    store.add_evaluations([Evaluated("base", 0, "out", UNREADABLE, False), Evaluated("base", 1, "b", "b", True)])
+    store.add_evaluations([Evaluation("base", 0, "out", UNREADABLE, False), Evaluation("base", 1, "b", "b", True)])
     store.add_selected(1, ["1-00000h", "1-00000"])
     store = again(store)
     assert store.keywords(1) == {"medicine": ["medicine", "Ärzte"], "b": ["b"]}
@@ -71,125 +63,6 @@ def test_an_empty_run_holds_nothing(store: RunStore) -> None:
     assert store.events() == []
 
 
-def test_rounds_are_kept_apart(store: RunStore) -> None:
-    store.add_keywords(1, {"a": ["a"]})
-    store.add_keywords(2, {"b": ["b"]})
-    store.add_samples([INITIAL, Sample("2-00000", 2, 0, "initial", "x", "y")])
-    assert store.keywords(2) == {"b": ["b"]}
-    assert [sample.id for sample in store.samples(2)] == ["2-00000"]
-    assert store.pattern(2) is None
-
-
-def test_a_verdict_gives_a_sample_its_label_or_its_reason(store: RunStore) -> None:
-    other = Sample("1-00002", 1, 2, "initial", "q", "o")
-    store.add_samples([INITIAL, DROPPED, other])
-    labelled = Sample("1-00000", 1, 0, "initial", "1 + 1?", "2", label="2", passage="p1")
-    refused = Sample("1-00002", 1, 2, "initial", "q", "o", dropped="no_majority")
-    store.add_verdicts([(labelled, ["2", UNREADABLE, "2"]), (refused, ["a", "b"])])
-    assert store.samples(1) == [labelled, DROPPED, refused]
-    votes = store.rows("SELECT sample, number, answer FROM votes ORDER BY sample, number")
-    assert votes == [
-        ("1-00000", 0, "2"),
-        ("1-00000", 1, None),
-        ("1-00000", 2, "2"),
-        ("1-00002", 0, "a"),
-        ("1-00002", 1, "b"),
-    ]
-
-
-def test_scores_are_kept_with_the_answers_behind_them(store: RunStore) -> None:
-    store.add_samples([INITIAL, HARDER])
-    scores = [Score("1-00000", 4, 3, 0.75), Score("1-00000h", 4, 0, 1.0)]
-    store.add_scores([(scores[0], {"2": (3, True), UNREADABLE: (1, False)}), (scores[1], {})])
-    assert store.scores(1) == {"1-00000": scores[0], "1-00000h": scores[1]}
-    rows = store.rows("SELECT answer, times, passed FROM attempts WHERE sample = '1-00000' ORDER BY number")
-    assert rows == [("2", 3, 1), (None, 1, 0)]
-
-
-def test_slots_can_be_read_in_part(store: RunStore) -> None:
-    store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q", "o") for slot in range(5)])
-    assert [sample.slot for sample in store.samples(1, range(1, 3))] == [1, 2]
-    assert store.samples(1, range(3, 3)) == []
-    store.add_greedy_attempts([Attempt(f"1-{slot:05d}", "o", "a", False) for slot in range(5)])
-    assert list(store.greedy_attempts(1, range(4, 9))) == ["1-00004"]
-    store.add_scores([(Score(f"1-{slot:05d}", 1, 0, 1.0), {}) for slot in range(5)])
-    assert list(store.scores(1, range(2))) == ["1-00000", "1-00001"]
-
-
-def test_marks_events_and_seconds(store: RunStore) -> None:
-    assert store.marked("trained-1") is None
-    store.mark("trained-1")
-    store.mark("passages-1", "7")
-    assert (store.marked("trained-1"), store.marked("passages-1")) == ("done", "7")
-    for text in ("first", "second", "first"):
-        store.add_event("note", text)
-    assert [(level, text) for _, level, text in store.events()] == [("note", "first"), ("note", "second")]
-    store.set_seconds({"initial": 1.0})
-    store.set_seconds({"initial": 2.0, "total": 3.0})
-    store = again(store)
-    store.set_seconds({"initial": 0.5})
-    assert store.seconds() == {"initial": 2.5, "total": 3.0}, "a sitting is counted once"
-    store.close()
-
-
-def test_a_run_keeps_its_id_and_its_age(store: RunStore) -> None:
-    id, created = store.id, store.created
-    store = again(store)
-    assert (store.id, store.created) == (id, created)
-    other = RunStore(store.folder.with_name("other"))
-    assert other.id != id
-    other.close()
-    store.close()
-
-
-def test_rewards_of_a_step_that_is_trained_again_are_replaced(store: RunStore) -> None:
-    store.add_samples([INITIAL])
-    store.add_rewards(1, {"1-00000": 0.1})
-    store.add_rewards(1, {"1-00000": 0.5})
-    assert store.rows("SELECT step, reward FROM rewards") == [(1, 0.5)]
-
-
-# --- all or nothing --------------------------------------------------------------------------------------------------
-
-
-def test_a_row_is_written_once(store: RunStore) -> None:
-    """Writing it twice is a fault of dsrl, and must not be told as a damaged file."""
-    store.add_samples([INITIAL])
-    with pytest.raises(sqlite3.IntegrityError):
-        store.add_samples([DROPPED, INITIAL])
-    assert store.samples(1) == [INITIAL]
-
-
-def test_lineage_is_foreign_keys(store: RunStore) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
-        store.add_samples([HARDER])
-    assert store.samples(1) == []
-
-
-def test_a_verdict_and_its_votes_come_together(store: RunStore) -> None:
-    store.add_samples([INITIAL])
-    with pytest.raises(sqlite3.Error):
-        store.add_verdicts([(INITIAL, ["a", object()])])  # type: ignore[list-item]
-    assert store.rows("SELECT count(*) FROM verdicts") == [(0,)]
-
-
-def test_a_fault_inside_a_transaction_undoes_it_and_is_told_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "some.db"
-    database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
-
-    def failing() -> None:
-        with transaction(database, path):
-            database.execute("INSERT INTO t VALUES (1)")
-            raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        failing()
-    with transaction(database, path):
-        database.execute("INSERT INTO t VALUES (2)")
-    assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
-    database.close()
-
-
 # --- files of the run ------------------------------------------------------------------------------------------------
 
 
@@ -208,17 +81,17 @@ def test_settings_are_kept_whole_or_not_at_all(store: RunStore) -> None:
 def test_the_file_of_the_settings_is_a_copy(store: RunStore) -> None:
     settings = {"task": {"name": "mednli"}}
     assert store.keep_settings(settings) is None
-    kept = store.settings_text
+    text = store.settings_text
     for harm in (b"[task]\nname = 'gsm8k'\n", b"[task", b"\xff"):
         store.settings_file.write_bytes(harm)
-        assert store.settings_text == kept
+        assert store.settings_text == text
         edited = store.keep_settings(settings)
         assert edited is not None
         assert edited.read_bytes() == harm
-        assert store.settings_file.read_text() == kept
+        assert store.settings_file.read_text() == text
     store.settings_file.unlink()
     assert store.keep_settings(settings) is None
-    assert store.settings_file.read_text() == kept
+    assert store.settings_file.read_text() == text
     # dsrl's own change of a setting is no edit.
     assert store.keep_settings({"task": {"name": "mednli", "test_size": 5}}) is None
 
@@ -227,24 +100,6 @@ def test_settings_of_an_earlier_version_are_in_the_file_only(store: RunStore) ->
     store.settings_file.write_text('[task]\nname = "mednli"\n\n[versions]\ndsrl = "0.0.1"\n')
     assert "mednli" in store.settings_text
     assert store.read_versions() == {"dsrl": "0.0.1"}
-
-
-def test_answers_to_items_that_stay_are_kept(store: RunStore) -> None:
-    store.replace_items([("q", "a"), ("r", "b"), ("s", "c")])
-    store.add_evaluations([Evaluated("base", 0, "x", "a", True), Evaluated("base", 1, "y", "a", False)])
-    store.add_evaluations([Evaluated("trained", 2, "z", "c", True)])
-    store.replace_items([("new", "a"), ("s", "c"), ("r", "b"), ("q", "other"), ("s", "c")])
-    assert store.items()[0] == (0, "new", "a")
-    assert store.evaluations("base") == {2: False}
-    assert store.evaluations("trained") == {1: True, 4: True}
-
-
-def test_a_stage_is_reached_when_it_or_a_later_one_has_left_something(store: RunStore) -> None:
-    assert not any(map(store.reached, STAGES))
-    store.add_keywords(1, {"d": ["k"]})
-    assert [stage for stage in STAGES if store.reached(stage)] == ["keywords"]
-    store.mark("training-1")
-    assert [stage for stage in STAGES if not store.reached(stage)] == ["evaluated"]
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------
@@ -257,10 +112,10 @@ store = RunStore(Path(sys.argv[1]))"""
 
 def test_a_second_process_is_refused_with_the_first_ones_id(store: RunStore) -> None:
     command = [sys.executable, "-c", OPEN, str(store.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
     assert (
-        f"run 'trial' is being worked on by process {os.getpid()}; wait for it, or give another --name" in done.stderr
+        f"run 'trial' is being worked on by process {os.getpid()}; wait for it, or give another --name" in result.stderr
     )
 
 
@@ -290,20 +145,18 @@ def test_looking_takes_no_lock_and_makes_nothing(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("work", [True, False])
-def test_an_empty_database_is_damage_and_is_told(tmp_path: Path, work: bool) -> None:
+def test_an_empty_database_is_damage_and_is_reported(tmp_path: Path, work: bool) -> None:
     """A file of 0 bytes is never ours: a new one gets its name when it is whole."""
     folder = tmp_path / "begun"
     folder.mkdir()
     (folder / "run.db").touch()
-    with pytest.raises(
-        StoreError, match=r"begun/run\.db is empty, so what it held is lost\. Put a copy of it back, or"
-    ):
+    with pytest.raises(StoreError, match=r"begun/run\.db is empty, so its content is lost\. Put a copy of it back, or"):
         RunStore(folder, work)
     assert (folder / "run.db").stat().st_size == 0
 
 
 @pytest.mark.parametrize("work", [True, False])
-def test_a_database_that_is_missing_beside_its_settings_is_told(store: RunStore, work: bool) -> None:
+def test_a_database_that_is_missing_beside_its_settings_is_reported(store: RunStore, work: bool) -> None:
     store.keep_settings({"task": {"name": "mednli"}})
     store.close()
     (store.folder / "run.db").unlink()
@@ -316,6 +169,7 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
     """Killed at each file operation of the making, one after the other: the same command always goes on."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom dsrl.storage.run_store import RunStore\n"
+        "import filelock, uuid  # imports open files too\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, args):\n"
         "    if event in ('sqlite3.connect', 'open', 'os.link', 'os.remove', 'sqlite3.connect/handle'):\n"
@@ -326,11 +180,11 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
     )
     for step in range(20):
         folder = tmp_path / f"trial{step}"
-        done = subprocess.run([sys.executable, "-c", code, str(folder), str(step)], capture_output=True, check=False)
+        result = subprocess.run([sys.executable, "-c", code, str(folder), str(step)], capture_output=True, check=False)
         store = RunStore(folder)
         assert store.id
         store.close()
-        if not done.returncode:
+        if not result.returncode:
             break
     assert 3 <= step < 19, "all moments were met"
 
@@ -338,7 +192,7 @@ def test_a_run_that_is_killed_while_its_database_is_made_starts_again(tmp_path: 
 # --- what the disk does ----------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_database_is_told_and_the_lock_is_let_go(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_and_the_lock_is_released(tmp_path: Path) -> None:
     folder = tmp_path / "trial"
     folder.mkdir()
     (folder / "run.db").write_bytes(b"this is no database" * 1000)
@@ -349,7 +203,7 @@ def test_a_damaged_database_is_told_and_the_lock_is_let_go(tmp_path: Path) -> No
     assert "move it away" in str(caught.value)
 
 
-def test_a_database_that_is_damaged_in_the_middle_is_told(store: RunStore) -> None:
+def test_a_database_that_is_damaged_in_the_middle_is_reported(store: RunStore) -> None:
     store.add_samples([Sample(f"1-{slot:05d}", 1, slot, "initial", "q" * 500, "o") for slot in range(100)])
     store.close()
     path = store.folder / "run.db"
@@ -360,14 +214,14 @@ def test_a_database_that_is_damaged_in_the_middle_is_told(store: RunStore) -> No
         RunStore(store.folder).samples(1)
 
 
-def test_a_place_that_cannot_hold_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_hold_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "trial"):
         with pytest.raises(StoreError, match="cannot be written"):
             RunStore(folder)
 
 
-def test_a_database_of_another_version_is_told(store: RunStore) -> None:
+def test_a_database_of_another_version_is_reported(store: RunStore) -> None:
     store.close()
     for version, words in ((99, "a newer version"), (-1, "an older version")):
         database = sqlite3.connect(store.folder / "run.db")
@@ -377,7 +231,7 @@ def test_a_database_of_another_version_is_told(store: RunStore) -> None:
             RunStore(store.folder)
 
 
-def test_a_full_disk_is_told_and_what_was_written_stays(store: RunStore) -> None:
+def test_a_full_disk_is_reported_and_what_was_written_stays(store: RunStore) -> None:
     """SQLite says the same for a database that may not grow as for a full disk."""
     store.add_samples([INITIAL])
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
@@ -394,7 +248,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays(store: RunStore) -> None
     assert len(store.samples(1)) == 50
 
 
-def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_bytes_is_reported(tmp_path: Path) -> None:
     """A real limit of the operating system on what the process may write."""
     code = (
         "import resource, signal, sys\nfrom pathlib import Path\nfrom dsrl.errors import StoreError\n"
@@ -409,9 +263,9 @@ def test_a_disk_that_takes_no_more_bytes_is_told(tmp_path: Path) -> None:
         "    print(slot, error)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "trial")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    written, _, told = done.stdout.partition(" ")
-    assert "run.db: no room on the disk" in told
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    written, _, message = result.stdout.partition(" ")
+    assert "run.db: no room on the disk" in message
     store = RunStore(tmp_path / "trial")
     assert len(store.samples(1)) == int(written)
     store.close()

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import StoreError
-from dsrl.storage.sqlite import Schema, connect, connect_to_read
+from dsrl.storage.sqlite import Schema, connect, connect_to_read, transaction
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.budget import Budget
-from dsrl.teaching.reply_store import ReplyStore, spending_of, statistics_of
+from dsrl.teaching.reply_store import ReplyStore, read_spending, read_statistics
 from dsrl.teaching.schema import SCHEMA
 
 DATA = Path(__file__).parent / "data"
@@ -27,8 +27,8 @@ NEXT = Schema(SCHEMA.version + 1, SCHEMA.tables, {**SCHEMA.migrations, SCHEMA.ve
 
 
 @pytest.fixture(params=[1, 2, 3])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Give a copy of a file that dsrl made when its format was the parameter."""
+def old_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a copy of a file that dsrl wrote when its format was the parameter."""
     return Path(shutil.copy(DATA / f"calls-format-{request.param}.db", tmp_path / "calls.db"))
 
 
@@ -37,12 +37,12 @@ def columns(database: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]
     return {name: database.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
 
 
-def test_what_an_earlier_format_holds_is_there_after_it_was_opened(kept: Path) -> None:
-    version = version_of(kept)
+def test_what_an_earlier_format_holds_is_there_after_it_was_opened(old_file: Path) -> None:
+    version = version_of(old_file)
 
     async def work() -> None:
-        calls = ReplyStore(kept, "run")
-        replies = calls.replies(KEY, range(10))
+        calls = ReplyStore(old_file, "run")
+        replies = calls.read_replies(KEY, range(10))
         assert [replies[n].text for n in range(4)] == [f"reply {n} ä" for n in range(4)]
         assert [replies[n].finish_reason for n in range(4)] == ["stop", "stop", "stop", "length"]
         budget = Budget(10.0, calls)
@@ -50,73 +50,74 @@ def test_what_an_earlier_format_holds_is_there_after_it_was_opened(kept: Path) -
         await calls.close()
 
     asyncio.run(work())
-    spent = spending_of(kept, "run")
+    spent = read_spending(old_file, "run")
     assert (spent.calls, spent.cost_usd, spent.priced) == (3 if version > 1 else 2, 0.25, False)
     assert [(line.purpose, line.replies) for line in spent.lines] == [("write", 3), ("solve", 1)]
-    means = statistics_of(kept, "write", "openai", "gpt-4o")
+    means = read_statistics(old_file, "write", "openai", "gpt-4o")
     assert means is not None
     assert (means.calls, means.replies, means.prompt_tokens) == (1, 3, 300.0)
     if version > 1:
-        lost, out = list_batches(kept)
+        lost, out = list_batches(old_file)
         assert (out.provider_id, out.status, out.requests) == ("batch_7", "in_progress", 1)
         assert lost.status == ("failed" if version == 2 else "submitting"), "format 2 has no name to find it by"
-    assert version_of(kept) == SCHEMA.version
+    assert version_of(old_file) == SCHEMA.version
 
 
-def test_a_migrated_file_is_built_as_a_new_one(kept: Path) -> None:
-    connect(kept, SCHEMA, durable=True).close()
-    connect(kept.with_name("new.db"), SCHEMA, durable=True).close()
-    with closing(sqlite3.connect(kept)) as old, closing(sqlite3.connect(kept.with_name("new.db"))) as new:
+def test_a_migrated_file_is_built_as_a_new_one(old_file: Path) -> None:
+    connect(old_file, SCHEMA, durable=True).close()
+    connect(old_file.with_name("new.db"), SCHEMA, durable=True).close()
+    with closing(sqlite3.connect(old_file)) as old, closing(sqlite3.connect(old_file.with_name("new.db"))) as new:
         assert columns(old) == columns(new)
         assert old.execute("PRAGMA foreign_key_check").fetchall() == []
         assert old.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_migration_that_fails_changes_nothing(kept: Path) -> None:
-    before = kept.read_bytes()
+def test_a_migration_that_fails_changes_nothing(old_file: Path) -> None:
+    before = old_file.read_bytes()
     faulty = Schema(NEXT.version, "", {**NEXT.migrations, SCHEMA.version: "CREATE TABLE more (x); DROP TABLE none;"})
     with pytest.raises(StoreError, match=r"no such table: none.*nothing was changed"):
-        connect(kept, faulty, durable=True)
-    assert kept.read_bytes() == before
+        connect(old_file, faulty, durable=True)
+    assert old_file.read_bytes() == before
 
 
-def test_processes_that_open_an_earlier_format_together_migrate_it_once(kept: Path) -> None:
+def test_processes_that_open_an_earlier_format_together_migrate_it_once(old_file: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dsrl.teaching.reply_store import ReplyStore; "
         "ReplyStore(Path(sys.argv[1]), 'run')"
     )
     started = [
-        subprocess.Popen([sys.executable, "-c", code, str(kept)], stderr=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, str(old_file)], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
     ]
     told = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0] * 3, told
-    assert version_of(kept) == SCHEMA.version
-    assert len(spending_of(kept, "run").lines) == 2
+    assert version_of(old_file) == SCHEMA.version
+    assert len(read_spending(old_file, "run").lines) == 2
 
 
-def test_the_next_format_can_be_reached_from_all(kept: Path) -> None:
-    with closing(connect_to_read(kept, NEXT)) as looked:
-        assert looked.execute("SELECT count(*) FROM more").fetchone() == (0,)
-        assert looked.execute("SELECT count(*) FROM replies WHERE number < 4").fetchone() == (4,)
-    connect(kept, NEXT, durable=True).close()
-    assert version_of(kept) == NEXT.version
+def test_the_next_format_can_be_reached_from_all(old_file: Path) -> None:
+    with closing(connect_to_read(old_file, NEXT)) as database:
+        assert database.execute("SELECT count(*) FROM more").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM replies WHERE number < 4").fetchone() == (4,)
+    connect(old_file, NEXT, durable=True).close()
+    assert version_of(old_file) == NEXT.version
     with pytest.raises(StoreError, match=r"newer version of dsrl \(format \d, this one reads \d\); update dsrl"):
-        connect(kept, SCHEMA, durable=True)
+        connect(old_file, SCHEMA, durable=True)
 
 
-def test_looking_at_an_earlier_format_writes_nothing(kept: Path) -> None:
-    before = kept.read_bytes()
-    assert spending_of(kept, "run").cost_usd == 0.25
-    assert kept.read_bytes() == before
-    assert os.listdir(kept.parent) == ["calls.db"]
+def test_looking_at_an_earlier_format_writes_nothing(old_file: Path) -> None:
+    before = old_file.read_bytes()
+    assert read_spending(old_file, "run").cost_usd == 0.25
+    assert old_file.read_bytes() == before
+    assert os.listdir(old_file.parent) == ["calls.db"]
 
 
 # --- a disk or folder that is read-only ------------------------------------------------------------------------------
 
 LOOK = (
-    "import os, sys; from pathlib import Path; from dsrl.teaching.reply_store import spending_of\n"
+    "import os, sys; from pathlib import Path; from dsrl.teaching.reply_store import read_spending\n"
     "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    "print(spending_of(Path(sys.argv[1]), 'run').cost_usd)\n"
+    "print(read_spending(Path(sys.argv[1]), 'run').cost_usd)\n"
 )
 
 
@@ -124,9 +125,9 @@ def look(path: Path) -> str:
     """Look at a file as a user who may not write to it."""
     environment = {**os.environ, "TMPDIR": "/tmp"}
     command = [sys.executable, "-c", LOOK, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout.strip())
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert process.returncode == 0, process.stderr
+    return str(process.stdout.strip())
 
 
 @pytest.fixture
@@ -173,3 +174,20 @@ def test_what_a_killed_run_left_in_a_folder_that_is_read_only_is_read(shelf: Pat
 def version_of(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_fault_inside_a_transaction_undoes_it_and_is_raised_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    database = connect(path, Schema(1, "CREATE TABLE t (x)"), durable=False)
+
+    def failing() -> None:
+        with transaction(database, path):
+            database.execute("INSERT INTO t VALUES (1)")
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        failing()
+    with transaction(database, path):
+        database.execute("INSERT INTO t VALUES (2)")
+    assert database.execute("SELECT x FROM t").fetchall() == [(2,)]
+    database.close()

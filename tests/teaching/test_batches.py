@@ -13,9 +13,10 @@ import pytest
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
-from dsrl.teaching.batches import _bytes, list_batches
+from dsrl.teaching.batches import list_batches
+from dsrl.teaching.batches.gathering import count_bytes
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.types import BatchState, Completion, Message, Price, Reply, Request, Usage
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ REQUEST = Request("write", "m", (Message("user", "Write."),), 0.7, 100)
 
 
 class FakeBatchTeacher:
-    """Keeps batches until a test lets them end; for what no provider does in a test's time."""
+    """Keeps batches until a test lets them end, since a real provider takes hours."""
 
     def __init__(self) -> None:
         self.batches: dict[str, list[Request]] = {}
@@ -32,7 +33,7 @@ class FakeBatchTeacher:
         self.single: list[Request] = []
         self.cancelled: list[str] = []
         self.ends = True
-        self.odd: dict[int, Any] = {}  # item -> what becomes of it instead of a good answer
+        self.odd: dict[int, Any] = {}  # number of a request -> its result, in place of a good answer
 
     @hookimpl
     async def complete(self, request: Request) -> Completion:
@@ -72,8 +73,8 @@ class FakeBatchTeacher:
 
 @pytest.fixture
 def teach(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeBatchTeacher, Plugin[Any]]:
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
-    monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.005, 0.005))
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
     fake = FakeBatchTeacher()
     return fake, bound("teacher", fake)
 
@@ -114,7 +115,7 @@ def test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_bat
     assert [[request.first for request in batch] for batch in fake.batches.values()] == [[0, 1, 2, 3, 4]]
     assert [c.replies[0].text for c in outcome] == ["b0.0.0", "b0.1.0", "b0.2.0", "b0.3.0", "b0.4.0", "single"]
     assert len(fake.single) == 1, "the one for the keywords is not kept waiting for hours"
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     assert (spent.calls, spent.cost_usd) == (6, pytest.approx(5 * 0.02 / 2 + 0.02))
     using(plugin, path, all_of(*numbered(6)))
     assert [r.first for r in fake.batches["b1"]] == [5], "only what is new"
@@ -125,7 +126,7 @@ def test_what_arrives_together_goes_together_and_is_stored_at_the_price_of_a_bat
 
 
 async def stopped_when_seen(asking: Coroutine[Any, Any, Any], path: Path) -> None:
-    """Give up asking when the batch that is out has been looked at."""
+    """Cancel the requests when their batch has been polled."""
     task = asyncio.create_task(asking)
     async with asyncio.timeout(20):
         while not (known := list_batches(path)) or not known[0].done:
@@ -147,7 +148,7 @@ def test_a_batch_that_is_out_is_found_again_and_not_submitted_twice(teach: Any, 
     fake.ends = True
     outcome = using(plugin, path, all_of(*numbered(4)))
     assert [c.replies[0].text for c in outcome] == ["b0.0.0", "b0.1.0", "b0.2.0", "b1.0.0"]
-    assert spending_of(path, "run").calls == 4
+    assert read_spending(path, "run").calls == 4
 
 
 def test_two_runs_that_wait_for_one_batch_book_it_once(teach: Any, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_two_runs_that_wait_for_one_batch_book_it_once(teach: Any, tmp_path: Pat
 
     using(plugin, path, both)
     assert len(fake.batches) == 1
-    assert (spending_of(path, "run").calls, spending_of(path, "other").calls) == (2, 0)
+    assert (read_spending(path, "run").calls, read_spending(path, "other").calls) == (2, 0)
 
 
 def test_what_a_batch_refuses_is_told_and_what_it_leaves_out_goes_into_the_next(teach: Any, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_what_a_batch_refuses_is_told_and_what_it_leaves_out_goes_into_the_next(
     assert outcome[2].reason == "content_filter"
     texts = [each.replies[0].text for each in outcome if isinstance(each, Completion)]
     assert texts == ["b0.0.0", "b0.1.0", "b1.0.0", "b1.1.0"]
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     assert spent.cost_usd == pytest.approx((4 * 20 + 10 + 15) * 0.001 / 2), "what failed was billed too"
     assert (spent.calls, spent.uncertain_usd) == (6, 0)
 
@@ -205,7 +206,7 @@ def test_a_line_of_a_batch_that_does_not_say_its_bill_counts_at_its_worst_case(
     outcome = using(plugin, path, all_of(*numbered(4)), budget=budget)
     assert [each.replies[0].text for each in outcome[:3]] == ["b0.0.0", "no usage", "half a usage"]
     assert isinstance(outcome[3], RowRefused)
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     assert (spent.calls, spent.unknown_bills, spent.priced) == (4, 3, False)
     assert spent.cost_usd == pytest.approx(0.01)
     assert spent.uncertain_usd == pytest.approx(3 * 0.069)
@@ -214,7 +215,7 @@ def test_a_line_of_a_batch_that_does_not_say_its_bill_counts_at_its_worst_case(
     one, other = using(plugin, path, all_of(*later), budget=0.01 + 4 * 0.069)
     assert isinstance(one, Completion), "it just fits beside what may have been billed"
     assert isinstance(other, BudgetReached)
-    assert spending_of(path, "run").uncertain_usd == pytest.approx(3 * 0.069)
+    assert read_spending(path, "run").uncertain_usd == pytest.approx(3 * 0.069)
 
 
 def test_a_batch_that_never_answers_a_request_is_given_up(teach: Any, tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_nobody_left_to_wait_is_no_batch(teach: Any, tmp_path: Path) -> None:
     async def work(ledger: Ledger) -> None:
         task = asyncio.create_task(ledger.complete(REQUEST))
         await asyncio.sleep(0.01)
-        held = spending_of(tmp_path / "calls.db", "run").uncertain_usd
+        held = read_spending(tmp_path / "calls.db", "run").uncertain_usd
         assert held == 0, "a kill before anything is sent costs nothing"
         task.cancel()
         await asyncio.sleep(0.05)
@@ -254,20 +255,20 @@ def test_nobody_left_to_wait_is_no_batch(teach: Any, tmp_path: Path) -> None:
     using(plugin, tmp_path / "calls.db", work, budget=100.0)
     assert fake.batches == {}
     assert list_batches(tmp_path / "calls.db") == []
-    assert spending_of(tmp_path / "calls.db", "run").uncertain_usd == 0
+    assert read_spending(tmp_path / "calls.db", "run").uncertain_usd == 0
 
 
 def test_a_submission_that_fails_for_a_moment_is_repeated(
     teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake, plugin = teach
-    monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.001, 0.001))
+    monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.001, 0.001))
     fake.faults = [TransientError("500")] * 2
     assert using(plugin, tmp_path / "calls.db", all_of(*numbered(1)))[0].replies[0].text == "b0.0.0"
     fake.faults = [TeacherError("the key is refused")]
     (outcome,) = using(plugin, tmp_path / "calls.db", all_of(replace(REQUEST, first=7)), budget=100.0)
     assert "the key is refused" in str(outcome)
-    assert spending_of(tmp_path / "calls.db", "run").uncertain_usd == 0
+    assert read_spending(tmp_path / "calls.db", "run").uncertain_usd == 0
 
 
 def test_a_budget_holds_for_batches_too(teach: Any, tmp_path: Path) -> None:
@@ -277,10 +278,10 @@ def test_a_budget_holds_for_batches_too(teach: Any, tmp_path: Path) -> None:
     outcome = using(plugin, path, all_of(*numbered(8)), budget=0.15)
     assert len(fake.batches["b0"]) == 2, "two fit at first; then what they leave is used"
     assert any(isinstance(each, Completion) for each in outcome)
-    assert spending_of(path, "run").cost_usd <= 0.15
+    assert read_spending(path, "run").cost_usd <= 0.15
     paid = sum(isinstance(each, Completion) for each in outcome)
     assert paid + sum(isinstance(each, BudgetReached) for each in outcome) == 8
-    assert spending_of(path, "run").uncertain_usd == 0
+    assert read_spending(path, "run").uncertain_usd == 0
 
 
 def test_money_held_for_a_batch_is_known_again_after_a_restart(teach: Any, tmp_path: Path) -> None:
@@ -292,17 +293,17 @@ def test_money_held_for_a_batch_is_known_again_after_a_restart(teach: Any, tmp_p
         await stopped_when_seen(all_of(*numbered(2))(ledger), path)
 
     using(plugin, path, stopped, budget=0.15)
-    assert spending_of(path, "run").uncertain_usd == pytest.approx(2 * 0.069)
+    assert read_spending(path, "run").uncertain_usd == pytest.approx(2 * 0.069)
     fake.ends = True
     outcome = using(plugin, path, all_of(*numbered(2)), budget=0.15)
     assert [isinstance(each, Completion) for each in outcome] == [True, True]
-    assert spending_of(path, "run").uncertain_usd == 0
+    assert read_spending(path, "run").uncertain_usd == 0
     assert isinstance(using(plugin, path, all_of(*numbered(3)), budget=0.15)[2], Completion)
-    assert spending_of(path, "run").cost_usd == pytest.approx(0.03)
+    assert read_spending(path, "run").cost_usd == pytest.approx(0.03)
 
 
 class FakeNamingTeacher(FakeBatchTeacher):
-    """Finds its batches again by their names, and may be slow at everything."""
+    """Finds its batches again by their tokens, and may be slow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -329,8 +330,8 @@ class FakeNamingTeacher(FakeBatchTeacher):
 
 @pytest.fixture
 def naming(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeNamingTeacher, Plugin[Any]]:
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
-    monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.005, 0.005))
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
     fake = FakeNamingTeacher()
     return fake, bound("teacher", fake)
 
@@ -338,8 +339,8 @@ def naming(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeNamingTeach
 def test_a_submission_under_way_is_not_taken_for_a_lost_one(
     bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
-    monkeypatch.setattr("dsrl.teaching.batches.POLLS", (0.005, 0.005))
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
     teachers: list[FakeNamingTeacher] = []
 
     class SlowTeacher(FakeNamingTeacher):
@@ -362,7 +363,7 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
         await other.close()
         return got
 
-    solver = load(plugin.ref, "teacher")  # of its own, but of the same provider
+    solver = load(plugin.ref, "teacher")  # another plugin object for the same provider
     outcome = using(plugin, path, work, others={"solve": solver})
     assert all(isinstance(each, Completion) for each in outcome)
     assert [teacher.asked for teacher in teachers] == [[], []]
@@ -373,7 +374,7 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
 def test_a_batch_that_got_through_all_the_same_is_found(naming: Any, tmp_path: Path, fault: Exception) -> None:
     fake, plugin = naming
     fake.odd_fault = fault
-    fake.seen_after = 2  # a list may show it only after a moment
+    fake.seen_after = 2  # a provider may list a batch only after a moment
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> list[Any]:
@@ -383,7 +384,7 @@ def test_a_batch_that_got_through_all_the_same_is_found(naming: Any, tmp_path: P
     outcome = using(plugin, path, work, budget=0.15)
     assert [each.replies[0].text for each in outcome] == ["b0.0.0", "b0.1.0"]
     assert [requests for _, requests in fake.asked] == [2, 2, 2]
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     assert (spent.calls, spent.uncertain_usd) == (2, 0)
 
 
@@ -412,14 +413,14 @@ def test_a_batch_that_cannot_be_written_down_is_told_to_all_who_wait(naming: Any
     database.close()
     assert all(isinstance(each, Completion) for each in using(plugin, path, work, budget=0.15))
     assert len(fake.batches) == 1, "not asked, or found again"
-    assert spending_of(path, "run").uncertain_usd == 0
+    assert read_spending(path, "run").uncertain_usd == 0
 
 
 def test_a_batch_is_cut_by_number_and_by_bytes(teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake, plugin = teach
-    monkeypatch.setattr("dsrl.teaching.batches.MOST", 3)
-    monkeypatch.setattr("dsrl.teaching.batches.MOST_BYTES", 20_000)
-    # A character of three bytes may be sent as an escape of six.
+    monkeypatch.setattr("dsrl.teaching.batches.limits.MAX_REQUESTS", 3)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.MAX_BYTES", 20_000)
+    # A character of three bytes of UTF-8 may be sent as an escape sequence of six bytes.
     lengths = [1, 1, 1, 1, 1000, 1000, 1000, 9000, 1]
     requests = [replace(REQUEST, messages=(Message("user", "字" * n + str(i)),)) for i, n in enumerate(lengths)]
     outcome = using(plugin, tmp_path / "calls.db", all_of(*requests))
@@ -434,7 +435,7 @@ def test_the_bytes_of_a_request_are_no_less_than_what_is_sent() -> None:
     request = replace(REQUEST, messages=(Message("system", text), Message("user", text)), schema=schema)
     body = {"messages": [{"role": m.role, "content": m.content} for m in request.messages], "schema": schema}
     line = {"custom_id": "0123456789abcdef-99999", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    assert len(json.dumps(line)) < _bytes(request) < len(json.dumps(line)) + 3000
+    assert len(json.dumps(line)) < count_bytes(request) < len(json.dumps(line)) + 3000
 
 
 def test_a_kill_while_submitting_loses_no_request(teach: Any, tmp_path: Path) -> None:

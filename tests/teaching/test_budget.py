@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.errors import BudgetReached
-from dsrl.teaching.budget import Budget, most_prompt_tokens, worst_case
-from dsrl.teaching.reply_store import Call, ReplyStore, spending_of
+from dsrl.errors import BudgetReached, SettingsError, TeacherError
+from dsrl.teaching.budget import Budget, bound_prompt_tokens, check_first_call, check_price, compute_worst_cost
+from dsrl.teaching.holds import insert_hold
+from dsrl.teaching.reply_store import CallRecord, ReplyStore, read_spending
 from dsrl.types import Message, Price, Request, Usage
 
 T = TypeVar("T")
@@ -47,17 +48,17 @@ def test_money_is_on_the_disk_before_it_is_given(tmp_path: Path) -> None:
     using(tmp_path / "calls.db", work)
 
 
-def test_the_purse_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_path: Path) -> None:
+def test_the_shared_row_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_path: Path) -> None:
     async def work(calls: ReplyStore) -> None:
         written = []
-        change = calls.change_hold
+        budget = Budget(100.0, calls)
+        change = budget._journal.change
 
         async def changed(hold: int | None, usd: float) -> int | None:
             written.append(usd)
             return await change(hold, usd)
 
-        calls.change_hold = changed  # type: ignore[method-assign]
-        budget = Budget(100.0, calls)
+        budget._journal.change = changed  # type: ignore[method-assign]
         out = list(await asyncio.gather(*(budget.hold(1.0) for _ in range(10))))
         assert written == [10.0]
         for _ in range(30):
@@ -68,13 +69,13 @@ def test_the_purse_is_written_only_when_it_must_grow_or_is_far_too_large(tmp_pat
         for hold in out[:6]:
             budget.settle(hold, 0.5)
         await budget.close()
-        assert holds(calls.path) == [4.0]  # these may have been billed
+        assert holds(calls.path) == [4.0]  # these calls may have been billed
 
     using(tmp_path / "calls.db", work)
 
 
-def test_nobody_goes_before_the_purse_has_its_money(tmp_path: Path) -> None:
-    """Also while the purse is being made smaller, or larger for others."""
+def test_no_call_begins_before_its_hold_is_in_the_shared_row(tmp_path: Path) -> None:
+    """This holds also while the shared row is being reduced, or increased for other calls."""
 
     async def work(calls: ReplyStore) -> None:
         random.seed(7)
@@ -125,7 +126,7 @@ def test_calls_that_a_kill_cut_off_count_at_their_worst(tmp_path: Path) -> None:
 
     async def killed(calls: ReplyStore) -> None:
         await Budget(1.0, calls).hold(0.7)
-        await calls.book(Call("solve", "t", "m", Usage(1), 0.1, 0.1), "key", 0, ())
+        await calls.book(CallRecord("solve", "t", "m", "key", 0, (), Usage(1), 0.1))
 
     async def again(calls: ReplyStore) -> None:
         budget = Budget(1.0, calls)
@@ -134,11 +135,11 @@ def test_calls_that_a_kill_cut_off_count_at_their_worst(tmp_path: Path) -> None:
         await budget.hold(0.2)
 
     using(path, killed)
-    assert spending_of(path, "run").uncertain_usd == pytest.approx(0.7)
+    assert read_spending(path, "run").uncertain_usd == pytest.approx(0.7)
     using(path, again)
 
 
-LOST = r"\$0.00 is spent, \$0.70 more at most by calls whose answer was lost, and the next call may cost \$0.31"
+LOST = r"\$0.00 is spent, calls whose answer was lost may have cost \$0.70 more, and the next call may cost \$0.31"
 
 
 def test_a_call_whose_answer_is_lost_counts_at_its_worst(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_call_whose_answer_is_lost_counts_at_its_worst(tmp_path: Path) -> None
             await Budget(1.0, calls).hold(0.31)
 
     using(path, work)
-    assert spending_of(path, "run").uncertain_usd == pytest.approx(0.7)
+    assert read_spending(path, "run").uncertain_usd == pytest.approx(0.7)
     using(path, again)
 
 
@@ -191,14 +192,67 @@ def test_who_gives_up_waiting_leaves_no_hold(tmp_path: Path) -> None:
 @given(st.text(max_size=200), st.integers(1, 8))
 def test_a_prompt_is_bounded_by_its_bytes(text: str, n: int) -> None:
     request = Request("solve", "m", (Message("user", text),), 0.0, 10, n=n)
-    assert most_prompt_tokens(request) >= len(text.encode("utf-8", "replace"))
+    assert bound_prompt_tokens(request) >= len(text.encode("utf-8", "replace"))
     price = Price(1.0, 10.0, cached=0.1, cache_write=1.25, batch=0.5)
-    worst = worst_case(price, request)
+    worst = compute_worst_cost(price, request)
     assert worst >= price.cost(Usage(len(text.encode("utf-8", "replace")) * n, 10 * n))
-    assert worst_case(price, request, batch=True) == pytest.approx(worst / 2)
+    assert compute_worst_cost(price, request, batch=True) == pytest.approx(worst / 2)
 
 
 def test_a_schema_counts_too() -> None:
     plain = Request("write", "m", (Message("user", "x"),), 0.0, 10)
     schema = Request("write", "m", (Message("user", "x"),), 0.0, 10, schema={"type": "object"})
-    assert most_prompt_tokens(schema) > most_prompt_tokens(plain) + 346
+    assert bound_prompt_tokens(schema) > bound_prompt_tokens(plain) + 346
+
+
+def test_without_a_cap_nothing_is_held_or_refused(tmp_path: Path) -> None:
+    async def work(calls: ReplyStore) -> None:
+        budget = Budget(None, calls)
+        hold = await budget.hold(1e9)
+        assert hold is None
+        budget.settle(hold, 1e9)
+        budget.write_off(await budget.hold(1e9))
+        budget.unreserve(await budget.reserve(1e9))
+        await budget.close()
+        assert holds(calls.path) == []
+
+    using(tmp_path / "calls.db", work)
+
+
+def test_the_hold_of_a_batch_is_settled_by_its_row_also_by_a_later_process(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+
+    async def submit(calls: ReplyStore) -> None:
+        budget = Budget(1.0, calls)
+        hold = await budget.reserve(0.6)
+        row = await calls.database.write(lambda connection: insert_hold(connection, "run", hold.usd))
+        budget.add_row(row, hold)
+        waiting = asyncio.create_task(budget.reserve(0.9))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        budget.settle_row(row, 0.1)
+        assert (await waiting).usd == 0.9
+
+    async def go_on(calls: ReplyStore) -> None:
+        budget = Budget(1.0, calls)
+        with pytest.raises(BudgetReached, match="may have cost"):
+            await budget.reserve(0.9)
+        (row,) = budget._journal.read_all()
+        budget.settle_row(row, 0.1)
+        budget.settle_row(row, 0.1)
+        await budget.reserve(0.9)
+
+    using(path, submit)
+    using(path, go_on)
+
+
+def test_a_budget_is_checked_before_the_first_call() -> None:
+    request, price = Request("write", "m", (Message("user", "x"),), 0.0, 1_000_000), Price(0.0, 2.0)
+    check_price(None, None, "m")
+    check_price(1.0, price, "m")
+    with pytest.raises(TeacherError, match=r"price of 'm' is not known.*--price m=PROMPT,COMPLETION"):
+        check_price(1.0, None, "m")
+    check_first_call(None, price, request, "t:m")
+    check_first_call(2.0, price, request, "t:m")
+    with pytest.raises(SettingsError, match=r"--budget 1 is not enough .* up to \$2.00 \(t:m"):
+        check_first_call(1.0, price, request, "t:m")

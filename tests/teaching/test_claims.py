@@ -1,4 +1,4 @@
-"""Processes on one reply store at the same time: the provider's own book says what was paid for."""
+"""Several processes use one reply store at the same time; the provider's own records say what was paid for."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def stored(path: Path) -> list[str]:
 
 
 def book(server: FaultServer) -> Counter[str]:
-    """Question -> replies that the provider has billed."""
+    """Return how many replies the provider has billed, by question."""
     billed: Counter[str] = Counter()
     for body in server.bodies:
         billed[body["messages"][0]["content"]] += body.get("n", 1)
@@ -96,7 +96,7 @@ def test_what_a_killed_process_was_asking_for_is_asked_for_by_another(tmp_path: 
         slow(server, 0.2)
         killed = start(server, path, "killed")
         deadline = time.monotonic() + 30
-        while len(server.asked) < 4 and time.monotonic() < deadline:
+        while len(server.requests) < 4 and time.monotonic() < deadline:
             time.sleep(0.005)
         others = [start(server, path, f"run{number}") for number in range(2)]
         killed.send_signal(signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_waiting_long_is_told_once_with_whom_it_waits_for(tmp_path: Path, monkey
     )
     command = [sys.executable, "-c", code, str(path), KEY]
     notes: list[str] = []
-    monkeypatch.setattr("dsrl.teaching.claims._QUIET", 0.0)
+    monkeypatch.setattr("dsrl.teaching.claims._NOTE_AFTER", 0.0)
     monkeypatch.setattr("dsrl.teaching.claims.PAUSES", (0.001, 0.002))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -206,7 +206,7 @@ def fill_and_free(tmp_path: Path, folder: Path, filler: str) -> None:
         environment = {**os.environ, "OPENAI_API_KEY": "none"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
-        assert f"{path}: no room on the disk; free some. Replies that are paid for wait in memory" in done.stderr
+        assert f"{path}: no room on the disk; free some. Paid replies wait in memory" in done.stderr
         assert done.stdout == "60\n", "the run goes on"
         assert book(server) == {f"question {number}": 1 for number in range(60)}, "nothing was paid for twice"
     assert len(stored(path)) == 60

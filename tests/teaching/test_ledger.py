@@ -15,9 +15,9 @@ import pytest
 from dsrl.errors import PluginError, RowRefused, StoreError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import hookimpl
-from dsrl.teaching.ledger import CallPolicy, Ledger, request_key
+from dsrl.teaching.ledger import CallPolicy, Ledger, compute_request_key
 from dsrl.teaching.patience import TRIES
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.types import Completion, Message, Price, Reply, Request, Usage
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ REQUEST = Request("solve", "m", (Message("system", "Add."), Message("user", "1 +
 
 
 class FakeTeacher:
-    """Numbers its replies, and fails as it is told to; for faults that no real teacher gives when asked."""
+    """Numbers its replies and fails on demand, as no real teacher does."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class FakeTeacher:
 
 @pytest.fixture
 def teach(bound: Any) -> Callable[..., tuple[FakeTeacher, Plugin[Any]]]:
-    """Give a function that installs a FakeTeacher and gives it with its plugin."""
+    """Return a function that installs a FakeTeacher and returns it with its plugin."""
 
     def made(**options: Any) -> tuple[FakeTeacher, Plugin[Any]]:
         fake = FakeTeacher(**options)
@@ -84,7 +84,7 @@ def teach(bound: Any) -> Callable[..., tuple[FakeTeacher, Plugin[Any]]]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Take no time between tries; give the seconds that would have been waited."""
+    """Skip the pauses between tries; return their lengths in seconds."""
     waited: list[float] = []
     sleep = asyncio.sleep
 
@@ -100,7 +100,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def using(
     plugin: Plugin[Any], path: Path, work: Callable[[Ledger], Awaitable[T]], run: str = "run", at_once: int = 4
 ) -> T:
-    """Open a ledger, work with it, close it."""
+    """Open a ledger, run ``work`` with it, and close it."""
 
     async def open_run() -> T:
         ledger = Ledger(plugin, path, run, CallPolicy(at_once))
@@ -148,7 +148,7 @@ def test_nothing_is_given_that_cannot_be_stored(teach: Any, tmp_path: Path) -> N
         database.close()
         with pytest.raises((StoreError, sqlite3.Error)):
             await ledger.complete(REQUEST)
-        assert ledger.spending().calls == 0
+        assert ledger.get_spending().calls == 0
 
     using(plugin, path, work)
 
@@ -191,7 +191,7 @@ def test_only_gaps_are_asked_for(teach: Any, tmp_path: Path) -> None:
 
 
 def test_two_ledgers_on_one_file_give_the_same_replies(teach: Any, tmp_path: Path) -> None:
-    """Both ask at the same time; what is given is what is stored, else the run that lost would not be repeatable."""
+    """Both ask at the same time. Both must get the stored replies, or one of the runs could not be repeated."""
     _, plugin = teach()
     path = tmp_path / "calls.db"
 
@@ -222,7 +222,7 @@ def test_a_refused_request_stores_nothing_and_passes_as_it_is(teach: Any, tmp_pa
 
 
 class FakeOneAtATime(FakeTeacher):
-    """A provider that brings two answers a call at most."""
+    """A provider that returns at most two answers a call."""
 
     @hookimpl
     def max_n(self, model: str) -> int:
@@ -276,7 +276,7 @@ def test_each_job_may_have_its_own_teacher(teach: Any, tmp_path: Path) -> None:
     asyncio.run(work())
     assert [r.purpose for r in writer.asked] == ["write"]
     assert [r.purpose for r in solver.asked] == ["solve"]
-    assert [(line.purpose, line.teacher, line.calls) for line in spending_of(path, "run").lines] == [
+    assert [(line.purpose, line.teacher, line.calls) for line in read_spending(path, "run").lines] == [
         ("solve", other.name, 1),
         ("write", plugin.name, 1),
     ]
@@ -294,7 +294,7 @@ def test_a_call_that_brings_the_wrong_number_is_booked(teach: Any, tmp_path: Pat
             await ledger.complete(replace(REQUEST, n=3))
 
     using(plugin, path, work)
-    assert spending_of(path, "run").cost_usd == 3 * 1.0 + 0.5 * 2.0
+    assert read_spending(path, "run").cost_usd == 3 * 1.0 + 0.5 * 2.0
     assert len(stored(path)) == 3, "what came is kept"
 
 
@@ -323,7 +323,7 @@ def test_fewer_replies_than_asked_for_are_kept_and_the_rest_asked_for(teach: Any
     got = using(plugin, path, work)
     assert [(request.first, request.n) for request in fake.asked] == [(0, 3), (1, 2), (1, 2)]
     assert texts(got) == ["reply 0", "reply 1", "reply 2"]
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     assert (spent.calls, sum(line.replies for line in spent.lines)) == (3, 3)
     assert spent.unknown_bills == 1, "the call that was cut off may have been billed"
 
@@ -335,7 +335,7 @@ def test_a_refusal_or_failure_that_is_billed_is_booked(teach: Any, tmp_path: Pat
     async def work(ledger: Ledger) -> None:
         with pytest.raises(RowRefused):
             await ledger.complete(REQUEST)
-        assert (ledger.spending().calls, ledger.spending().cost_usd) == (2, 2.0)
+        assert (ledger.get_spending().calls, ledger.get_spending().cost_usd) == (2, 2.0)
 
     using(plugin, tmp_path / "calls.db", work)
 
@@ -371,7 +371,7 @@ def test_a_budget_wants_a_price(teach: Any, tmp_path: Path) -> None:
         await ledger.close()
         ledger = Ledger(plugin, tmp_path / "calls.db", "run", CallPolicy(budget=9.0, prices={"m": Price(2.0, 2.0)}))
         await ledger.complete(REQUEST)
-        assert ledger.spending().cost_usd == 3.0, "the user's price"
+        assert ledger.get_spending().cost_usd == 3.0, "the user's price"
         await ledger.close()
 
     asyncio.run(work())
@@ -414,7 +414,7 @@ def test_a_passing_fault_is_tried_again(teach: Any, tmp_path: Path, pauses: list
     waited = [pause for pause in pauses if pause]
     assert 70.0 <= waited[0] <= 84.0, "what the provider asks for is waited"
     assert waited[1] <= 4.0
-    assert spending_of(tmp_path / "calls.db", "run").calls == 1
+    assert read_spending(tmp_path / "calls.db", "run").calls == 1
 
 
 def test_a_fault_that_stays_stops_the_run_with_a_sentence(teach: Any, tmp_path: Path, pauses: list[float]) -> None:
@@ -502,12 +502,12 @@ def test_spending_is_booked_once_and_on_the_run_that_asked(teach: Any, tmp_path:
 
     async def work(ledger: Ledger) -> Any:
         await ledger.complete(replace(REQUEST, n=2))
-        return ledger.spending()
+        return ledger.get_spending()
 
     spent = using(plugin, path, work)
     assert (spent.calls, spent.cost_usd, spent.priced) == (1, 2 * 1.0 + 0.5 * 2.0, True)
     assert using(plugin, path, work) == spent, "opened again, nothing is counted twice"
-    assert replace(spending_of(path, "run"), lines=()) == spent
+    assert replace(read_spending(path, "run"), lines=()) == spent
     other = using(plugin, path, work, run="other")
     assert (other.calls, other.cost_usd, other.priced) == (0, 0.0, True)
 
@@ -517,7 +517,7 @@ def test_an_unknown_price_is_said(teach: Any, tmp_path: Path) -> None:
 
     async def work(ledger: Ledger) -> Any:
         await ledger.complete(REQUEST)
-        return ledger.spending()
+        return ledger.get_spending()
 
     spent = using(plugin, tmp_path / "calls.db", work)
     assert (spent.calls, spent.cost_usd, spent.priced) == (1, 0.0, False)
@@ -530,7 +530,7 @@ def test_cached_tokens_have_their_own_price() -> None:
 
 
 def test_no_reply_store_is_no_spending(tmp_path: Path) -> None:
-    assert spending_of(tmp_path / "none.db", "run").calls == 0
+    assert read_spending(tmp_path / "none.db", "run").calls == 0
     assert not (tmp_path / "none.db").exists()
 
 
@@ -542,17 +542,17 @@ def test_the_key_changes_with_whatever_decides_a_reply(teach: Any, bound: Any) -
     optioned = bound("teacher", FakeTeacher, slip=0.5)
     _, identified = teach(identity="rules 2")
     keys = [
-        request_key(plugin, REQUEST),
-        request_key(optioned, REQUEST),
-        request_key(identified, REQUEST),
-        request_key(plugin, replace(REQUEST, model="other")),
-        request_key(plugin, replace(REQUEST, messages=REQUEST.messages[1:])),
-        request_key(plugin, replace(REQUEST, messages=(Message("user", "Add."), REQUEST.messages[1]))),
-        request_key(plugin, replace(REQUEST, messages=(REQUEST.messages[0], Message("user", "1 + 2?")))),
-        request_key(plugin, replace(REQUEST, temperature=0.0)),
-        request_key(plugin, replace(REQUEST, top_p=0.9)),
-        request_key(plugin, replace(REQUEST, max_tokens=65)),
-        request_key(plugin, replace(REQUEST, schema={"type": "object"})),
+        compute_request_key(plugin, REQUEST),
+        compute_request_key(optioned, REQUEST),
+        compute_request_key(identified, REQUEST),
+        compute_request_key(plugin, replace(REQUEST, model="other")),
+        compute_request_key(plugin, replace(REQUEST, messages=REQUEST.messages[1:])),
+        compute_request_key(plugin, replace(REQUEST, messages=(Message("user", "Add."), REQUEST.messages[1]))),
+        compute_request_key(plugin, replace(REQUEST, messages=(REQUEST.messages[0], Message("user", "1 + 2?")))),
+        compute_request_key(plugin, replace(REQUEST, temperature=0.0)),
+        compute_request_key(plugin, replace(REQUEST, top_p=0.9)),
+        compute_request_key(plugin, replace(REQUEST, max_tokens=65)),
+        compute_request_key(plugin, replace(REQUEST, schema={"type": "object"})),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -560,7 +560,7 @@ def test_the_key_changes_with_whatever_decides_a_reply(teach: Any, bound: Any) -
 def test_the_key_does_not_hang_on_purpose_variables_or_numbers(teach: Any) -> None:
     _, plugin = teach()
     same = replace(REQUEST, purpose="write", variables={"input": "x"}, n=5, first=3)
-    assert request_key(plugin, same) == request_key(plugin, REQUEST)
+    assert compute_request_key(plugin, same) == compute_request_key(plugin, REQUEST)
 
 
 def test_the_key_does_not_hang_on_the_order_of_options_or_schema(bound: Any) -> None:
@@ -574,7 +574,7 @@ def test_the_key_does_not_hang_on_the_order_of_options_or_schema(bound: Any) -> 
     turned = dict(reversed(schema.items()))
     first, second = bound("teacher", Two, a=1, b=2), bound("teacher", Two, b=2, a=1)
     keys = {
-        request_key(replace(plugin, ref=replace(plugin.ref, name="two")), replace(REQUEST, schema=given))
+        compute_request_key(replace(plugin, ref=replace(plugin.ref, name="two")), replace(REQUEST, schema=given))
         for plugin in (first, second)
         for given in (schema, turned)
     }
@@ -621,7 +621,7 @@ def test_a_file_of_a_newer_version_is_told(teach: Any, tmp_path: Path) -> None:
 def failing_store(
     plugin: Plugin[Any], fake: FakeTeacher, path: Path, fail: Callable[[Ledger], Callable[[], None]]
 ) -> list[str]:
-    """Let the store fail while four calls are out, and mend it later; give what was noted.
+    """Let the store fail while four calls are in flight, and repair it later; return the notes.
 
     Twenty more requests wait for their turn. ``fail`` gives what mends it.
     """
@@ -653,7 +653,7 @@ def failing_store(
                     (text,) for _, text in stored(path)
                 }
         finally:
-            ledger._calls._patience = 0.0
+            ledger._store.database._timeout = 0.0
             await ledger.close()
 
     asyncio.run(work())
@@ -664,42 +664,42 @@ def failing_store(
 def test_what_is_delivered_while_the_file_is_locked_is_stored_later(
     teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.teaching.reply_store._PAUSE", 0.05)
+    monkeypatch.setattr("dsrl.teaching.database._RETRY_PAUSE", 0.05)
     fake, plugin = teach()
     path = tmp_path / "calls.db"
 
     def lock(ledger: Ledger) -> Callable[[], None]:
-        ledger._calls._writer.execute("PRAGMA busy_timeout=10")
+        ledger._store.database._writer.execute("PRAGMA busy_timeout=10")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         return other.close
 
     notes = failing_store(plugin, fake, path, lock)
     assert "is locked by another process; end it or wait for it" in notes[0] or "is locked by process" in notes[0]
-    assert "Replies that are paid for wait in memory" in notes[0]
-    assert notes[1:] == [f"{path} is written again; the run goes on"]
+    assert "Paid replies wait in memory" in notes[0]
+    assert notes[1:] == [f"{path} can be written again; the run continues"]
 
 
 def test_what_is_delivered_while_the_disk_is_full_is_stored_later(
     teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsrl.teaching.reply_store._PAUSE", 0.05)
+    monkeypatch.setattr("dsrl.teaching.database._RETRY_PAUSE", 0.05)
     fake, plugin = teach(texts=lambda number: f"{number}" * 100_000)
 
     def fill(ledger: Ledger) -> Callable[[], None]:
-        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
-        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")  # SQLite says the same as on a full disk
-        return lambda: ledger._calls._writer.execute("PRAGMA max_page_count=1000000").close()
+        (pages,) = ledger._store.database._writer.execute("PRAGMA page_count").fetchone()
+        ledger._store.database._writer.execute(
+            f"PRAGMA max_page_count={pages + 2}"
+        )  # SQLite raises the same error as on a full disk
+        return lambda: ledger._store.database._writer.execute("PRAGMA max_page_count=1000000").close()
 
     notes = failing_store(plugin, fake, tmp_path / "calls.db", fill)
-    assert notes[0].startswith(
-        f"{tmp_path / 'calls.db'}: no room on the disk; free some. Replies that are paid for wait"
-    )
+    assert notes[0].startswith(f"{tmp_path / 'calls.db'}: no room on the disk; free some. Paid replies wait")
 
 
 def test_a_disk_that_stays_full_ends_the_wait(teach: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.teaching.reply_store._PAUSE", 0.02)
-    monkeypatch.setattr("dsrl.teaching.reply_store.PATIENCE", 0.1)
+    monkeypatch.setattr("dsrl.teaching.database._RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("dsrl.teaching.database.WRITE_TIMEOUT", 0.1)
     _, plugin = teach(texts=lambda number: "x" * 100_000)
     path = tmp_path / "calls.db"
     notes: list[str] = []
@@ -707,26 +707,26 @@ def test_a_disk_that_stays_full_ends_the_wait(teach: Any, tmp_path: Path, monkey
     async def work() -> None:
         ledger = Ledger(plugin, path, "run", CallPolicy(4), note=notes.append)
         await ledger.complete(REQUEST)
-        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
-        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")
+        (pages,) = ledger._store.database._writer.execute("PRAGMA page_count").fetchone()
+        ledger._store.database._writer.execute(f"PRAGMA max_page_count={pages + 2}")
         with pytest.raises(StoreError, match=r"calls\.db: no room on the disk; free some"):
             await ledger.complete(replace(REQUEST, first=1))
         await ledger.close()
 
     asyncio.run(work())
     assert [number for number, _ in stored(path)] == [0]
-    assert notes[-1] == f"1 replies that were paid for could not be written to {path} and are lost"
+    assert notes[-1] == f"1 paid replies could not be written to {path} and are lost"
 
 
 def test_whoever_hurries_ends_the_wait_for_a_full_disk(teach: Any, tmp_path: Path) -> None:
-    """Ctrl-C."""
+    """Ctrl-C hurries the ledger."""
     _, plugin = teach(texts=lambda number: "x" * 100_000)
     notes: list[str] = []
 
     async def work() -> None:
         ledger = Ledger(plugin, tmp_path / "calls.db", "run", CallPolicy(4), note=notes.append)
-        (pages,) = ledger._calls._writer.execute("PRAGMA page_count").fetchone()
-        ledger._calls._writer.execute(f"PRAGMA max_page_count={pages + 2}")
+        (pages,) = ledger._store.database._writer.execute("PRAGMA page_count").fetchone()
+        ledger._store.database._writer.execute(f"PRAGMA max_page_count={pages + 2}")
         asking = asyncio.create_task(ledger.complete(REQUEST))
         while not notes:
             await asyncio.sleep(0.01)
@@ -738,34 +738,13 @@ def test_whoever_hurries_ends_the_wait_for_a_full_disk(teach: Any, tmp_path: Pat
     assert "are lost" in notes[-1]
 
 
-def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
-    from dsrl.teaching.reply_store import ReplyStore
-
-    def at_fault(database: sqlite3.Connection) -> None:
-        raise KeyError("x")
-
-    async def work() -> list[Any]:
-        calls = ReplyStore(tmp_path / "calls.db", "run")
-        try:
-            writes = (calls.change_hold(None, 1.0), calls.write(at_fault), calls.change_hold(None, 2.0))
-            return await asyncio.gather(*writes, return_exceptions=True)
-        finally:
-            await calls.close()
-
-    first, second, third = asyncio.run(work())
-    assert isinstance(second, KeyError)
-    assert first != third
-    with sqlite3.connect(tmp_path / "calls.db") as database:
-        assert database.execute("SELECT usd FROM holds").fetchall() == [(1.0,), (2.0,)]
-
-
 def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dsrl.teaching.reply_store import ReplyStore\n"
         "print('ready', flush=True)\n"
         "sys.stdin.read()\n"
         "calls = ReplyStore(Path(sys.argv[1]), 'run')\n"
-        "calls._writer.execute('INSERT INTO holds (run, usd) VALUES (0, 1.0)')"
+        "calls.database._writer.execute('INSERT INTO holds (run, usd) VALUES (0, 1.0)')"
     )
     path = str(tmp_path / "calls.db")
     started = [

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from dsrl.teaching.limiter import START, ConcurrencyLimiter, Permit
+from dsrl.teaching.outcomes import Ending
 from dsrl.types import Rate
 
 
 class FakeTime:
-    """Seconds that pass when a test says so, for the gate and for the loop's timers."""
+    """A clock for the limiter and for the loop's timers, which a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -81,7 +82,7 @@ def test_it_grows_with_every_success_until_the_ceiling(clock: FakeTime) -> None:
         for given in passes:
             limiter.release(given)
             for _ in range(2):
-                await limiter.acquire()  # two for each that ends: always as many as may be
+                await limiter.acquire()  # two new calls for each that ends, so that the limit is always reached
         assert limiter.limit == 2 * START
         for _ in range(3 * START):
             limiter.release(Permit(clock.now))
@@ -103,7 +104,7 @@ def test_a_limit_that_is_not_reached_does_not_grow(clock: FakeTime) -> None:
 
 def test_it_grows_no_more_where_calls_only_wait_for_each_other(clock: FakeTime) -> None:
     async def served(at_a_time: int) -> int:
-        """Ask a server that works on so many at a time, each for a second, as many as may be."""
+        """Send as many calls as allowed to a server that works on some at a time, each for a second; return the limit."""
         limiter, free = ConcurrencyLimiter(START * 50), [clock.now] * at_a_time
         under_way: list[tuple[float, int, Permit]] = []
         for number in range(START * 150):
@@ -131,13 +132,13 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
         clock.now += 1
         for given in passes:
             limiter.on_rate_limited(given, None)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 8, "one burst"
         clock.now += 1
         again = await limiter.acquire()
         clock.now += 1
         limiter.on_rate_limited(again, None)
-        limiter.release(again, answered=False)
+        limiter.release(again, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 4, "the next"
         for _ in range(3):
             passes = [await limiter.acquire() for _ in range(limiter.limit)]
@@ -149,7 +150,7 @@ def test_too_many_halves_it_once_a_burst_and_then_it_grows_slowly(clock: FakeTim
             given = await limiter.acquire()
             clock.now += 1
             limiter.on_rate_limited(given, None)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         assert limiter.limit == 1, "never nothing"
 
     run(clock, work)
@@ -161,7 +162,7 @@ def test_the_wait_that_is_told_twice_in_a_row_holds_for_all(clock: FakeTime) -> 
         for given in [await limiter.acquire(), await limiter.acquire()]:
             assert (await entered(limiter.acquire())).done()
             limiter.on_rate_limited(given, 3.0)
-            limiter.release(given, answered=False)
+            limiter.release(given, ending=Ending.RATE_LIMITED)
         waiting = await entered(limiter.acquire())
         await clock.pass_(2.9)
         assert not waiting.done()
@@ -178,7 +179,7 @@ def test_one_refusal_among_answers_stops_nobody_and_is_soon_made_good(clock: Fak
         passes = [await limiter.acquire() for _ in range(20)]
         clock.now += 1
         limiter.on_rate_limited(passes[0], 3.0)
-        limiter.release(passes[0], answered=False)
+        limiter.release(passes[0], ending=Ending.RATE_LIMITED)
         assert limiter.limit == 10
         waiting = [asyncio.ensure_future(limiter.acquire()) for _ in range(40)]
         for given in passes[1:]:
@@ -233,7 +234,7 @@ def test_requests_are_spread_over_the_minute(clock: FakeTime) -> None:
 def test_tokens_count_as_they_turn_out(clock: FakeTime) -> None:
     async def work() -> None:
         limiter = ConcurrencyLimiter(1000, tokens_per_minute=600)
-        limiter.release(await limiter.acquire(10), 100)  # ten seconds' worth, one expected
+        limiter.release(await limiter.acquire(10), 100)  # it took ten times the tokens that were expected: ten seconds
         waiting = await entered(limiter.acquire(10))
         await clock.pass_(9.9)
         assert not waiting.done()
@@ -256,7 +257,7 @@ def test_who_gives_up_waiting_keeps_nobody_out(clock: FakeTime) -> None:
         assert third.done()
         fourth = await entered(limiter.acquire())
         limiter.release(third.result())
-        fourth.cancel()  # at the moment in which its turn comes
+        fourth.cancel()  # at the moment when its turn comes
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert (await entered(limiter.acquire())).done()

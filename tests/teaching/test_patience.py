@@ -11,7 +11,7 @@ import pytest
 from dsrl.errors import TeacherError, TransientError
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.patience import PATIENCE, TRIES, Patience, Waits, asked_wait
+from dsrl.teaching.patience import PATIENCE, TRIES, Patience, WaitReporter, read_retry_after
 from dsrl.types import BatchState, Completion, Message, Price, Reply, Request, Usage
 
 REQUEST = Request("solve", "m", (Message("user", "1 + 1?"),), 0.7, 64)
@@ -19,7 +19,7 @@ BUSY = TransientError("429: come back later", 9e8, limited=True)
 
 
 class FakeBusyProvider:
-    """Asks to wait, at the place that a test says, as often as it says."""
+    """Asks to wait, in the hook and as often as a test says."""
 
     def __init__(self) -> None:
         self.faults: dict[str, list[TransientError]] = {"complete": [], "submit": [], "poll": []}
@@ -53,7 +53,7 @@ class FakeBusyProvider:
 
 @pytest.fixture
 def busy(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeBusyProvider, Any]:
-    monkeypatch.setattr("dsrl.teaching.batches.WINDOW", 0.02)
+    monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
     fake = FakeBusyProvider()
     return fake, bound("teacher", fake)
 
@@ -81,7 +81,7 @@ def test_who_asks_to_wait_for_years_is_not_waited_for(busy: Any, tmp_path: Path,
 
 @pytest.mark.parametrize("place", ["complete", "submit", "poll"])
 def test_a_long_wait_is_told(busy: Any, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.teaching.patience._QUIET", 0.05)
+    monkeypatch.setattr("dsrl.teaching.patience._SHORTEST_REPORT", 0.05)
     fake, plugin = busy
     fake.faults[place] = [TransientError("429: come back later", 0.06, limited=True)]
     notes: list[str] = []
@@ -103,22 +103,22 @@ def test_nobody_is_kept_waiting_at_the_end(busy: Any, tmp_path: Path, place: str
 
 @pytest.mark.parametrize("seconds", [float("nan"), -5.0, True, "soon", None])
 def test_what_is_no_number_of_seconds_is_not_waited_for(seconds: Any) -> None:
-    assert asked_wait(seconds) == 0.0
-    assert asked_wait(10**400) > PATIENCE
-    assert asked_wait(float("inf")) > PATIENCE
+    assert read_retry_after(seconds) == 0.0
+    assert read_retry_after(10**400) > PATIENCE
+    assert read_retry_after(float("inf")) > PATIENCE
 
 
 def test_being_asked_to_wait_is_no_failure_but_has_an_end() -> None:
-    patience, limited = Patience("t", Waits(lambda text: None)), TransientError("429", 60.0, limited=True)
-    waited = [patience.pause(limited, 0.0) for _ in range(TRIES + 4)]
+    patience, limited = Patience("t", WaitReporter(lambda text: None)), TransientError("429", 60.0, limited=True)
+    waited = [patience.get_pause(limited, 0.0) for _ in range(TRIES + 4)]
     assert sum(waited) >= 60.0 * len(waited)
     with pytest.raises(TeacherError, match="asks to wait 60 s"):
-        deque(patience.pause(limited, 0.0) for _ in range(100))
+        deque(patience.get_pause(limited, 0.0) for _ in range(100))
 
 
 def test_waits_at_the_same_time_are_told_once() -> None:
     notes: list[str] = []
-    waits = Waits(notes.append)
+    waits = WaitReporter(notes.append)
     for _ in range(32):
-        Patience("t", waits).pause(TransientError("429", 60.0, limited=True), 0.0)
+        Patience("t", waits).get_pause(TransientError("429", 60.0, limited=True), 0.0)
     assert len(notes) == 1

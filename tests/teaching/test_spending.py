@@ -1,4 +1,4 @@
-"""Many short runs at random budgets, latencies and faults: the cap holds, nothing is lost, nothing is asked twice."""
+"""Many short runs with random budgets, latencies and faults: the cap holds, and no reply is lost or requested twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import spending_of
+from dsrl.teaching.reply_store import read_spending
 from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
@@ -29,12 +29,12 @@ PRICE = Price(3.0, 15.0, cached=0.3, cache_write=3.75)
 
 
 class FakeProvider:
-    """Bills what it answers, in its own book, and fails in every way that a provider does."""
+    """Records what it bills, and fails in every way that a provider does."""
 
     def __init__(self, seed: int = 0, faulty: float = 0.0, book: str = "") -> None:
         self.random, self.faulty, self.book = random.Random(seed), faulty, book
         self.billed = 0.0
-        self.secret = 0.0  # of that: what nobody was told
+        self.secret = 0.0  # the part that it did not report
         self.served: Counter[tuple[str, int]] = Counter()
 
     def bill(self, usage: Usage, request: Request, answered: bool) -> None:
@@ -110,9 +110,9 @@ def test_the_cap_is_never_passed_and_nothing_is_lost_or_asked_twice(
     requests = [request(number, rng.randint(1, 5)) for number in range(rng.randint(5, 40))]
     path = tmp_path / "calls.db"
     budget = rng.random() * 0.05
-    for _ in range(3):  # three sittings, each with more money
+    for _ in range(3):  # three sessions, each with more money
         outcomes = asyncio.run(ask_all(plugin, path, budget, requests, rng.choice([1, 4, 64])))
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert teacher.billed <= budget + 1e-9
         assert spent.cost_usd == pytest.approx(teacher.billed - teacher.secret), "what was billed is booked"
         assert spent.uncertain_usd >= teacher.secret - 1e-9
@@ -128,13 +128,13 @@ def test_the_cap_is_never_passed_and_nothing_is_lost_or_asked_twice(
 
 
 def lost(how: str) -> Fault:
-    """Give an answer that the provider made, and bills, and that does not arrive as one."""
+    """Return an answer that the provider bills and that does not arrive whole."""
     return {"cut": Fault(how="cut"), "half": Fault(how="half"), "text": Fault(body="{")}[how]
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_the_cap_holds_over_a_real_connection(tmp_path: Path, no_pause: None, seed: int) -> None:
-    """Through the official SDK. The provider bills whatever it answered, whether that arrived or not."""
+    """The calls use the official SDK. The provider bills all its answers, also those that do not arrive."""
     rng = random.Random(seed)
     price, path = Price(3.0, 15.0), tmp_path / "calls.db"
     cost = price.cost(Usage(100, 10))
@@ -164,18 +164,18 @@ def test_the_cap_holds_over_a_real_connection(tmp_path: Path, no_pause: None, se
                     await ledger.close()
 
             asyncio.run(sitting())
-            answered = [fault for fault in order[: len(server.asked)] if fault.status == 200]
-            spent = spending_of(path, "run")
+            answered = [fault for fault in order[: len(server.requests)] if fault.status == 200]
+            spent = read_spending(path, "run")
             assert len(answered) * cost <= budget + 1e-9
             assert spent.cost_usd == pytest.approx(cost * answered.count(Fault()))
             assert spent.cost_usd + spent.uncertain_usd >= len(answered) * cost - 1e-9
-        met = zip(server.bodies, order[: len(server.asked)], strict=True)
+        met = zip(server.bodies, order[: len(server.requests)], strict=True)
         good = [body["messages"][0]["content"] for body, fault in met if fault == Fault()]
         assert len(good) == len(set(good)), "none is asked twice"
 
 
 def test_a_tight_budget_is_used_up(bound: Any, tmp_path: Path, no_pause: None) -> None:
-    """Calls wait for what others leave of their holds, so money is left over only where it could have been too little."""
+    """Calls wait for what other calls leave of their holds, so less than one worst case of the budget is left over."""
     teacher = FakeProvider()
     plugin = bound("teacher", teacher)
     outcomes = asyncio.run(ask_all(plugin, tmp_path / "calls.db", 0.02, [request(n) for n in range(100)], 64))
@@ -222,14 +222,14 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
             child.wait(60)
         rows = [json.loads(line) for line in book.read_text().splitlines()]
         billed = sum(cost for cost, *_ in rows)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert billed <= 0.15 + 1e-9, "the provider's own book"
         assert billed <= spent.cost_usd + spent.uncertain_usd + 1e-9
     database = sqlite3.connect(path)
     numbers = Counter(key for (key,) in database.execute("SELECT key FROM replies"))
     database.close()
     answered = Counter((text, first) for _, text, first, good in rows if good)
-    # Whatever was stored when the kill came was not asked for again; only calls that it cut off were.
+    # Replies that were stored before a kill are not requested again; only calls that the kill cut off are.
     again = sum(count - 1 for count in answered.values())
     assert again <= 3 * 16
     assert set(numbers.values()) <= {1, 2, 3}

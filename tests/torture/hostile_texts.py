@@ -68,7 +68,7 @@ class HostileTeacher(FaultServer):
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked.append((request.path, {}, body))
+        self.requests.append((request.path, {}, body))
         self.times.append(time.monotonic())
         turn = next(self._turns)
         texts = [self._hostile if (turn + i) % 2 == 0 else reply_to(body, turn) for i in range(body.get("n", 1))]

@@ -166,7 +166,9 @@ class Provider(FaultServer):
     def _fault(self, name: str, path: str, good: Any, usage: tuple[int, int], random: Random) -> Fault:
         anthropic = path.endswith("/messages")
         error = (
-            anthropic_error("It failed.", "api_error") if anthropic else openai_error("It failed.", type="server_error")
+            anthropic_error("It failed.", "api_error")
+            if anthropic
+            else openai_error("It failed.", error_type="server_error")
         )
         used = {"usage": good["usage"]}
         match name:

@@ -1,7 +1,7 @@
 """GSM8K (Cobbe et al. 2021): grade-school word problems with a whole number as answer.
 
 Definition as in the paper's Figure 10. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.gsm8k.procedural`), which is not GSM8K and never called so.
+our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it that.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from dsrl import AnswerFormat, Example, Solved, hookimpl
 
-#: Items of the procedural test set.
-HELD_OUT = 600
+#: Number of items of the procedural test set.
+TEST_ITEMS = 600
 
 
 @hookimpl
 def description() -> str:
+    """Return the description in the paper's Figure 10."""
     return (
         "You are given a word problem involving basic arithmetic, algebra, or geometry. Your task is to carefully read "
         "the problem and provide a step-by-step solution for it."
@@ -26,26 +27,29 @@ def description() -> str:
 
 @hookimpl
 def output_instruction() -> str:
+    """Return the output instruction in the paper's Figure 10."""
     return "Let's think step by step and output the final answer after ####."
 
 
 @hookimpl
 def answer_format() -> AnswerFormat:
+    """Return the form of an answer: a number after ``####``."""
     return AnswerFormat("hashes")
 
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    """Read GSM8K or another data set; without a path, make the procedural test set."""
     from dsrl.datasets import read_dataset
     from dsrl_tasks.gsm8k import procedural
 
     if not path:
-        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
-    return read_dataset(path, split, _example)
+        return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
+    return read_dataset(path, split, _read_row)
 
 
-def _example(row: Mapping[str, Any]) -> Example:
-    """Read a row of GSM8K (``question``, ``answer``) or one with input and output."""
+def _read_row(row: Mapping[str, Any]) -> Example:
+    """Read a row of GSM8K (``question``, ``answer``), or a row with input and output."""
     if "question" in row or "answer" in row:
         return Example(row["question"], row["answer"])
     columns = {name.lower(): value for name, value in row.items()}
@@ -54,6 +58,7 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 @hookimpl
 def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    """Write a sample by rules; a difficulty above the hardest level gives a sample of the hardest level."""
     from dsrl_tasks.gsm8k import procedural
 
     level = min(max(difficulty, 1), max(procedural.LEVELS))
@@ -62,7 +67,8 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 
 @hookimpl
 def procedural_solve(input: str) -> Solved | None:
+    """Solve an input that ``procedural_sample`` wrote."""
     from dsrl_tasks.gsm8k import procedural
 
-    found = procedural.solve(input)
-    return Solved(f"#### {found.label}", found.level) if found else None
+    solution = procedural.solve(input)
+    return Solved(f"#### {solution.label}", solution.level) if solution else None

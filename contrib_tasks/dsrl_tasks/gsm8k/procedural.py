@@ -1,7 +1,7 @@
-"""A small language of word problems about things that are counted, written and read back by rules.
+"""A small language of word problems about things that one can count. Rules write the problems and read them again.
 
-A step changes a count, or finds the first count as groups of equal size. Levels 1 and 2 take one step, with a start of one
-digit or of two; levels 3 to 5 take two, three and four steps.
+A step changes a count, or computes the first count from groups of equal size. Levels 1 and 2 have one step and start from a
+number of one digit or of two; levels 3 to 5 have two, three and four steps.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ LEVELS = range(1, 6)
 
 
 class Solved(NamedTuple):
-    """What ``solve`` reads in a problem: the right answer, and how difficult the problem is."""
+    """What ``solve`` finds for a problem: the right answer, and the level of the problem."""
 
     label: str
     level: int
 
 
 class Forms(NamedTuple):
-    """The sentences of one split: ways to start, to change the count (by its operation), and to ask."""
+    """The sentences of one split: how to start, how to change the count (by operation), and how to ask."""
 
     start: tuple[str, ...]
     groups: tuple[str, ...]
@@ -30,6 +30,8 @@ class Forms(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
+    """The names of persons and things of one split."""
+
     names: tuple[str, ...]
     things: tuple[str, ...]
 
@@ -82,7 +84,7 @@ TEST = Vocabulary(
     things=("lamps", "jars", "dolls", "maps"),
 )
 
-# Level: how many steps, the largest number that is added or taken away, the numbers to start from.
+# Of each level: the number of steps, the largest number to add or to subtract, and the numbers to start from.
 _SIZES = {
     1: (1, 9, range(2, 10)),
     2: (1, 20, range(10, 41)),
@@ -93,12 +95,15 @@ _SIZES = {
 
 
 def write(rng: random.Random, level: int, passage: str) -> tuple[str, str]:
-    """One problem of the level, about a thing the passage mentions where it has any: its input, and its output in form."""
-    return _compose(rng, level, GENERATOR, GENERATOR_FORMS, _things_of(passage))
+    """Write a problem of the level about a thing in the passage, if there is one. Return its input and its output."""
+    return _compose(rng, level, GENERATOR, GENERATOR_FORMS, _find_things(passage))
 
 
-def heldout(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:
-    """The first n items of a split, in sentences and about things that ``write`` never uses; levels balanced."""
+def make_held_out_items(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:
+    """Make the first n items of a split: input and output, with balanced levels.
+
+    Their sentences and things are never used by ``write``.
+    """
     vocabulary, forms = {"dev": (DEV, DEV_FORMS), "test": (TEST, TEST_FORMS)}[split]
     rng = random.Random(f"gsm8k {split}")
     return [_compose(rng, LEVELS[i % len(LEVELS)], vocabulary, forms, ()) for i in range(n)]
@@ -138,7 +143,7 @@ def _compose(
 
 
 _WORD = re.compile(r"(?<![\w'-])[a-z]{4,12}s(?![\w'-])")
-# Verbs and adverbs that look like plurals, and what only the held-out splits may count.
+# Verbs and adverbs that look like plurals, and things that only the held-out splits may use.
 _NOT_A_THING = frozenset(
     {
         *(
@@ -159,12 +164,12 @@ _NOT_A_THING = frozenset(
 )
 
 
-def _things_of(passage: str) -> tuple[str, ...]:
-    """What a passage has that can be counted: the listed things, else cards about its content words."""
+def _find_things(passage: str) -> tuple[str, ...]:
+    """Find the things of the generator in a passage. If there are none, make cards about its content words."""
     words = dict.fromkeys(_WORD.findall(passage[:4096].lower()))
-    listed = tuple(word for word in words if word in GENERATOR.things)
+    things = tuple(word for word in words if word in GENERATOR.things)
     endings = ("ss", "us", "is", "ies", "ches", "shes", "xes", "sses")
-    return listed or tuple(
+    return things or tuple(
         f"{word[:-1]} cards" for word in words if word not in _NOT_A_THING and not word.endswith(endings)
     )
 
@@ -179,11 +184,11 @@ _TIMES = re.compile(r"A friend makes the number (\d{1,6}) times as large")
 _QUESTION = re.compile(r"How many ([a-z]+(?: cards)?) (?:does [A-Z][a-z]+ have now|are there in the end)\?")
 
 
-def solve(input: str) -> Solved | None:
-    """Read a problem back and work it out. None if it is not in the language of ``write``."""
-    sentences = input.strip().split(". ")
+def solve(text: str) -> Solved | None:
+    """Read a problem and solve it; None if it is not in the language of ``write``."""
+    sentences = text.strip().split(". ")
     first, changes, question = sentences[0], sentences[1:-1], sentences[-1]
-    asked = _QUESTION.fullmatch(question)
+    question_match = _QUESTION.fullmatch(question)
     groups, start = _GROUPS.fullmatch(first), _START.fullmatch(first)
     if groups:
         total, steps, thing = int(groups[1]) * int(groups[2]), 1, groups[3]
@@ -192,7 +197,7 @@ def solve(input: str) -> Solved | None:
     else:
         return None
     steps += len(changes)
-    if asked is None or asked[1] != thing or steps not in range(1, 5):
+    if question_match is None or question_match[1] != thing or steps not in range(1, 5):
         return None
     for change in changes:
         if more := _MORE.fullmatch(change):

@@ -1,7 +1,7 @@
 """MedNLI (Romanov and Shivade 2018): does a premise from a medical record entail, contradict or leave open a hypothesis?
 
 Definition as in the paper's Figure 15. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.mednli.procedural`), which is not MedNLI and never called so.
+our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it that.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any, Literal
 from dsrl import AnswerFormat, Example, Solved, hookimpl
 
 CHOICES = ("entailment", "neutral", "contradiction")
-#: Items of the procedural test set.
-HELD_OUT = 600
+#: Number of items of the procedural test set.
+TEST_ITEMS = 600
 
 
 @hookimpl
 def description() -> str:
+    """Return the description in the paper's Figure 15."""
     return (
         "You are given a pair of medical sentences: a premise (a statement derived from a patient's medical record) and "
         "a hypothesis (another medical statement). Your task is to determine the relationship between the premise and "
@@ -28,6 +29,7 @@ def description() -> str:
 
 @hookimpl
 def input_instruction() -> str:
+    """Return the input instruction in the paper's Figure 15."""
     return (
         "Your input should start with 'Please classify the relationship between the premise and the hypothesis as "
         "'entailment','neutral' or 'contradiction'.'. Then the premise sentence, and then the hypothesis sentence."
@@ -36,6 +38,7 @@ def input_instruction() -> str:
 
 @hookimpl
 def output_instruction() -> str:
+    """Return the output instruction in the paper's Figure 15."""
     return (
         "Your output thinking process and answer should be enclosed within <think> </think> and <answer> </answer> tags, "
         "respectively, i.e., <think> thinking process here </think> <answer> the correct option here </answer>."
@@ -44,21 +47,23 @@ def output_instruction() -> str:
 
 @hookimpl
 def answer_format() -> AnswerFormat:
+    """Return the form of an answer: a label in a tag."""
     return AnswerFormat("tag", CHOICES)
 
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
+    """Read MedNLI or another data set; without a path, make the procedural test set."""
     from dsrl.datasets import read_dataset
     from dsrl_tasks.mednli import procedural
 
     if not path:
-        return [Example(*item) for item in procedural.heldout("test", HELD_OUT)]
-    return read_dataset(path, split, _example)
+        return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
+    return read_dataset(path, split, _read_row)
 
 
-def _example(row: Mapping[str, Any]) -> Example | None:
-    """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``) or one with input and output."""
+def _read_row(row: Mapping[str, Any]) -> Example | None:
+    """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``), or a row with input and output."""
     if "sentence1" in row or "gold_label" in row:
         from dsrl_tasks.mednli.procedural import INPUT_FORM
 
@@ -70,6 +75,7 @@ def _example(row: Mapping[str, Any]) -> Example | None:
 
 @hookimpl
 def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
+    """Write a sample by rules; a difficulty above the hardest level gives a sample of the hardest level."""
     from dsrl_tasks.mednli import procedural
 
     level = min(max(difficulty, 1), max(procedural.LEVELS))
@@ -78,7 +84,8 @@ def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
 
 @hookimpl
 def procedural_solve(input: str) -> Solved | None:
+    """Solve an input that ``procedural_sample`` wrote."""
     from dsrl_tasks.mednli import procedural
 
-    found = procedural.solve(input)
-    return Solved(f"<think> </think> <answer> {found.label} </answer>", found.level) if found else None
+    solution = procedural.solve(input)
+    return Solved(f"<think> </think> <answer> {solution.label} </answer>", solution.level) if solution else None

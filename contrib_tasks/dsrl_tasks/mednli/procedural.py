@@ -1,17 +1,17 @@
-"""A small language of clinical premises and hypotheses, written and read back by rules.
+"""A small language of clinical premises and hypotheses. Rules write its sentences and read them again.
 
-A premise states facts about one patient, a hypothesis claims one fact. The label follows from the two together: the
-claimed thing is in the premise with the same value (entailment), with the other value (contradiction), or not at all
-(neutral). Hypothesis and premise are each drawn from a distribution that does not depend on the label, so neither tells
-anything about it alone:
+A premise states facts about one patient, and a hypothesis claims one fact. The label follows from the two together: the
+premise states the claimed thing with the same value (entailment), with the other value (contradiction), or not at all
+(neutral). Hypothesis and premise are each drawn from a distribution that does not depend on the label, so neither of them
+alone tells anything about the label:
 
 * k+1 things are drawn, and the hypothesis claims a uniformly drawn one of them with a uniformly drawn value;
-* the premise states k of the k+1 things: all but the claimed one (neutral), or all but a uniformly drawn other one. Either
-  way it is a uniformly drawn subset;
-* the values of the premise are uniform too: the claimed one's is the hypothesis' value or its opposite.
+* the premise states k of the k+1 things: all but the claimed one (neutral), or all but a uniformly drawn other one. In both
+  cases it is a uniformly drawn subset;
+* the values in the premise are uniform too: the claimed thing has the value of the hypothesis or the opposite value.
 
-The level is the number of sentences of the premise. Levels 4 and 5 add a relative of the patient, whose findings say
-nothing about the patient.
+The level is the number of sentences of the premise. Levels 4 and 5 add a relative of the patient. The findings of the
+relative say nothing about the patient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .words import DEV, GENERATOR, TEST, Vocabulary
 
 LEVELS = range(1, 6)
 LABELS = ("entailment", "neutral", "contradiction")
-#: What the short thought ends with: does the premise say what the hypothesis claims?
+#: The last word of the short thought, for each label: does the premise state what the hypothesis claims?
 VERDICTS = {"entailment": "yes", "neutral": "unknown", "contradiction": "no"}
 INPUT_FORM = (
     "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or "
@@ -33,14 +33,14 @@ INPUT_FORM = (
 
 
 class Solved(NamedTuple):
-    """What ``solve`` reads in a sample: the right label, and how difficult the sample is."""
+    """What ``solve`` finds for a sample: the right label, and the level of the sample."""
 
     label: str
     level: int
 
 
 class Forms(NamedTuple):
-    """The sentences of one split. Each entry: the sentences for the value true, those for the value false."""
+    """The sentences of one split. Each entry has the sentences for the value true, then those for the value false."""
 
     finding: tuple[tuple[str, ...], tuple[str, ...]]
     drug: tuple[tuple[str, ...], tuple[str, ...]]
@@ -135,7 +135,7 @@ TEST_FORMS = Forms(
     claimed_measure=(("The latest {x} lies over {t}.",), ("The latest {x} lies beneath {t}.",)),
 )
 
-# Each level's kinds of facts; a kind named twice is drawn twice as often.
+# The kinds of facts of each level. A kind that is listed twice is drawn twice as often.
 _KINDS: dict[int, tuple[str, ...]] = {
     1: ("finding",),
     2: ("finding", "finding", "drug"),
@@ -145,8 +145,8 @@ _KINDS: dict[int, tuple[str, ...]] = {
 }
 _SUBJECTS = (("The patient", "The patient's"), ("She", "Her"), ("He", "His"))
 _KIN = ("brother", "sister", "mother", "father")
-# What the short thought says about the claimed thing: the value the premise gives it.
-_SEEN = {
+# What the short thought says about the claimed thing: the value that the premise states.
+_VALUE_WORDS = {
     "finding": ("present", "absent"),
     "drug": ("taken", "stopped"),
     "site": ("left", "right"),
@@ -155,18 +155,23 @@ _SEEN = {
 
 
 class Thing(NamedTuple):
+    """Something that a sentence states a fact about, e.g. a finding named fever."""
+
     kind: str
     name: str
 
 
 def write(rng: random.Random, level: int, passage: str) -> tuple[str, str]:
-    """One sample of the level, on the terms of the passage where it has any: its input, and its output in form."""
-    sample = _compose(rng, level, rng.choice(LABELS), GENERATOR, GENERATOR_FORMS, _terms_of(rng, passage))
+    """Write a sample of the level about terms of the passage, if the passage has any. Return its input and its output."""
+    sample = _compose(rng, level, rng.choice(LABELS), GENERATOR, GENERATOR_FORMS, _find_terms(rng, passage))
     return sample.input, sample.output
 
 
-def heldout(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:
-    """The first n items of a split, in sentences and with terms that ``write`` never uses; labels and levels balanced."""
+def make_held_out_items(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:
+    """Make the first n items of a split: input and output, with balanced labels and levels.
+
+    Their sentences and terms are never used by ``write``.
+    """
     vocabulary, forms = {"dev": (DEV, DEV_FORMS), "test": (TEST, TEST_FORMS)}[split]
     rng = random.Random(f"mednli {split}")
     samples = []
@@ -188,28 +193,28 @@ class _Sample(NamedTuple):
 def _compose(
     rng: random.Random, level: int, label: str, vocabulary: Vocabulary, forms: Forms, anchors: list[Thing]
 ) -> _Sample:
-    """Draw everything that does not depend on the label first, then build the premise that makes it true."""
+    """Draw everything that does not depend on the label, then build the premise for which the label is right."""
     with_relative = level >= 4
     things = _draw_things(rng, level, level if with_relative else level + 1, vocabulary, anchors)
     claimed = rng.randrange(len(things))
     claimed_value = rng.random() < 0.5
     subject, possessive = rng.choice(_SUBJECTS)
-    thresholds = [_threshold(rng) for _ in things]
+    thresholds = [_draw_threshold(rng) for _ in things]
     values = [rng.random() < 0.5 for _ in things]
     if label == "neutral":
-        dropped = claimed
+        omitted = claimed
     else:
-        dropped = rng.choice([i for i in range(len(things)) if i != claimed])
+        omitted = rng.choice([i for i in range(len(things)) if i != claimed])
         values[claimed] = claimed_value == (label == "entailment")
 
     sentences = []
     for i, thing in enumerate(things):
-        if i != dropped:
+        if i != omitted:
             form = rng.choice(getattr(forms, thing.kind)[0 if values[i] else 1])
-            number = _number(rng, thresholds[i], values[i])
+            number = _draw_number(rng, thresholds[i], values[i])
             sentences.append(form.format(S=subject, x=thing.name, v=number))
     if with_relative:
-        # Drawn among all findings, the claimed one included, whatever the label: a trap now and then, never a hint.
+        # Any finding, also the claimed one, whatever the label is: this can mislead the reader but is never a hint.
         finding = rng.choice([thing for thing in things if thing.kind == "finding"])
         form = rng.choice(forms.relative[rng.randrange(2)])
         sentence = form.format(P=possessive, p=possessive.lower(), kin=rng.choice(_KIN), x=finding.name)
@@ -219,24 +224,24 @@ def _compose(
     thing = things[claimed]
     form = rng.choice(getattr(forms, f"claimed_{thing.kind}")[0 if claimed_value else 1])
     hypothesis = form.format(x=thing.name, t=thresholds[claimed])
-    seen = "" if label == "neutral" else f" {_SEEN[thing.kind][0 if values[claimed] else 1]}"
+    value_word = "" if label == "neutral" else f" {_VALUE_WORDS[thing.kind][0 if values[claimed] else 1]}"
     return _Sample(
         INPUT_FORM.format(premise=" ".join(sentences), hypothesis=hypothesis),
-        f"<think> {thing.name}{seen} {VERDICTS[label]} </think> <answer> {label} </answer>",
+        f"<think> {thing.name}{value_word} {VERDICTS[label]} </think> <answer> {label} </answer>",
     )
 
 
 def _draw_things(
     rng: random.Random, level: int, count: int, vocabulary: Vocabulary, anchors: list[Thing]
 ) -> list[Thing]:
-    """Different things, at least one a finding; those of the passage that the level knows come first."""
+    """Draw different things, at least one of them a finding. Those of the passage come first if the level has the kind."""
     kinds = _KINDS[level]
     things = [thing for thing in anchors if thing.kind in kinds][:count]
     if len(things) == count and all(thing.kind != "finding" for thing in things):
         things.pop()
     while len(things) < count:
-        lacks_finding = all(thing.kind != "finding" for thing in things)
-        kind = "finding" if lacks_finding else rng.choice(kinds)
+        needs_finding = all(thing.kind != "finding" for thing in things)
+        kind = "finding" if needs_finding else rng.choice(kinds)
         thing = Thing(kind, rng.choice(getattr(vocabulary, kind + "s")))
         if thing not in things:
             things.append(thing)
@@ -244,21 +249,23 @@ def _draw_things(
     return things
 
 
-def _threshold(rng: random.Random) -> int:
+def _draw_threshold(rng: random.Random) -> int:
     return rng.randrange(30, 90)
 
 
-def _number(rng: random.Random, threshold: int, above: bool) -> int:
+def _draw_number(rng: random.Random, threshold: int, above: bool) -> int:
     distance = rng.randrange(1, 21)
     return threshold + distance if above else threshold - distance
 
 
 # -- passages ---------------------------------------------------------------------------------------------------------
 
-_LISTED = {term: kind for kind in ("finding", "drug", "site", "measure") for term in getattr(GENERATOR, kind + "s")}
-_LISTED_PATTERN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _LISTED), key=len, reverse=True)) + r")\b")
+_KIND_OF_TERM = {
+    term: kind for kind in ("finding", "drug", "site", "measure") for term in getattr(GENERATOR, kind + "s")
+}
+_TERM_PATTERN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _KIND_OF_TERM), key=len, reverse=True)) + r")\b")
 _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
-# A passage's word must not be one of the language's own words, nor one of the held-out terms.
+# Words of a passage that cannot be names: the language's own words, the held-out terms, and common words.
 _NOT_A_NAME = frozenset(
     word
     for text in [
@@ -269,7 +276,7 @@ _NOT_A_NAME = frozenset(
             for side in pair
             for form in side
         ),
-        *(term for vocabulary in (GENERATOR, DEV, TEST) for policy in vocabulary for term in policy),
+        *(term for vocabulary in (GENERATOR, DEV, TEST) for terms in vocabulary for term in terms),
         *_KIN,
         "about after again because before being between could during every other others should since their there these "
         "thing things those through under until usually very where which while whose within without would often might "
@@ -279,84 +286,84 @@ _NOT_A_NAME = frozenset(
 )
 
 
-def _terms_of(rng: random.Random, passage: str) -> list[Thing]:
-    """The listed terms a passage mentions; if none, two of its content words as names of troubles."""
+def _find_terms(rng: random.Random, passage: str) -> list[Thing]:
+    """Find the terms of the generator in a passage. If there are none, make troubles named after two content words."""
     text = passage[:4096].lower()
-    found = list(dict.fromkeys(_LISTED_PATTERN.findall(text)))
-    if found:
-        rng.shuffle(found)
-        return [Thing(_LISTED[term], term) for term in found]
+    terms = list(dict.fromkeys(_TERM_PATTERN.findall(text)))
+    if terms:
+        rng.shuffle(terms)
+        return [Thing(_KIND_OF_TERM[term], term) for term in terms]
     words = [word for word in dict.fromkeys(_WORD.findall(text)) if word not in _NOT_A_NAME]
     return [Thing("finding", f"{word} trouble") for word in rng.sample(words, min(2, len(words)))]
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_X = r"(?P<x>[a-z]+(?: [a-z]+){0,3})"
-_WHO = r"(?:The patient|She|He)"
-_READ_HYPOTHESIS = re.compile(r"[^.]+\.")
-_READ_RELATIVE = re.compile(rf"(?:The patient's|Her|His) (?:{'|'.join(_KIN)}) (?:has no|has|reports|denies) {_X}")
-# In order: a sentence is read by the first rule that fits it whole.
-_READ_FACT: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
-    ("finding", False, re.compile(rf"(?:{_WHO} (?:has no|denies|never had)|An exam found no) {_X}")),
-    ("finding", True, re.compile(rf"(?:{_WHO} (?:has|reports|complains of)|An exam found) {_X}")),
-    ("drug", False, re.compile(rf"{_WHO} (?:stopped|was taken off) {_X}")),
-    ("drug", True, re.compile(rf"{_WHO} (?:takes|was started on) {_X}")),
-    ("site", True, re.compile(rf"(?:{_WHO} injured the left {_X}|The left (?P<y>[a-z ]+) is sore)")),
-    ("site", False, re.compile(rf"(?:{_WHO} injured the right {_X}|The right (?P<y>[a-z ]+) is sore)")),
+_TERM = r"(?P<x>[a-z]+(?: [a-z]+){0,3})"
+_SUBJECT = r"(?:The patient|She|He)"
+_HYPOTHESIS_PATTERN = re.compile(r"[^.]+\.")
+_RELATIVE_PATTERN = re.compile(rf"(?:The patient's|Her|His) (?:{'|'.join(_KIN)}) (?:has no|has|reports|denies) {_TERM}")
+# The first rule that matches a whole sentence reads it. A rule: the kind, the value, and the form of the sentence.
+_FACT_RULES: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
+    ("finding", False, re.compile(rf"(?:{_SUBJECT} (?:has no|denies|never had)|An exam found no) {_TERM}")),
+    ("finding", True, re.compile(rf"(?:{_SUBJECT} (?:has|reports|complains of)|An exam found) {_TERM}")),
+    ("drug", False, re.compile(rf"{_SUBJECT} (?:stopped|was taken off) {_TERM}")),
+    ("drug", True, re.compile(rf"{_SUBJECT} (?:takes|was started on) {_TERM}")),
+    ("site", True, re.compile(rf"(?:{_SUBJECT} injured the left {_TERM}|The left (?P<y>[a-z ]+) is sore)")),
+    ("site", False, re.compile(rf"(?:{_SUBJECT} injured the right {_TERM}|The right (?P<y>[a-z ]+) is sore)")),
     (
         "measure",
         True,
-        re.compile(rf"(?:{_WHO} had a {_X} of (?P<v>\d{{1,6}})|The (?P<y>[a-z ]+) was (?P<w>\d{{1,6}}))"),
+        re.compile(rf"(?:{_SUBJECT} had a {_TERM} of (?P<v>\d{{1,6}})|The (?P<y>[a-z ]+) was (?P<w>\d{{1,6}}))"),
     ),
 )
-_READ_CLAIM: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
-    ("finding", False, re.compile(rf"The patient does not (?:have|suffer from) {_X}")),
-    ("finding", True, re.compile(rf"The patient (?:has|suffers from) {_X}")),
-    ("drug", True, re.compile(rf"The patient is on {_X}")),
-    ("drug", False, re.compile(rf"The patient is off {_X}")),
-    ("site", True, re.compile(rf"The patient hurt the left {_X}")),
-    ("site", False, re.compile(rf"The patient hurt the right {_X}")),
-    ("measure", True, re.compile(rf"The {_X} was above (?P<v>\d{{1,6}})")),
-    ("measure", False, re.compile(rf"The {_X} was below (?P<v>\d{{1,6}})")),
+_CLAIM_RULES: tuple[tuple[str, bool, re.Pattern[str]], ...] = (
+    ("finding", False, re.compile(rf"The patient does not (?:have|suffer from) {_TERM}")),
+    ("finding", True, re.compile(rf"The patient (?:has|suffers from) {_TERM}")),
+    ("drug", True, re.compile(rf"The patient is on {_TERM}")),
+    ("drug", False, re.compile(rf"The patient is off {_TERM}")),
+    ("site", True, re.compile(rf"The patient hurt the left {_TERM}")),
+    ("site", False, re.compile(rf"The patient hurt the right {_TERM}")),
+    ("measure", True, re.compile(rf"The {_TERM} was above (?P<v>\d{{1,6}})")),
+    ("measure", False, re.compile(rf"The {_TERM} was below (?P<v>\d{{1,6}})")),
 )
 
 
-class _Read(NamedTuple):
+class _Fact(NamedTuple):
     thing: Thing
     value: bool
     number: int
 
 
-def solve(input: str) -> Solved | None:
-    """Read a sample's input back and judge it. None if it is not in the language of ``write``."""
-    before, _, hypothesis = input.strip().rpartition(" Hypothesis: ")
+def solve(text: str) -> Solved | None:
+    """Read the input of a sample and find its label; None if it is not in the language of ``write``."""
+    before, _, hypothesis = text.strip().rpartition(" Hypothesis: ")
     premise = before.partition("Premise: ")[2]
-    if not _READ_HYPOTHESIS.fullmatch(hypothesis) or not premise.endswith("."):
+    if not _HYPOTHESIS_PATTERN.fullmatch(hypothesis) or not premise.endswith("."):
         return None
-    claim = _read(_READ_CLAIM, hypothesis.removesuffix("."))
+    claim = _read_fact(_CLAIM_RULES, hypothesis.removesuffix("."))
     sentences = premise.removesuffix(".").split(". ")
     if claim is None or len(sentences) not in LEVELS:
         return None
-    said: dict[Thing, _Read] = {}
+    facts: dict[Thing, _Fact] = {}
     for sentence in sentences:
-        fact = _read(_READ_FACT, sentence)
+        fact = _read_fact(_FACT_RULES, sentence)
         if fact is not None:
-            said[fact.thing] = fact
-        elif not _READ_RELATIVE.fullmatch(sentence):
+            facts[fact.thing] = fact
+        elif not _RELATIVE_PATTERN.fullmatch(sentence):
             return None
-    fact = said.get(claim.thing)
+    fact = facts.get(claim.thing)
     if fact is None:
         return Solved("neutral", len(sentences))
     value = fact.value if claim.thing.kind != "measure" else fact.number > claim.number
     return Solved("entailment" if value == claim.value else "contradiction", len(sentences))
 
 
-def _read(rules: tuple[tuple[str, bool, re.Pattern[str]], ...], sentence: str) -> _Read | None:
+def _read_fact(rules: tuple[tuple[str, bool, re.Pattern[str]], ...], sentence: str) -> _Fact | None:
     for kind, value, pattern in rules:
         match = pattern.fullmatch(sentence)
         if match:
             groups = {name: text for name, text in match.groupdict().items() if text is not None}
             name = groups.get("x") or groups["y"]
-            return _Read(Thing(kind, name), value, int(groups.get("v") or groups.get("w") or 0))
+            return _Fact(Thing(kind, name), value, int(groups.get("v") or groups.get("w") or 0))
     return None

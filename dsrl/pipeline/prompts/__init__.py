@@ -1,7 +1,7 @@
 """The prompts, one text file each; ``$name`` stands for a value.
 
-What all requests of a purpose share stands in the file's first part and goes first, so that providers can cache it; what
-is new in each request comes behind the line ``---`` and is the last message.
+The first part of a file is the same for all requests of a purpose and is sent first, so that providers can cache it. The
+part after the line ``---`` differs from request to request and is the last message.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from string import Template
 
 from dsrl.types import Message
 
-_CUT = "\n---\n"
+_SEPARATOR = "\n---\n"
 
 
 def render(name: str, **values: str) -> tuple[Message, ...]:
-    """Fill a prompt; values are put in as they are, a ``$`` in them means nothing.
+    """Fill a prompt with values. A ``$`` in a value has no meaning.
+
+    Args:
+        name: the name of the prompt's file, without ``.txt``.
+        values: name -> value.
 
     Returns:
-        A system message where the prompt has a shared part, then the user message.
+        A system message if the prompt has a shared part, then the user message.
     """
-    shared, cut, own = _read(name).partition(_CUT)
-    parts = [Template(part).substitute(values).strip() for part in ((shared, own) if cut else (shared,))]
+    shared, separator, own = _read(name).partition(_SEPARATOR)
+    parts = [Template(part).substitute(values).strip() for part in ((shared, own) if separator else (shared,))]
     if len(parts) == 1:
         return (Message("user", parts[0]),)
     return (Message("system", parts[0]), Message("user", parts[1]))

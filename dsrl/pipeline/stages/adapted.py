@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsrl.pipeline.instructor import Definition, Instructor, as_json
+from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.initial import ask_sample
 from dsrl.types import Example, Kind, Sample
 
 
 async def rewrite(instructor: Instructor, definition: Definition, sample: Sample, solved: bool, number: int) -> Sample:
-    """Ask for the harder (``solved``) or easier sample that descends from ``sample``.
+    """Ask the teacher to rewrite a sample: harder if the base model solved it, else easier.
+
+    Args:
+        instructor: asks the teacher.
+        definition: the definition of the task.
+        sample: the sample to rewrite.
+        solved: whether the base model solved it.
+        number: the number of the reply among those to the same prompt.
 
     Returns:
-        The new sample; with ``dropped`` set where the reply is no sample.
+        The new sample; ``dropped`` is set if the reply holds no sample.
     """
     kind: Kind = "harder" if solved else "easier"
-    messages = render(kind, **definition.words(), sample=as_json(Example(sample.input, sample.output)))
-    variables = {"direction": kind, "input": sample.input}
-    new = Sample(
-        f"{sample.id}{kind[0]}", sample.round, sample.slot, kind, "", "", None, None, sample.id, sample.passage
+    messages = render(
+        kind, **definition.get_instructions(), sample=format_example(Example(sample.input, sample.output))
     )
+    variables = {"direction": kind, "input": sample.input}
     example, reason = await ask_sample(instructor, "rewrite", messages, variables, number)
-    return replace(new, input=example.input, output=example.output, dropped=reason)
+    return replace(
+        sample,
+        id=f"{sample.id}{kind[0]}",
+        kind=kind,
+        input=example.input,
+        output=example.output,
+        label=None,
+        dropped=reason,
+        parent=sample.id,
+    )

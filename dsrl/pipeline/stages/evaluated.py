@@ -1,4 +1,4 @@
-"""Evaluation: base and trained model on the same test items, compared in pairs."""
+"""Evaluation: the base and the trained model answer the same test items, and are compared item by item."""
 
 from __future__ import annotations
 
@@ -6,20 +6,74 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from dsrl.errors import DataError
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.attempted import grade, sample_texts
+from dsrl.pipeline import signals
+from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.sampling import AnsweringModel
+from dsrl.pipeline.stages.attempted import grade
+from dsrl.pipeline.stages.trained import write_parquet
 from dsrl.plugins.binding import Plugin
-from dsrl.plugins.specs import SamplerSpec, TaskSpec
-from dsrl.storage.run_store import Evaluated
+from dsrl.plugins.specs import TaskSpec
+from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.stages import WHOLE_RUN
 from dsrl.types import UNREADABLE, Example
+
+#: Test items per call of the sampler.
+BATCH_SIZE = 256
+
+
+def evaluate_models(run: OpenRun) -> None:
+    """Let both models answer the test items that they have not answered yet."""
+    _store_items(run)
+    store, settings = run.store, run.settings
+    items = store.items()
+    models = {"base": run.context.base_model, "trained": str(run.context.get_output_folder(settings.iterations))}
+    answered = {name: store.evaluations(name) for name in models}
+    done = sum(map(len, answered.values()))
+    if done < len(models) * len(items):
+        run.progress.start("evaluated", len(models) * len(items), done)
+        for name, model in models.items():
+            missing = [item for item in items if item[0] not in answered[name]]
+            if missing:
+                with run.clock.measure("evaluated"):
+                    signals.run(_evaluate_model(run, name, model, missing))
+        run.progress.finish("evaluated")
+    store.stages.finish(WHOLE_RUN, "evaluated")
+
+
+async def _evaluate_model(run: OpenRun, name: str, model: str, items: Sequence[tuple[int, str, str]]) -> None:
+    async with run.open_model(model) as answering:
+        for start in range(0, len(items), BATCH_SIZE):
+            batch = items[start : start + BATCH_SIZE]
+            run.store.add_evaluations(await evaluate(answering, name, batch))
+            run.progress.advance("evaluated", len(batch))
+
+
+def _store_items(run: OpenRun) -> None:
+    """Store the test items. If they have changed, only the items that a model has not answered are left to do."""
+    items, store = run.context.test_items, run.store
+    assert items is not None, "setup loads the test items of every command that evaluates"
+    before = [(text, label) for _, text, label in store.items()]
+    path = store.folder / "data" / "test.parquet"
+    if list(items) != before or not path.is_file():
+        rows = [(run.context.definition.make_prompt(text), text, label) for text, label in items]
+        write_parquet(path, run.context.task.name, "test", rows)
+    if list(items) != before:
+        store.replace_items(items)
+        if before:
+            answered = set(store.evaluations("base")) & set(store.evaluations("trained"))
+            run.add_note(
+                f"the test items have changed ({len(before)} before, {len(items)} now); both models answer the "
+                f"{len(items) - len(answered)} that are new to them"
+            )
 
 
 def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, str]]:
     """Load the test split as (input, canonical label).
 
     Args:
-        path: ``--dataset-path``; empty for the task's own.
-        size: take the first so many; 0 for all.
+        task: reads the data and the labels.
+        path: the value of ``--dataset-path``; empty for the task's own data.
+        size: the number of items to load; 0 for all.
 
     Raises:
         DataError: there is no test data, or the gold answer of an item cannot be read.
@@ -43,38 +97,43 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
     return items
 
 
-async def evaluate(
-    sampler: Plugin[SamplerSpec],
-    definition: Definition,
-    task: Plugin[TaskSpec],
-    model: str,
-    items: Sequence[tuple[int, str, str]],
-    max_tokens: int,
-) -> list[Evaluated]:
-    """Let a model answer test items (number, input, label) greedily."""
-    prompts = [definition.prompt(input) for _, input, _ in items]
-    texts = await sample_texts(sampler, prompts, n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
-    evaluated = []
-    for (number, input, label), (text,) in zip(items, texts, strict=True):
-        answer, correct = grade(task, text, label, input)
-        evaluated.append(Evaluated(model, number, text, answer, correct))
-    return evaluated
+async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, str, str]]) -> list[Evaluation]:
+    """Let a model answer test items greedily.
+
+    Args:
+        model: the model.
+        name: ``base`` or ``trained``.
+        items: the test items as (number, input, label).
+    """
+    texts = await model.answer([text for _, text, _ in items])
+    evaluations = []
+    for (number, question, label), (text,) in zip(items, texts, strict=True):
+        answer, correct = grade(model.task, text, label, question)
+        evaluations.append(Evaluation(name, number, text, answer, correct))
+    return evaluations
 
 
-def paired_gain(base: Mapping[int, bool], trained: Mapping[int, bool]) -> tuple[float, tuple[float, float]]:
-    """Give the gain in accuracy and its 95% interval for two models on the same items.
+def compute_gain(base: Mapping[int, bool], trained: Mapping[int, bool]) -> tuple[float, tuple[float, float]]:
+    """Compute the gain in accuracy of two models on the same items, and its 95% confidence interval.
 
-    The interval is that of Bonett and Price (2012) for paired proportions: Wald's on the two counts of disagreement with
-    one added to each, which holds its level for small counts, also where the models never disagree.
+    The interval is that of Bonett and Price (2012) for paired proportions: Wald's interval on the two counts of
+    disagreement, with one added to each. It keeps its level for small counts, also if the models never disagree.
+
+    Args:
+        base: number of an item -> whether the base model answered it correctly.
+        trained: the same for the trained model.
 
     Returns:
         Trained minus base, and (low, high); all between -1 and 1.
+
+    Raises:
+        ValueError: the models have answered different items, or none.
     """
     if base.keys() != trained.keys() or not base:
         raise ValueError("both models must have answered the same items")
     n = len(base)
-    won = sum(trained[item] and not right for item, right in base.items())
-    lost = sum(right and not trained[item] for item, right in base.items())
-    up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    gained = sum(trained[item] and not correct for item, correct in base.items())
+    lost = sum(correct and not trained[item] for item, correct in base.items())
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return (won - lost) / n, (max(-1.0, up - down - half), min(1.0, up - down + half))
+    return (gained - lost) / n, (max(-1.0, up - down - half), min(1.0, up - down + half))

@@ -1,82 +1,99 @@
-"""Initial samples: one request, one passage, one sample (paper 4.1, Figure 6)."""
+"""Initial samples: the teacher writes one sample for each slot, from one passage (paper 4.1, Figure 6)."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from random import Random
 from typing import Any
 
 from dsrl.errors import RowRefused
-from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
+from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
 from dsrl.text import replace_surrogates
 from dsrl.types import Example, Message, Passage, Purpose, Reply, Sample
 
-#: Demonstrations shown beside the pattern (as the original does).
-MOST_DEMOS = 3
-#: Characters. No sample is longer, and reading half-finished JSON takes longer than reading JSON.
-LONGEST_MENDED = 50_000
-#: From the number of a reply to that of the next try: above every number, and three of them below 2**63.
+#: Demonstrations that a prompt shows beside the pattern (as in the original).
+MAX_DEMOS = 3
+#: Characters. No sample is longer, and reading almost-JSON takes longer than reading JSON.
+MAX_LOOSE_JSON = 50_000
+#: Distance from the number of a reply to the number of the next try: above every number, and three times below 2**63.
 NEXT_TRY = 2_200_000_000 * 1_000_000_000
-_BRACES_TRIED = 64
-# A brace that a key follows, as in half-finished JSON.
+#: Braces in a reply at which whole JSON may start.
+_MAX_BRACES = 64
+# A brace with a key behind it, as in almost-JSON.
 _KEY = re.compile(r"\{\s*[\"']?input\b", re.IGNORECASE)
 
 
-async def write_initial(
-    instructor: Instructor,
-    definition: Definition,
-    pattern: str,
-    passage: Passage | None,
-    round: int,
-    slot: int,
-    number: int,
-    rng: Random,
-) -> Sample:
+@dataclass(frozen=True, slots=True)
+class SampleSource:
+    """What the sample of a slot is written from.
+
+    Attributes:
+        iteration, slot: the place of the sample in the run.
+        number: the number of the reply among those to the same prompt; another number is another sample.
+        rng: draws the demonstrations that the prompt shows.
+        pattern: the pattern of the demonstrations; may be empty.
+        passage: what the sample is based on; None if there is no passage.
+    """
+
+    iteration: int
+    slot: int
+    number: int
+    rng: Random
+    pattern: str = ""
+    passage: Passage | None = None
+
+
+async def write_initial(instructor: Instructor, definition: Definition, source: SampleSource) -> Sample:
     """Ask the teacher for the sample of one slot.
 
-    Args:
-        pattern: may be empty.
-        passage: what the sample must rest on.
-        number: of the reply among those to the same prompt; another number is another sample.
-        rng: draws the demonstrations that are shown.
-
     Returns:
-        The sample; with ``dropped`` set where the reply is no sample.
+        The sample; ``dropped`` is set if the reply holds no sample.
     """
-    demos = rng.sample(definition.demos, min(MOST_DEMOS, len(definition.demos)))
+    passage, pattern = source.passage, source.pattern
+    demos = source.rng.sample(definition.demos, min(MAX_DEMOS, len(definition.demos)))
     text = passage.text[:PASSAGE_LENGTH] if passage else ""
     messages = render(
         "write",
-        **definition.words(),
+        **definition.get_instructions(),
         pattern=f"\nPattern of inputs and outputs, to be followed:\n{pattern}\n" if pattern else "",
-        examples="Demonstrations:\n" + "\n".join(map(as_json, demos)) + "\n" if demos else "",
+        examples="Demonstrations:\n" + "\n".join(map(format_example, demos)) + "\n" if demos else "",
         passage=text or "None; choose a fitting subject yourself.",
     )
-    sample_id = f"{round}-{slot:05d}"
-    place = passage.id if passage else None
-    example, reason = await ask_sample(instructor, "write", messages, {"passage": text}, number)
-    return Sample(sample_id, round, slot, "initial", example.input, example.output, dropped=reason, passage=place)
+    sample_id = f"{source.iteration}-{source.slot:05d}"
+    example, reason = await ask_sample(instructor, "write", messages, {"passage": text}, source.number)
+    return Sample(
+        sample_id,
+        source.iteration,
+        source.slot,
+        "initial",
+        example.input,
+        example.output,
+        dropped=reason,
+        passage=passage.id if passage else None,
+    )
 
 
 async def ask_sample(
     instructor: Instructor, purpose: Purpose, messages: tuple[Message, ...], variables: Mapping[str, str], number: int
 ) -> tuple[Example, str | None]:
-    """Ask for a sample, anew where the reply is none and the settings allow it.
+    """Ask for a sample, and ask again if the reply holds none and the settings allow it.
 
     Returns:
-        As :func:`read_sample`; the reason is the provider's where it refuses.
+        The sample and None, or an empty sample and the reason: one of :func:`read_sample`, or the provider's if it
+        refuses the request.
     """
     example, reason = Example("", ""), None
-    for again in range(instructor.retries_unreadable + 1):
+    for retry in range(instructor.retries_unreadable + 1):
         try:
             (reply,) = await instructor.ask(
-                purpose, messages, variables, first=number + again * NEXT_TRY, schema=SAMPLE_SCHEMA
+                purpose, messages, variables, first=number + retry * NEXT_TRY, schema=SAMPLE_SCHEMA
             )
         except RowRefused as refused:
             return Example("", ""), refused.reason
@@ -87,61 +104,61 @@ async def ask_sample(
 
 
 def read_sample(reply: Reply) -> tuple[Example, str | None]:
-    """Read a sample out of a reply.
+    """Read the sample in a reply.
 
     Returns:
         The sample and None, or an empty sample and the reason: ``truncated`` (cut off by the length limit),
-        ``not_json`` (no JSON object), ``no_input_or_output`` (a key is missing, empty or no text).
+        ``not_json`` (no JSON object), ``no_input_or_output`` (a key is missing, or its value is empty or not a text).
     """
-    nothing = Example("", "")
+    empty = Example("", "")
     if reply.finish_reason == "length":
-        return nothing, "truncated"
-    found = _json_object(reply.text)
-    if found is None:
-        return nothing, "not_json"
-    keys = {str(key).strip().lower(): value for key, value in found.items()}
-    texts = [_as_text(keys.get("input")), _as_text(keys.get("output"))]
+        return empty, "truncated"
+    record = _read_json_object(reply.text)
+    if record is None:
+        return empty, "not_json"
+    keys = {str(key).strip().lower(): value for key, value in record.items()}
+    texts = [_read_text(keys.get("input")), _read_text(keys.get("output"))]
     if not all(texts):
-        return nothing, "no_input_or_output"
+        return empty, "no_input_or_output"
     return Example(*texts), None
 
 
-def _json_object(text: str) -> dict[Any, Any] | None:
+def _read_json_object(text: str) -> dict[Any, Any] | None:
     try:
-        found = json.loads(text)
+        record = json.loads(text)
     except (ValueError, RecursionError):
-        found = _embedded(text) or _loose(text)
-    if isinstance(found, list) and len(found) == 1:
-        found = found[0]
-    return found if isinstance(found, dict) else None
+        record = _find_json(text) or _find_loose_json(text)
+    if isinstance(record, list) and len(record) == 1:
+        record = record[0]
+    return record if isinstance(record, dict) else None
 
 
-def _embedded(text: str) -> dict[Any, Any] | None:
-    """Find a whole sample in the prose around it, which may hold braces too."""
+def _find_json(text: str) -> dict[Any, Any] | None:
+    """Return the sample in a text that holds other text around it, perhaps with braces too."""
     decoder = json.JSONDecoder(strict=False)
     start = -1
-    for _ in range(_BRACES_TRIED):
+    for _ in range(_MAX_BRACES):
         start = text.find("{", start + 1)
         if start < 0:
             break
         try:
-            found, _ = decoder.raw_decode(text, start)
+            record, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if {"input", "output"} <= {str(key).strip().lower() for key in found}:
-            return dict(found)
+        if {"input", "output"} <= {str(key).strip().lower() for key in record}:
+            return dict(record)
     return None
 
 
-def _loose(text: str) -> dict[str, Any] | None:
-    """Find the object in prose, code fences, single quotes or half-finished JSON."""
+def _find_loose_json(text: str) -> dict[str, Any] | None:
+    """Return the object in prose, in a code fence, with single quotes or in unfinished JSON."""
     opening = _KEY.search(text)
     start = opening.start() if opening else text.find("{")
-    return read_object(text, start) if start >= 0 and len(text) <= LONGEST_MENDED else None
+    return read_object(text, start) if start >= 0 and len(text) <= MAX_LOOSE_JSON else None
 
 
-def _as_text(value: Any) -> str:
-    """Give a value of a sample as text; empty where it is none, as ``NaN`` and ``Infinity`` are none."""
+def _read_text(value: Any) -> str:
+    """Return a value of a sample as text; empty if it is neither a text nor a number (``NaN`` is no number)."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     if isinstance(value, float) and not isfinite(value):

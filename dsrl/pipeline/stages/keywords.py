@@ -1,24 +1,48 @@
-"""Keywords: the teacher names the task's domain and its synonyms (paper 4.1, Figure 5)."""
+"""Keywords: the teacher names the domain of the task and its synonyms (paper 4.1, Figure 5)."""
 
 from __future__ import annotations
 
 import re
 
 from dsrl.errors import RowRefused
-from dsrl.pipeline.instructor import Definition, Instructor, as_json
+from dsrl.pipeline import signals
+from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
+from dsrl.pipeline.runtime import OpenRun
 
-#: More of a reply is not a list of keywords any more.
-_MOST = 16
-_LONGEST = 80
-# "- ", "1. ", "2) " before a keyword, but not the 3 of "3D imaging". Dashes are looked at from the first of them only:
-# begun anew at each of them, a long line of dashes would take time that grows with the square of its length.
+#: Keywords that are read from a reply; a longer list is no list of keywords any more.
+_MAX_KEYWORDS = 16
+#: Characters of a keyword.
+_MAX_LENGTH = 80
+# "- ", "1. ", "2) " before a keyword, but not the 3 of "3D imaging". A match may start only at the first of several
+# dashes: otherwise the time for a long line of dashes would grow with the square of its length.
 _BULLET = re.compile(r"(?:(?<![-*•·])[-*•·]++\s+|\(?\d{1,2}[.):](?!\d)\s*)+")
 
 
+def name_keywords(run: OpenRun, iteration: int) -> None:
+    """Store the keywords of each domain. The teacher is asked if neither the settings nor the task name a domain."""
+    if run.store.stages.is_finished(iteration, "keywords"):
+        return
+    keywords = {domain: [domain] for domain in run.context.domains}
+    if not keywords:
+        with run.clock.measure("keywords"):
+            words = signals.run(_ask_keywords(run))
+        if not words:
+            run.add_note("the teacher named no keywords; the description of the task is used to search for passages")
+            words = [run.context.definition.description]
+        keywords = {words[0]: words}
+    run.store.add_keywords(iteration, keywords)
+    run.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in keywords.values()))
+
+
+async def _ask_keywords(run: OpenRun) -> list[str]:
+    async with run.open_instructor() as instructor:
+        return await find_keywords(instructor, run.context.definition)
+
+
 async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:
-    """Ask for the domain's name and synonyms; may be empty if the reply holds none."""
-    examples = "\n".join(as_json(demo) for demo in definition.demos[:3])
+    """Ask the teacher for the name of the domain and its synonyms; empty if the reply holds none."""
+    examples = "\n".join(format_example(demo) for demo in definition.demos[:3])
     messages = render(
         "keywords",
         description=definition.description,
@@ -33,12 +57,12 @@ async def find_keywords(instructor: Instructor, definition: Definition) -> list[
 
 
 def read_keywords(text: str) -> list[str]:
-    """Read keywords out of a reply: a line (or a comma) each, without bullets, numbers, quotes and doubles."""
-    found: dict[str, str] = {}
+    """Return the keywords of a reply: one per line or comma, without bullets, numbers, quotes and repetitions."""
+    keywords: dict[str, str] = {}
     for line in text.replace(",", "\n").splitlines():
         word = " ".join(_BULLET.sub("", line.strip()).strip(" \t-*•·.;:\"'`").split())
-        if word and len(word) <= _LONGEST:
-            found.setdefault(word.casefold(), word)
-            if len(found) == _MOST:
+        if word and len(word) <= _MAX_LENGTH:
+            keywords.setdefault(word.casefold(), word)
+            if len(keywords) == _MAX_KEYWORDS:
                 break
-    return list(found.values())
+    return list(keywords.values())

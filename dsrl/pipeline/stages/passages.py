@@ -1,21 +1,75 @@
-"""Passages: the retriever finds what the samples will rest on (paper 4.1)."""
+"""Passages: the retriever finds the texts that the samples are based on (paper 4.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
 
+from dsrl.corpus.index import Index, ensure_index, search_passages
+from dsrl.pipeline.runtime import OpenRun
 from dsrl.types import Passage
 
-#: Characters of a passage that a prompt shows (as the original does).
+#: Characters of a passage that a prompt shows (as in the original).
 PASSAGE_LENGTH = 2048
 
 
+def open_index(run: OpenRun, iteration: int) -> Index | None:
+    """Open the index of the passage libraries, and make it if it does not exist.
+
+    Returns:
+        The index; None if the passages of this iteration are already stored.
+
+    Raises:
+        DsrlError: the libraries cannot be read, or the index cannot be made.
+    """
+    if run.store.stages.is_finished(iteration, "passages"):
+        return None
+    context = run.context
+    run.progress.start("passages", None)
+    shown = 0
+
+    def on_progress(indexed: int) -> None:
+        nonlocal shown
+        run.progress.advance("passages", indexed - shown)
+        shown = indexed
+
+    with run.clock.measure("passages"):
+        index = ensure_index(
+            context.retriever, context.corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint
+        )
+    if context.corpus.bad:
+        faults = "; ".join(context.corpus.faults[:3])
+        run.add_note(f"{context.corpus.bad} line(s) of the passage library were left out: {faults}")
+    return index
+
+
+def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None:
+    """Search passages for the keywords of each domain and store them; do nothing if ``index`` is None."""
+    if index is None:
+        return
+    settings = run.settings
+    keywords = run.store.keywords(iteration)
+    share = -(-settings.samples // len(keywords))
+    passages: dict[str, list[Passage]] = {}
+    total = 0
+    with run.clock.measure("passages"):
+        for domain, words in keywords.items():
+            hits = search_passages(run.context.retriever, index, words, settings.passages)
+            total += len(hits)
+            passages[domain] = assign_passages(hits, share, Random(f"{settings.seed}:{iteration}:{domain}"))
+            if len(hits) < share:
+                count = f"only {len(hits)} passages" if hits else "no passages"
+                result = "some samples share a passage" if hits else "these samples are written without a passage"
+                run.add_note(f"{count} were found for {share} samples of the domain {domain!r}; {result}")
+        run.store.add_passages(iteration, passages)
+    run.progress.finish("passages", f"{total} found")
+
+
 def assign_passages(passages: Sequence[Passage], n: int, rng: Random) -> list[Passage]:
-    """Shuffle passages and give at most ``n``: one for each sample, no passage twice."""
+    """Draw at most ``n`` passages in random order, each at most once."""
     return rng.sample(list(passages), min(n, len(passages)))
 
 
-def passage_of(passages: Sequence[Passage], number: int) -> Passage | None:
-    """Give the passage that sample ``number`` rests on; with too few, they go round again. None if there are none."""
+def get_passage(passages: Sequence[Passage], number: int) -> Passage | None:
+    """Return the passage of the sample with this number; samples share passages if there are too few. None if none."""
     return passages[number % len(passages)] if passages else None

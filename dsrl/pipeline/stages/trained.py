@@ -2,34 +2,130 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dsrl.errors import PluginError, StoreError
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.model_folder import find_fault
+from dsrl.pipeline.runtime import OpenRun
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
-from dsrl.types import Sample, TrainItem, TrainJob
+from dsrl.storage.metrics import Metrics
+from dsrl.types import Sample, Score, TrainItem, TrainJob, TrainStep
 
-#: Bytes of a JSON file, or of the header of a weights file, that are read at most.
-_LONGEST_JSON = 100_000_000
-#: One of these is in every folder that a tokenizer can be loaded from.
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
-#: The mark of a training that an earlier version started, which kept no folder.
+#: The basis of a training that an early version of dsrl started; it did not record the output folder.
 UNKNOWN_OUTPUT = "done"
 
 
-def make_job(
-    settings: Settings, definition: Definition, model: str, samples: Sequence[Sample], output_dir: Path, work_dir: Path
-) -> TrainJob:
-    """Say what is to be trained on ``samples``, which have labels, and how."""
-    items = tuple(TrainItem(s.id, definition.prompt(s.input), s.input, str(s.label)) for s in samples)
+def train_model(run: OpenRun, iteration: int) -> None:
+    """Train a model on the selected samples.
+
+    Raises:
+        StoreError: the output folder is not empty.
+        PluginError: the trainer did not write a model that can be loaded.
+    """
+    context, stages = run.context, run.store.stages
+    if stages.is_finished(iteration, "trained"):
+        return
+    output = context.get_output_folder(iteration)
+    if not owns_output(stages.get_basis(iteration, "trained"), context.settings, iteration):
+        check_output_empty(output)
+        stages.begin(iteration, "trained", get_output_basis(context.settings, iteration))
+    job = _make_job(run, iteration)
+    rows = [(item.prompt, item.input, item.label) for item in job.items]
+    write_parquet(context.folder / "data" / "train.parquet", context.task.name, "train", rows)
+    with run.clock.measure("trained"):
+        _train(run, iteration, job)
+    check_trained_model(context.trainer, output)
+    stages.finish(iteration, "trained")
+    run.progress.finish("trained", str(output))
+
+
+def _make_job(run: OpenRun, iteration: int) -> TrainJob:
+    context = run.context
+    samples = {sample.id: sample for sample in run.store.samples(iteration)}
+    selected = [samples[sample_id] for sample_id in run.store.selected(iteration)]
+    return make_job(
+        context.settings,
+        context.get_start_model(iteration),
+        make_items(context.definition, selected, run.store.scores(iteration)),
+        context.get_output_folder(iteration),
+        context.get_work_folder(iteration),
+    )
+
+
+def _train(run: OpenRun, iteration: int, job: TrainJob) -> None:
+    """Call the trainer; show and store every step."""
+    metrics = _open_metrics(run)
+    is_shown = False
+
+    def on_step(step: TrainStep) -> None:
+        nonlocal is_shown
+        if not is_shown:
+            run.progress.start("trained", step.steps, step.step - 1)
+            is_shown = True
+        run.progress.advance("trained")
+        run.progress.train_step(step)
+        run.store.add_rewards(step.step, step.rewards)
+        metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
+
+    run.context.trainer.hook.train(job=job, task=run.context.task, on_step=on_step)
+
+
+def forget_training(run: OpenRun, iteration: int) -> None:
+    """Remove the training set of an iteration, and the model that was trained on it."""
+    context, basis = run.context, run.store.stages.get_basis(iteration, "trained")
+    if basis:
+        folders = [context.get_work_folder(iteration)]
+        if owns_output(basis, context.settings, iteration):
+            folders.append(context.get_output_folder(iteration))
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        _open_metrics(run).forget(iteration)
+    run.store.forget_training(iteration)
+
+
+def _open_metrics(run: OpenRun) -> Metrics:
+    return Metrics(run.context.folder / "metrics.jsonl", run.add_note)
+
+
+def make_items(definition: Definition, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
+    """Make the items of a training from samples.
+
+    Args:
+        definition: makes the prompts.
+        samples: what to train on; all have a label.
+        scores: id of a sample -> its score; a sample without one was not attempted.
+    """
+    return tuple(
+        TrainItem(
+            id=sample.id,
+            prompt=definition.make_prompt(sample.input),
+            input=sample.input,
+            label=str(sample.label),
+            attempts=scores[sample.id].attempts if sample.id in scores else 0,
+            passed=scores[sample.id].passed if sample.id in scores else 0,
+        )
+        for sample in samples
+    )
+
+
+def make_job(settings: Settings, model: str, items: Sequence[TrainItem], output_dir: Path, work_dir: Path) -> TrainJob:
+    """Make the job of a trainer from the settings.
+
+    Args:
+        settings: the settings of the run.
+        model: folder or hub id of the model to start from.
+        items: what to train on.
+        output_dir: the folder for the trained model.
+        work_dir: the folder for checkpoints.
+    """
     return TrainJob(
         model=model,
-        items=items,
+        items=tuple(items),
         output_dir=output_dir,
         work_dir=work_dir,
         learning_rate=settings.learning_rate,
@@ -48,134 +144,61 @@ def make_job(
     )
 
 
-def refuse_no_model(trainer: Plugin[TrainerSpec], folder: Path) -> None:
-    """Refuse what a trainer has left behind if it is no model.
+def check_trained_model(trainer: Plugin[TrainerSpec], folder: Path) -> None:
+    """Refuse what a trainer has written if it is not a model.
 
     Raises:
-        PluginError: names the trainer and says what is wrong with the folder.
+        PluginError: the text names the trainer and says what is wrong with the folder.
     """
     try:
-        fault = _fault_of_model(folder)
+        fault = find_fault(folder)
     except OSError as error:
         fault = f"{error.filename or folder} cannot be read: {error.strerror}"
     if fault:
         raise PluginError(
             f"trainer {trainer.name!r} of {trainer.distribution} {trainer.version} ended and left no model that can be "
-            f"loaded in {folder}: {fault}. Mend or choose another trainer; the same command trains again"
+            f"loaded in {folder}: {fault}. Repair the trainer or choose another one; the same command trains again"
         )
 
 
-def _fault_of_model(folder: Path) -> str | None:
-    """Say why a folder holds no model in Hugging Face form, as far as that can be seen without loading it."""
-    if not folder.is_dir():
-        return "there is no such folder"
-    if not isinstance(_read_json(folder / "config.json"), dict):
-        return "config.json is missing, or no JSON object"
-    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
-        return "it holds no tokenizer (tokenizer.json)"
-    shards = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
-    for path in shards:
-        if not _has_tensors(path):
-            return f"{path.name} is no whole file of weights"
-    if not shards and not any(path.stat().st_size for path in folder.glob("*.bin")):
-        return "it holds no weights (*.safetensors)"
-    for index in folder.glob("*.index.json"):
-        parts = _read_json(index)
-        places = parts.get("weight_map") if isinstance(parts, dict) else None
-        if not isinstance(places, dict):
-            return f"{index.name} is no index of weights"
-        missing = sorted({str(name) for name in places.values() if not (folder / str(name)).is_file()})
-        if missing:
-            return f"{missing[0]} is missing, which {index.name} names"
-    return None
+def get_output_basis(settings: Settings, iteration: int) -> str:
+    """Return the basis of the stage ``trained``: the setting that decides the output folder."""
+    return f"output: {settings.output_model if iteration == settings.iterations else ''}"
 
 
-def _has_tensors(path: Path) -> bool:
-    """Say whether a safetensors file is whole: its header names at least one tensor, and all of them are in the file.
-
-    Format: https://huggingface.co/docs/safetensors: 8 bytes of length, a JSON header, the data.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, _LONGEST_JSON):
-            return False
-        header = _json_of(file.read(length))
-    if not isinstance(header, dict):
-        return False
-    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-    try:
-        ends = [int(entry["data_offsets"][1]) for entry in tensors]
-    except (KeyError, TypeError, ValueError, IndexError):
-        return False
-    return bool(ends) and max(ends) == size - 8 - length
-
-
-def _read_json(path: Path) -> Any:
-    if not path.is_file() or path.stat().st_size > _LONGEST_JSON:
-        return None
-    return _json_of(path.read_bytes())
-
-
-def _json_of(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def output_folder(settings: Settings, folder: Path, round: int) -> Path:
-    """Say where a round's model goes; the last one is the run's result.
+def owns_output(basis: str | None, settings: Settings, iteration: int) -> bool:
+    """Return whether the files in the output folder of an iteration are from this run, so that it may continue with them.
 
     Args:
-        folder: of the run.
+        basis: :func:`get_output_basis` at the start of the training; None if it was not started.
+        settings: the settings now.
+        iteration: from 1.
     """
-    if round < settings.iterations:
-        return folder / "rounds" / str(round) / "model"
-    return Path(settings.output_model) if settings.output_model else folder / "model"
+    now = get_output_basis(settings, iteration)
+    return basis == now or (basis == UNKNOWN_OUTPUT and now == "output: ")
 
 
-def work_folder(folder: Path, round: int) -> Path:
-    """Say where the trainer keeps its checkpoints of a round."""
-    return folder / "rounds" / str(round) / "training"
-
-
-def output_mark(settings: Settings, round: int) -> str:
-    """Give what is kept in the run when a training starts: the setting that its output folder follows from."""
-    return f"output: {settings.output_model if round == settings.iterations else ''}"
-
-
-def owns_output(mark: str | None, settings: Settings, round: int) -> bool:
-    """Say whether what is in the folder for a round's model is from this run, so that it may be gone on with.
-
-    Args:
-        mark: :func:`output_mark` as it was when the training started; None if it was not.
-    """
-    now = output_mark(settings, round)
-    return mark == now or (mark == UNKNOWN_OUTPUT and now == "output: ")
-
-
-def refuse_filled(output: Path) -> None:
-    """Refuse a folder for the trained model that holds something; it would be overwritten.
+def check_output_empty(output: Path) -> None:
+    """Refuse a folder for the trained model that is not empty, because its files would be overwritten.
 
     Raises:
-        StoreError: it does, or it cannot be read.
+        StoreError: the folder is not empty, or cannot be read.
     """
     try:
-        filled = output.exists() and any(output.iterdir())
+        is_empty = not output.exists() or not any(output.iterdir())
     except OSError as error:
         raise StoreError(
             f"the folder for the trained model, {output}, cannot be read ({error.strerror}); name another one with "
             "--output-model"
         ) from error
-    if filled:
+    if not is_empty:
         raise StoreError(
             f"the folder for the trained model, {output}, is not empty; name another one with --output-model, or empty it"
         )
 
 
 def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[str, str, str]]) -> None:
-    """Write (prompt, input, label) rows in the columns that verl reads.
+    """Write (prompt, input, label) rows to a Parquet file with the columns that verl reads.
 
     Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``, ``ground_truth``),
     ``extra_info`` (``split``, ``index``, ``question``). Source: verl's documentation, "Prepare Data for Post-Training".

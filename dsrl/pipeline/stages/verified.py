@@ -1,14 +1,14 @@
-"""Verification: the label is the answer that most votes agree on (paper, A.3).
+"""Verification: the label of a sample is the answer with the most votes of the teacher (paper, A.3).
 
-Votes are asked for in rounds, each as large as it must be to settle the label, and no vote is asked for once it is settled.
-The votes are always the first of the same row of replies, so that asking for fewer of them changes no label.
+Votes are requested in rounds. A round has as many votes as are needed at least to settle the label, and no vote is requested
+after that. The votes are always the first of the same sequence of replies, so fewer votes never change a label.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import comb
 
 from dsrl.errors import RowRefused
@@ -18,46 +18,51 @@ from dsrl.plugins.specs import TaskSpec
 from dsrl.types import UNREADABLE, Answer, Message, Sample
 
 
-async def verify(
-    instructor: Instructor,
-    definition: Definition,
-    task: Plugin[TaskSpec],
-    sample: Sample,
-    votes: int,
-    confidence: float = 0.0,
-    rounds: int = 0,
-) -> tuple[Sample, list[Answer]]:
-    """Let the teacher answer the sample's input up to ``votes`` times and settle its label.
+@dataclass(frozen=True, slots=True)
+class VotePolicy:
+    """How many votes to request.
 
-    Args:
-        votes: at most.
-        confidence: see :func:`votes_wanted`.
-        rounds: the last of so many rounds asks for all votes that are left; 0: no such round.
+    Attributes:
+        votes: maximum number of votes.
+        confidence: see :func:`count_needed_votes`.
+        max_rounds: the last of so many rounds requests all remaining votes; 0: no limit.
+    """
+
+    votes: int
+    confidence: float = 0.0
+    max_rounds: int = 0
+
+
+async def verify(
+    instructor: Instructor, definition: Definition, task: Plugin[TaskSpec], sample: Sample, policy: VotePolicy
+) -> tuple[Sample, list[Answer]]:
+    """Let the teacher answer the input of a sample until its label is settled.
 
     Returns:
-        The sample with ``label`` or ``dropped`` set, and all answers, the sample's own first.
+        The sample with ``label`` or ``dropped`` set, and all answers, with the sample's own first.
     """
     answers = [task.hook.process_prediction(output=sample.output, input=sample.input)]
-    messages = (Message("user", definition.prompt(sample.input)),)
-    while wanted := votes_wanted(answers, votes, confidence):
-        rounds -= 1
+    messages = (Message("user", definition.make_prompt(sample.input)),)
+    rounds = 0
+    while needed := count_needed_votes(answers, policy.votes, policy.confidence):
+        rounds += 1
         first = len(answers) - 1
-        n = votes - first if rounds == 0 else wanted
+        n = policy.votes - first if rounds == policy.max_rounds else needed
         try:
             replies = await instructor.ask("solve", messages, {"input": sample.input}, n=n, first=first)
-        except RowRefused as refused:
-            return replace(sample, dropped=refused.reason), answers
+        except RowRefused as refusal:
+            return replace(sample, dropped=refusal.reason), answers
         answers += [task.hook.process_prediction(output=reply.text, input=sample.input) for reply in replies]
-    label, reason = majority(answers)
+    label, reason = find_majority(answers)
     return replace(sample, label=label, dropped=reason), answers
 
 
-def majority(answers: Sequence[Answer]) -> tuple[str | None, str | None]:
-    """Give the most frequent readable answer.
+def find_majority(answers: Sequence[Answer]) -> tuple[str | None, str | None]:
+    """Find the most frequent readable answer.
 
     Returns:
-        The answer and None, or None and the reason: ``no_readable_answer``, or ``no_majority`` when the first place is
-        shared. (The original takes the answer met first then; which one that is, is chance.)
+        The answer and None, or None and the reason: ``no_readable_answer``, or ``no_majority`` if two answers have the most
+        votes. (The original then takes the answer that came first, which is a matter of chance.)
     """
     counts = Counter(answer for answer in answers if answer is not UNREADABLE).most_common(2)
     if not counts:
@@ -67,36 +72,33 @@ def majority(answers: Sequence[Answer]) -> tuple[str | None, str | None]:
     return str(counts[0][0]), None
 
 
-def votes_wanted(answers: Sequence[Answer], votes: int, confidence: float = 0.0) -> int:
-    """Give how many more votes it takes at least to settle the label; 0 when it is settled or all votes are in.
+def count_needed_votes(answers: Sequence[Answer], votes: int, confidence: float = 0.0) -> int:
+    """Count how many more votes are needed at least to settle the label; 0 if it is settled or all votes are there.
 
     Args:
-        answers: the sample's own, then the votes so far.
-        votes: how many there are at most.
-        confidence: 0: settled is what no vote that is left can change. Above it, voting also stops when
-            :func:`confidence_in_leader` reaches it.
+        answers: the sample's own answer, then the votes so far.
+        votes: maximum number of votes.
+        confidence: 0: a label is settled if no remaining vote can change it. Above 0, voting also stops when
+            :func:`compute_confidence` reaches it.
     """
-    left = votes + 1 - len(answers)
+    remaining = votes + 1 - len(answers)
     counts = [n for _, n in Counter(answer for answer in answers if answer is not UNREADABLE).most_common(2)]
     leader, second = [*counts, 0, 0][:2]
-    for more in range(left + 1):
-        # The quickest way to an end is that the leader gets every vote.
+    for more in range(remaining + 1):
+        # The label is settled soonest if the leader gets every vote.
         ahead = leader + more - second
-        certain = ahead > left - more
-        if (
-            more == left
-            or certain
-            or (confidence and ahead and confidence_in_leader(leader + more, second) >= confidence)
-        ):
+        is_certain = ahead > remaining - more
+        is_confident = confidence and ahead and compute_confidence(leader + more, second) >= confidence
+        if more == remaining or is_certain or is_confident:
             return more
     return 0
 
 
-def confidence_in_leader(leader: int, second: int) -> float:
-    """Give the probability that the answer with most votes beats the runner-up, by the votes of the two.
+def compute_confidence(leader: int, second: int) -> float:
+    """Compute the probability that the leading answer beats the second, from the votes of the two.
 
-    The mass above 1/2 of the Beta distribution with the parameters ``leader + 1`` and ``second + 1``, as an exact sum of a
-    binomial (Aggarwal et al. 2023, "Let's Sample Step by Step", section 3: the Beta stopping rule of
+    It is the mass above 1/2 of the Beta distribution with the parameters ``leader + 1`` and ``second + 1``, as an exact sum
+    of a binomial (Aggarwal et al. 2023, "Let's Sample Step by Step", section 3: the Beta stopping rule of
     Adaptive-Consistency).
     """
     n = leader + second + 1

@@ -122,7 +122,7 @@ class HttpTeacherContract(TeacherContract):
     """Tests of a teacher behind HTTP, against a server that fails on request.
 
     The fault server speaks the API of OpenAI and of Anthropic. For another API, write a fixture ``server`` that returns a
-    server with the same attributes ``faults``, ``asked`` and ``stop``.
+    server with the same attributes ``faults``, ``requests`` and ``stop``.
 
     Attributes:
         options: a fixture; the default gives the address of the server as ``base_url``.
@@ -202,7 +202,7 @@ class HttpTeacherContract(TeacherContract):
 
         async def work(hook: Any) -> Completion:
             waiting = asyncio.create_task(hook.complete(request=self.make_request()))
-            while not server.asked:
+            while not server.requests:
                 await asyncio.sleep(0.01)
             completion: Completion = await hook.complete(request=self.make_request(first=1))
             waiting.cancel()

@@ -1,11 +1,11 @@
-"""The retriever ``bm25``: BM25 on tantivy, a search engine library that runs inside the process.
+"""The retriever ``bm25``: BM25 with tantivy, a search engine library that runs inside the process.
 
-A passage is found by the words of its title and text, lowercased, without stop words, reduced to their stems. Words are
-runs of letters and digits, so languages that write without spaces are served poorly.
+It searches the words of title and text, in lower case, without stop words, reduced to their stems. A word is a sequence of
+letters and digits, so the search works poorly for languages that are written without spaces.
 
-Equal scores are broken by the order of the library. Scores are equal when they differ by less than a hundred-thousandth of
-the best: with several indexing threads the passages lie differently in every build of an index, so that sums of
-floating-point numbers can differ in their last digits.
+Passages with equal scores are sorted in the order of the library. Scores are equal if they differ by less than a
+hundred-thousandth of the best score: with several indexing threads, the order of the passages differs in every index, so
+sums of floating-point numbers can differ in their last digits.
 """
 
 from __future__ import annotations
@@ -27,44 +27,47 @@ __all__ = ["BM25Retriever"]
 
 _Hit = tuple[float, tantivy.DocAddress]
 
-#: Longer words are no words but addresses, sequences, encoded data: they would fill the dictionary.
+#: Most characters of a word. Longer ones are addresses, sequences or encoded data, which would fill the dictionary.
 MAX_WORD = 40
-#: Passages of equal score that are put in order at most, beyond 2k; past this the engine's own order decides.
+#: Most passages of equal score, beyond 2k, that are sorted in the order of the library; for more, the engine's order counts.
 MAX_TIES = 100_000
-#: What the retriever itself must know about an index.
-NOTE = "dsrl-bm25.json"
+#: File in which the retriever stores the language of an index.
+LANGUAGE_FILE = "dsrl-bm25.json"
 
 
 class BM25Retriever:
     """BM25 over tantivy (k1 = 1.2, b = 0.75).
 
     Args:
-        language: of the stemmer and the stop words, e.g. ``english``, ``german``; ``none`` keeps words as they are.
-        heap_mb: memory that indexing may fill before it writes to disk, in MiB, at least 16 a thread.
-        threads: that index.
+        language: language of the stemmer and the stop words, e.g. ``english``, ``german``; ``none`` uses neither.
+        heap_mb: memory in MiB that indexing may use before it writes to the disk; at least 16 for each thread.
+        threads: number of threads for indexing.
 
     Raises:
-        SettingsError: one of these is not usable.
+        SettingsError: an argument is not valid.
     """
 
     def __init__(self, language: str = "english", heap_mb: int | str = 256, threads: int | str = 2) -> None:
         self.language = str(language).strip().lower()
-        self._analyser = _analyser(self.language)
-        self.threads = _whole("threads", threads, least=1)
-        self.heap_mb = _whole("heap_mb", heap_mb, least=16 * self.threads)
+        self._analyser = _make_analyser(self.language)
+        self.threads = _read_whole_number("threads", threads, least=1)
+        self.heap_mb = _read_whole_number("heap_mb", heap_mb, least=16 * self.threads)
         self._lock = Lock()
-        self._opened: tuple[Path, tantivy.Index, tantivy.Searcher] | None = None
+        self._open_index: tuple[Path, tantivy.Index, tantivy.Searcher] | None = None
 
     @hookimpl
     def index(self, passages: Iterable[Passage], directory: Path) -> int:
-        """Index ``passages`` in ``directory``; memory stays flat. Gives the number of committed passages.
+        """Write an index of ``passages`` to ``directory``. Memory does not grow with their number.
+
+        Returns:
+            The number of passages in the index.
 
         Raises:
             StoreError: the folder cannot be written.
         """
         with self._lock:
-            self._opened = None
-        with _writes(directory):
+            self._open_index = None
+        with _store_errors(directory):
             index = self._create(directory)
             writer = index.writer(self.heap_mb * 2**20, self.threads)
         try:
@@ -74,20 +77,20 @@ class BM25Retriever:
                 document.add_text("body", passage.text)
                 document.add_bytes("id", passage.id.encode())
                 document.add_unsigned("order", order)
-                with _writes(directory):
+                with _store_errors(directory):
                     writer.add_document(document)
-            with _writes(directory):
+            with _store_errors(directory):
                 writer.commit()
         finally:
-            # Ends the threads and frees the engine's lock on the folder, also when reading the passages failed.
-            with _writes(directory):
+            # End the threads and release the engine's lock on the folder, also if the passages cannot be read.
+            with _store_errors(directory):
                 writer.wait_merging_threads()
-        # Counted in the folder, not in this object: what a later process will find.
+        # Count in the folder, not in this object: a later process reads the folder.
         return tantivy.Index.open(str(directory)).searcher().num_docs
 
     @hookimpl
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Passage]:
-        """Find the ``k`` best passages for the words of all keywords; a word that is given twice counts twice.
+        """Return the ``k`` best passages for the words of all keywords. A word that occurs twice counts twice.
 
         Raises:
             SettingsError: the index was made for another language.
@@ -103,48 +106,51 @@ class BM25Retriever:
         limit = min(k + 1, most)
         while True:
             hits = searcher.search(query, limit=limit, count=False).hits
-            # Passages as good as the last one wanted may lie beyond the limit: which of them are in is for us to say.
-            if len(hits) < limit or limit == most or _level(hits[-1], hits) < _level(hits[k - 1], hits):
+            # More passages with the score of the k-th may follow after the limit. The order of the library decides
+            # which of them are returned, so all of them are needed.
+            if len(hits) < limit or limit == most or _round_score(hits[-1], hits) < _round_score(hits[k - 1], hits):
                 break
             limit = min(4 * limit, most)
         orders = searcher.fast_field_values("order", [address for _, address in hits])
-        ranked = sorted(zip(hits, orders, strict=True), key=lambda each: (-_level(each[0], hits), each[1]))
-        return [_passage(searcher.doc(address)) for (_, address), _ in ranked[:k]]
+        ranked = sorted(zip(hits, orders, strict=True), key=lambda each: (-_round_score(each[0], hits), each[1]))
+        return [_make_passage(searcher.doc(address)) for (_, address), _ in ranked[:k]]
 
     def _create(self, directory: Path) -> tantivy.Index:
         builder = tantivy.SchemaBuilder()
-        # Two values, title and text, in one field. Without positions, which only phrases need: half the disk.
+        # Title and text are two values of one field. Positions are needed for phrases only; without them an index
+        # takes half the disk.
         builder.add_text_field("body", stored=True, tokenizer_name="dsrl", index_option="freq")
         builder.add_bytes_field("id", stored=True)
         builder.add_unsigned_field("order", fast=True)
         index = tantivy.Index(builder.build(), path=str(directory))
         index.register_tokenizer("dsrl", self._analyser)
-        (directory / NOTE).write_text(json.dumps({"language": self.language}), encoding="utf-8")
+        (directory / LANGUAGE_FILE).write_text(json.dumps({"language": self.language}), encoding="utf-8")
         return index
 
     def _open(self, directory: Path) -> tuple[tantivy.Index, tantivy.Searcher]:
         with self._lock:
-            if self._opened is None or self._opened[0] != directory:
+            if self._open_index is None or self._open_index[0] != directory:
                 try:
-                    language = json.loads((directory / NOTE).read_text(encoding="utf-8"))["language"]
+                    language = json.loads((directory / LANGUAGE_FILE).read_text(encoding="utf-8"))["language"]
                     index = tantivy.Index.open(str(directory))
                     searcher = index.searcher()
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     raise StoreError(
-                        f"The index in {directory} cannot be opened ({error}). Remove the folder; it will be made again."
+                        f"The index in {directory} cannot be opened ({error}). Remove the folder; the next run "
+                        "makes the index again."
                     ) from error
                 if language != self.language:
                     raise SettingsError(
                         f"The index in {directory} was made for the language {language}, not {self.language}. "
-                        "Set the retriever's option `language` to that, or remove the folder."
+                        "Set the retriever's option `language` to the language of the index, or remove the folder."
                     )
-                self._opened = (directory, index, searcher)
-            return self._opened[1], self._opened[2]
+                self._open_index = (directory, index, searcher)
+            return self._open_index[1], self._open_index[2]
 
     def _query(self, schema: tantivy.Schema, keywords: Sequence[str]) -> tantivy.Query | None:
         words: Counter[str] = Counter()
         for keyword in keywords:
-            # A model wrote them: half surrogate pairs cannot go to the engine, and match nothing anyway.
+            # A model wrote the keywords. The engine refuses lone surrogates; they match nothing, so they are removed.
             words.update(self._analyser.analyze(keyword.encode("utf-8", "ignore").decode("utf-8")))
         if not words:
             return None
@@ -157,56 +163,56 @@ class BM25Retriever:
         return tantivy.Query.boolean_query(queries)
 
 
-def _analyser(language: str) -> tantivy.TextAnalyzer:
+def _make_analyser(language: str) -> tantivy.TextAnalyzer:
     if language == "none":
-        return _with()
-    # A few languages have a stemmer and no list of stop words; BM25 gives frequent words little weight anyway.
+        return _make_tokenizer()
+    # A few languages have a stemmer but no stop words; BM25 gives little weight to frequent words anyway.
     stemmer, stop_words = tantivy.Filter.stemmer, tantivy.Filter.stopword
     for filters in ((stop_words, stemmer), (stemmer,)):
         with suppress(ValueError):
-            return _with(*(make(language) for make in filters))
+            return _make_tokenizer(*(make(language) for make in filters))
     raise SettingsError(
-        f"The retriever bm25 has no stemmer for the language {language!r}. Set its option `language` to one that has one, "
+        f"The retriever bm25 has no stemmer for the language {language!r}. Set its option `language` to another one, "
         "such as english, french, german or spanish, or to none."
     )
 
 
-def _with(*filters: tantivy.Filter) -> tantivy.TextAnalyzer:
+def _make_tokenizer(*filters: tantivy.Filter) -> tantivy.TextAnalyzer:
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     for each in (tantivy.Filter.remove_long(MAX_WORD), tantivy.Filter.lowercase(), *filters):
         builder = builder.filter(each)
     return builder.build()
 
 
-def _whole(name: str, value: int | str, least: int) -> int:
+def _read_whole_number(name: str, value: int | str, least: int) -> int:
     try:
         number = int(value)
     except ValueError:
         number = least - 1
     if number < least:
         raise SettingsError(
-            f"The retriever bm25's option `{name}` must be a whole number from {least} on, not {value!r}."
+            f"The retriever bm25's option `{name}` must be a whole number of at least {least}, not {value!r}."
         )
     return number
 
 
 @contextmanager
-def _writes(directory: Path) -> Iterator[None]:
-    # The engine tells of a full disk or a missing permission by ValueError, with the system's words in it.
+def _store_errors(directory: Path) -> Iterator[None]:
+    """Raise the engine's errors as a StoreError. It reports a full disk or a missing permission as a ValueError."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(
-            f"The index cannot be written to {directory}: {error}. Free some room or mend the permissions."
+            f"The index cannot be written to {directory}: {error}. Free some room or correct the permissions."
         ) from error
 
 
-def _level(hit: _Hit, hits: Sequence[_Hit]) -> float:
-    # Relative to the best: a word that every passage has gives scores below one in ten thousand.
+def _round_score(hit: _Hit, hits: Sequence[_Hit]) -> float:
+    # Relative to the best score: a word that occurs in every passage gives scores below one in ten thousand.
     return round(hit[0] / hits[0][0], 5)
 
 
-def _passage(document: tantivy.Document) -> Passage:
+def _make_passage(document: tantivy.Document) -> Passage:
     title, text = document.get_all("body")
-    (id,) = document.get_all("id")
-    return Passage(id=bytes(id).decode(), text=text, title=title)
+    (encoded_id,) = document.get_all("id")
+    return Passage(id=bytes(encoded_id).decode(), text=text, title=title)

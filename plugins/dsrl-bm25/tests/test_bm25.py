@@ -29,7 +29,7 @@ TEXTS = [
     ("blood", "Blood pressure is measured in millimetres of mercury."),
     ("untitled", 'Naïve 血圧 c++ x86_64 foo^2 "quoted" a:b AND OR NOT \x00 \x07 end'),
 ]
-PASSAGES = [Passage(id, text, id.title()) for id, text in TEXTS[:4]] + [Passage(*TEXTS[4])]
+PASSAGES = [Passage(name, text, name.title()) for name, text in TEXTS[:4]] + [Passage(*TEXTS[4])]
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +171,9 @@ def test_languages(tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"language": "klingon"}, "no stemmer for the language 'klingon'"),
-        ({"heap_mb": "lots"}, "`heap_mb` must be a whole number from 32 on"),
-        ({"heap_mb": 8}, "`heap_mb` must be a whole number from 32 on"),
-        ({"threads": 0}, "`threads` must be a whole number from 1 on"),
+        ({"heap_mb": "lots"}, "`heap_mb` must be a whole number of at least 32"),
+        ({"heap_mb": 8}, "`heap_mb` must be a whole number of at least 32"),
+        ({"threads": 0}, "`threads` must be a whole number of at least 1"),
     ],
 )
 def test_options_that_do_not_work(options: dict[str, object], sentence: str) -> None:

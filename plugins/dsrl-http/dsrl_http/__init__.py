@@ -1,1 +1,1 @@
-"""What teachers and samplers behind a network share, on the official SDKs of their providers."""
+"""What plugins share that call a provider over the network through its official SDK."""

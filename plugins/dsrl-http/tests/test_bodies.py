@@ -1,4 +1,4 @@
-"""However much a provider sends, packed or not, and on whatever path: only so much of it is read."""
+"""However much a provider sends, compressed or not, on any path: dsrl reads a limited part of it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ import asyncio, json, resource, sys
 from dsrl.plugins.binding import load
 from dsrl.types import PluginRef
 from dsrl.types import Message, Request
-import dsrl_http.remote
+import dsrl_http.bodies
 
 plugin, url, model, batch = sys.argv[1:5]
 calls = json.loads(sys.argv[5])
-dsrl_http.remote.MOST_RESULT_BYTES = 8 * 2**20
+dsrl_http.bodies.MOST_RESULT_BYTES = 8 * 2**20
 REQUEST = Request("solve", model, (Message("user", "1 + 1?"),), 0.7, 64)
 
 def peak():
@@ -46,47 +46,47 @@ async def main():
         "cancel": lambda: hook.cancel_batch(batch=batch),
     }
     rows = []
-    await hook.find_batch(token="t", submitted=0.0, requests=9)  # all that is imported is there before memory is measured
+    await hook.find_batch(token="t", submitted=0.0, requests=9)  # imports everything before memory is measured
     for call in calls:
         before = peak()
         try:
-            said = ["answered", repr(await work[call]())[:300]]
+            text = ["answered", repr(await work[call]())[:300]]
         except Exception as error:
-            said = [type(error).__name__, str(error)]
-        rows.append([call, peak() - before, *said])
+            text = [type(error).__name__, str(error)]
+        rows.append([call, peak() - before, *text])
     print(json.dumps(rows))
 
 asyncio.run(main())
 """
-#: Bytes that a call may take at its peak: an answer of the longest that is read, while it is put together.
+#: Bytes that a call may take at its peak: the longest answer that is read, while its parts are joined.
 MOST_MEMORY = 100 * 2**20
 
 
 @cache
-def packed(size: int, window: int = zlib.MAX_WBITS | 16) -> bytes:
-    """Give ``size`` bytes as gzip, or as deflate."""
+def compress(size: int, window: int = zlib.MAX_WBITS | 16) -> bytes:
+    """Return ``size`` bytes as gzip, or as deflate."""
     packer, part = zlib.compressobj(1, zlib.DEFLATED, window), b"x" * 2**20
     return b"".join([packer.compress(part) for _ in range(size // len(part))]) + packer.flush()
 
 
 @cache
-def twice_packed(size: int) -> bytes:
+def compress_twice(size: int) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    return packer.compress(packed(size)) + packer.flush()
+    return packer.compress(compress(size)) + packer.flush()
 
 
-def bombs(status: int) -> list[Fault]:
+def make_bombs(status: int) -> list[Fault]:
     size = 250 * 2**20
     return [
         Fault(status, "x" * 2**16, how="endless"),
-        Fault(status, packed(size), {"Content-Encoding": "gzip"}),
-        Fault(status, packed(size, zlib.MAX_WBITS), {"Content-Encoding": "deflate"}),
-        Fault(status, twice_packed(size), {"Content-Encoding": "gzip, gzip"}),
+        Fault(status, compress(size), {"Content-Encoding": "gzip"}),
+        Fault(status, compress(size, zlib.MAX_WBITS), {"Content-Encoding": "deflate"}),
+        Fault(status, compress_twice(size), {"Content-Encoding": "gzip, gzip"}),
     ]
 
 
-def submitted(plugin: str, url: str, model: str) -> str:
-    """Make a batch, for calls to be about."""
+def submit(plugin: str, url: str, model: str) -> str:
+    """Submit a batch, which the calls are about."""
 
     async def work() -> str:
         teacher = load(PluginRef("teacher", plugin, {"base_url": url}), "teacher")
@@ -106,9 +106,9 @@ def submitted(plugin: str, url: str, model: str) -> str:
 def test_no_body_fills_the_memory(plugin: str, model: str) -> None:
     with FaultServer() as server:
         url = server.url if plugin == "openai" else server.root
-        batch = submitted(plugin, url, model)
-        errors, answers = bombs(500), bombs(200)
-        # The first requests of a model go by the SDK, those after a good answer go by its transport alone.
+        batch = submit(plugin, url, model)
+        errors, answers = make_bombs(500), make_bombs(200)
+        # The SDK sends the first requests of a model; those after a good answer go only through its transport.
         server.faults.extend([*errors, *answers, Fault()] * 2)
         calls = ["complete"] * len(server.faults)
         server.batch_faults["models"].append(answers[0])
@@ -122,12 +122,12 @@ def test_no_body_fills_the_memory(plugin: str, model: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads(done.stdout)
-    for call, growth, kind, said in rows:
-        assert growth < MOST_MEMORY, f"{call}: {growth / 2**20:.0f} MB, {kind} {said}"
-        assert kind in ("TransientError", "TeacherError", "answered"), f"{call}: {kind} {said}"
-        assert len(said) < 1000
+    for call, growth, kind, text in rows:
+        assert growth < MOST_MEMORY, f"{call}: {growth / 2**20:.0f} MB, {kind} {text}"
+        assert kind in ("TransientError", "TeacherError", "answered"), f"{call}: {kind} {text}"
+        assert len(text) < 1000
     kinds = Counter((call, kind) for call, _, kind, _ in rows)
     assert kinds["complete", "answered"] == 2
     assert kinds["complete", "TransientError"] == 16
-    assert [said for call, _, kind, said in rows if kind == "answered" and call != "complete"] == []
+    assert [text for call, _, kind, text in rows if kind == "answered" and call != "complete"] == []
     assert server.streamed < 20 * 40 * 2**20, "bytes that went out"

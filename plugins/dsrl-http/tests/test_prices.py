@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 import pytest
-from dsrl_http.prices import lookup
+from dsrl_http.prices import find_price
 
 from dsrl.types import Price
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    lookup.cache_clear()
+    find_price.cache_clear()
 
 
 def test_known_models_have_the_price_of_the_list() -> None:
-    assert lookup("openai", "gpt-4o-mini") == Price(0.15, 0.6, cached=0.075, cache_write=0.15)
-    assert lookup("anthropic", "claude-sonnet-4-5", batch=0.5) == Price(
+    assert find_price("openai", "gpt-4o-mini") == Price(0.15, 0.6, cached=0.075, cache_write=0.15)
+    assert find_price("anthropic", "claude-sonnet-4-5", batch=0.5) == Price(
         3.0, 15.0, cached=0.3, cache_write=3.75, batch=0.5
     )
-    assert lookup("https://openrouter.ai/api/v1", "anthropic/claude-3.5-haiku") == Price(0.8, 4.0, 0.8, 0.8)
+    assert find_price("https://openrouter.ai/api/v1", "anthropic/claude-3.5-haiku") == Price(0.8, 4.0, 0.8, 0.8)
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_known_models_have_the_price_of_the_list() -> None:
     ],
 )
 def test_an_unknown_price_is_none(provider: str, model: str) -> None:
-    assert lookup(provider, model) is None
+    assert find_price(provider, model) is None

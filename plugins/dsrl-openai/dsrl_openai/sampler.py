@@ -7,53 +7,61 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from dsrl_http.remote import MOST_CHARACTERS, ProviderError, Remote, part
+from dsrl_http.endpoint import check_positive
+from dsrl_http.errors import ProviderError
+from dsrl_http.failures import explain
+from dsrl_http.json_values import MOST_CHARACTERS, get_member
+from dsrl_http.teacher import HttpPlugin
 
-from dsrl.errors import RowRefused, SettingsError, TeacherError, TransientError
-from dsrl.plugins.specs import hookimpl
+from dsrl import Prompt, RowRefused, SettingsError, TeacherError, TransientError, hookimpl
 from dsrl.text import replace_surrogates
-from dsrl_openai.connection import positive, server
-from dsrl_openai.teacher import named
+from dsrl_openai.endpoint import choose_endpoint
+from dsrl_openai.model_settings import find_refused_setting
+
+if TYPE_CHECKING:
+    pass
 
 _FLAG = "--sampler-option"
-#: A request that keeps failing is given up after so many tries, about a minute.
+_PATH = "/completions"
+#: How often a request is tried, about a minute in all.
 TRIES = 7
 #: Seconds for the list of models, before a run.
 CHECK_SECONDS = 20.0
 _MOST_NAMES = 1000
-#: What OpenAI says to a key that may ask for completions and not for the list.
+#: What OpenAI answers to a key that may ask for completions, but not for the list of models.
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 
-#: Seconds that the pauses between the tries of a request may take together; a server that asks for more is given up.
+#: Maximum seconds of all pauses between the tries of a request. If a server asks for more, dsrl gives up.
 PATIENCE = 1800.0
-#: Seconds of a pause that the user is told of.
-_LONG = 30.0
+#: A pause of so many seconds is logged.
+_LONG_PAUSE = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-class OpenAISampler:
-    """Samples from a served model by plain prompts, without a chat template; see :class:`dsrl.plugins.specs.SamplerSpec`.
+class OpenAISampler(HttpPlugin):
+    """Samples from a served model with plain prompts, without a chat template; see :class:`dsrl.plugins.specs.SamplerSpec`.
 
-    The server is asked for the model by the name that dsrl has for it: a hub id or a folder, that of the run's trained
-    model too when it is evaluated. A server that gives whatever it has under any name makes a run that is worth nothing.
+    The sampler asks the server for the model by dsrl's name for it: a hub id or a folder. When the trained model of a run is
+    evaluated, that is its folder. If the server answers with one model under any name, the run is worth nothing.
 
     Args:
-        model: a folder or a hub id; dsrl gives it.
-        base_url: of the server, e.g. ``http://127.0.0.1:8000/v1``; empty: ``OPENAI_BASE_URL`` or OpenAI itself.
-        served_model: ``MODEL=NAME`` where the server has another name for one; ``MODEL`` is dsrl's name or the last part
-            of its path.
-        api_key_env: environment variable that holds the key, for a server that wants one.
-        concurrency: requests under way at once.
+        model: a folder or a hub id; dsrl sets it.
+        base_url: the server, e.g. ``http://127.0.0.1:8000/v1``. Empty: ``OPENAI_BASE_URL``, or OpenAI itself.
+        served_model: ``MODEL=NAME`` if the server has another name for a model; ``MODEL`` is dsrl's name or the last part of
+            its path.
+        api_key_env: environment variable that holds the key, for a server that requires one.
+        concurrency: number of requests at the same time.
         timeout: seconds for one request.
-        max_n: completions to ask for in one request at most; 1 for a server that gives one whatever it is asked for.
+        max_n: maximum number of completions to ask for in one request; 1 for a server that always gives one.
 
     Raises:
-        SettingsError: an option that cannot be.
+        SettingsError: an option is not valid.
     """
 
     def __init__(
@@ -66,30 +74,37 @@ class OpenAISampler:
         timeout: float = 600.0,
         max_n: int = 128,
     ) -> None:
-        self._model = _served(model, served_model)
-        self._max_n = int(positive(max_n, f"{_FLAG} max_n"))
-        self._gate_size = int(positive(concurrency, f"{_FLAG} concurrency"))
-        self._timeout = positive(timeout, f"{_FLAG} timeout")
-        self._server = server(base_url, api_key_env, flag=_FLAG)
-        self._shared: tuple[Remote, asyncio.Semaphore] | None = None
+        self._model = _get_served_name(model, served_model)
+        self._max_n = int(check_positive(max_n, f"{_FLAG} max_n"))
+        self._concurrency = int(check_positive(concurrency, f"{_FLAG} concurrency"))
+        seconds = check_positive(timeout, f"{_FLAG} timeout")
+        super().__init__(choose_endpoint(base_url, api_key_env, _FLAG), seconds)
+        self._slots = asyncio.Semaphore(self._concurrency)
         self._users = 0
-        self._told_until = 0.0
+        self._quiet_until = 0.0
 
     @hookimpl
     async def sample(
-        self, prompts: Sequence[str], n: int, temperature: float, top_p: float, max_tokens: int, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+        first: int,
     ) -> list[list[str]]:
-        """Give ``n`` completions of each prompt. The seed is told to the server; what it makes of it is its own affair.
+        """Return ``n`` completions of each prompt. The server gets the seed, and may use or ignore it.
 
-        A prompt that is refused as too long, or by a filter, has empty completions.
+        A prompt that the server refuses as too long, or with a filter, has empty completions.
 
         Raises:
-            TeacherError: the server cannot be used, or kept failing.
+            TeacherError: the server cannot be used, or failed several times.
         """
         settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
-        async with self._remote() as (remote, gate):
+        async with self._hold_connection():
             tasks = [
-                asyncio.create_task(self._completions(remote, gate, prompt, n, settings, seed + place * n))
+                asyncio.create_task(self._complete(prompt, n, settings, seed + first + place * n))
                 for place, prompt in enumerate(prompts)
             ]
             try:
@@ -101,128 +116,133 @@ class OpenAISampler:
 
     @hookimpl
     def check(self) -> None:
-        """Find out whether the server is there and takes the key, by its list of models, which is free.
+        """Check that the server can be reached and accepts the key. It asks for the list of models, which is free.
 
-        A server without such a list, or one that does not show it, may be good all the same.
+        A server that has no such list, or does not show it, passes the check.
 
         Raises:
-            TeacherError: there is no key, no server, or the key is not taken.
+            TeacherError: there is no key or no server, or the server rejects the key.
         """
-        asyncio.run(self._look())
+        asyncio.run(self._check_server())
 
-    async def _look(self) -> None:
-        remote = self._server.remote(min(self._timeout, CHECK_SECONDS))
+    async def _check_server(self) -> None:
+        from dsrl_http.connection import Connection
+
+        connection = Connection(self.endpoint, min(self.timeout, CHECK_SECONDS))
         names: list[str] = []
         try:
-            async for row in remote.listed("/models", "after"):
-                names.append(str(row["id"]))
+            async for row in connection.list_objects(self.endpoint.models_path):
+                names.append(row["id"])
                 if len(names) >= _MOST_NAMES:
                     break
+        except ProviderError as error:
+            failure = await explain(error, connection, "")
+            if not isinstance(failure, TransientError):
+                if error.status == 401 and not _SCOPE.search(error.message):
+                    raise failure from None
+                return  # the server does not show the list to this key, which says nothing about completions
+            self._warn_about_list(failure)
         except TransientError as error:
-            _log.warning("The list of models at %s cannot be had: %s", self._server.address, error)
-        except TeacherError as error:
-            refusal = error.__context__
-            if isinstance(refusal, ProviderError) and (refusal.status != 401 or _SCOPE.search(refusal.message)):
-                return  # it does not show the list to this key, which says nothing about completions
-            raise
+            self._warn_about_list(error)
         finally:
-            await remote.aclose()
+            await connection.aclose()
         if names and self._model not in names:
             _log.warning(
-                "The server at %s lists %s, but not %s, which it will be asked for; where it has another name there, give "
+                "The server at %s lists %s, but not %s, which dsrl will ask it for. If it has another name there, set "
                 "%s served_model=MODEL=NAME.",
-                self._server.address, ", ".join(names[:5]), self._model, _FLAG,
+                self.endpoint.address, ", ".join(names[:5]), self._model, _FLAG,
             )  # fmt: skip
 
+    def _warn_about_list(self, error: TransientError) -> None:
+        _log.warning("Cannot read the list of models at %s: %s", self.endpoint.address, error)
+
     @asynccontextmanager
-    async def _remote(self) -> AsyncIterator[tuple[Remote, asyncio.Semaphore]]:
-        # One pool of connections for the calls that overlap. It goes with the last of them, since ``close`` of a sampler
-        # is no coroutine and cannot end it.
-        if self._shared is None:
-            self._shared = self._server.remote(self._timeout), asyncio.Semaphore(self._gate_size)
+    async def _hold_connection(self) -> AsyncIterator[None]:
+        # Calls that overlap share one connection. The last of them closes it, because the next one may run on another event
+        # loop.
+        if not self._users:
+            self._slots = asyncio.Semaphore(self._concurrency)
         self._users += 1
-        shared = self._shared
         try:
-            yield shared
+            yield
         finally:
             self._users -= 1
-            if not self._users:
-                self._shared = None
-                await shared[0].aclose()
+            if not self._users and self._connection is not None:
+                connection, self._connection = self._connection, None
+                await connection.aclose()
 
-    async def _completions(
-        self, remote: Remote, gate: asyncio.Semaphore, prompt: str, n: int, settings: dict[str, float], seed: int
-    ) -> list[str]:
+    async def _complete(self, prompt: str, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
         texts: list[str] = []
         try:
             while len(texts) < n:
+                missing = n - len(texts)
                 if self._max_n > 1:
-                    wanted = min(n - len(texts), self._max_n)
-                    got = [await self._ask(remote, gate, prompt, wanted, settings, seed + len(texts))]
-                    if len(got[0]) < wanted:
+                    count = min(missing, self._max_n)
+                    answers = [await self._request(prompt, count, settings, seed + len(texts))]
+                    if len(answers[0]) < count:
                         self._max_n = 1
                 else:
-                    # The seed must differ, or they would be all the same.
-                    rest = range(seed + len(texts), seed + n)
-                    got = await asyncio.gather(*(self._ask(remote, gate, prompt, 1, settings, s) for s in rest))
-                texts += [text for some in got for text in some]
+                    # The seeds must differ; otherwise all completions would be the same.
+                    seeds = range(seed + len(texts), seed + n)
+                    answers = await asyncio.gather(*(self._request(prompt, 1, settings, s) for s in seeds))
+                texts += [text for answer in answers for text in answer]
         except RowRefused:
             return [""] * n
         return texts[:n]
 
-    async def _ask(
-        self, remote: Remote, gate: asyncio.Semaphore, prompt: str, n: int, settings: dict[str, float], seed: int
-    ) -> list[str]:
+    async def _request(self, prompt: str, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
+        """Send one request, again after failures that are worth a retry."""
         body = {"model": self._model, "prompt": replace_surrogates(prompt), "seed": seed % 2**31, **settings}
         if n > 1:
             body["n"] = n
-        waited = 0.0
+        total_pause = 0.0
         for attempt in range(1, TRIES + 1):
             try:
-                async with gate:
-                    return await self._asked(remote, body)
+                async with self._slots:
+                    return await self._post(body)
             except TransientError as error:
                 if attempt == TRIES:
                     raise TeacherError(f"the sampler 'openai' failed {TRIES} times in a row: {error}") from None
                 pause = max(2.0 ** (attempt - 1) * random.uniform(0.5, 1.0), error.retry_after or 0.0)
-                waited += pause
-                if waited > PATIENCE:
+                total_pause += pause
+                if total_pause > PATIENCE:
                     raise TeacherError(
-                        f"the sampler 'openai' was asked to wait {pause:.0f} s, which is too long: {error}. "
-                        "Give the same command again when the server has room"
+                        f"the server asked the sampler 'openai' to wait {pause:.0f} s, which is too long: {error}. "
+                        "Run the same command again when the server is less busy"
                     ) from None
-                self._tell(pause, error)
+                self._log_pause(pause, error)
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _tell(self, pause: float, error: TransientError) -> None:
+    def _log_pause(self, pause: float, error: TransientError) -> None:
         # Requests that fail together wait together; one line is enough for them.
         now = time.monotonic()
-        if pause >= _LONG and now >= self._told_until:
-            self._told_until = now + pause
-            _log.warning("the sampler 'openai' waits %.0f s, as the server asks for: %s", pause, error)
+        if pause >= _LONG_PAUSE and now >= self._quiet_until:
+            self._quiet_until = now + pause
+            _log.warning("the sampler 'openai' waits %.0f s, as the server asks: %s", pause, error)
 
-    async def _asked(self, remote: Remote, body: dict[str, object]) -> list[str]:
+    async def _post(self, body: Mapping[str, object]) -> list[str]:
         try:
-            answer = await remote.post("/completions", body, self._model)
+            answer = await self.connection.post(_PATH, body, self._model)
         except ProviderError as error:
-            if named(error, body) == "n":
+            if find_refused_setting(error, body) == "n":
                 self._max_n = 1
-                return await self._asked(remote, {name: value for name, value in body.items() if name != "n"})
-            failure = await remote.failure(error, self._model)
+                return await self._post({name: value for name, value in body.items() if name != "n"})
+            failure = await explain(error, self.connection, self._model)
             if error.status == 404 and isinstance(failure, TeacherError):
                 raise TeacherError(
-                    f"{failure}. The sampler 'openai' loads no models: let the server serve this one, under its own name or "
-                    f"one given with {_FLAG} served_model=MODEL=NAME"
+                    f"{failure}. The sampler 'openai' loads no models. Let the server serve this one, under its own name or "
+                    f"another that you set with {_FLAG} served_model=MODEL=NAME"
                 ) from None
             raise failure from None
-        texts = [part(choice, "text", str)[:MOST_CHARACTERS] for choice in part(answer.body, "choices", list)]
+        choices = get_member(answer.body, "choices", list)
+        texts = [get_member(choice, "text", str)[:MOST_CHARACTERS] for choice in choices]
         if not texts:
-            raise TransientError("an answer without choices")
+            raise TransientError("the answer has no choices")
         return texts
 
 
-def _served(model: str, served_model: str) -> str:
+def _get_served_name(model: str, served_model: str) -> str:
     if not served_model:
         return model
     ours, equals, theirs = served_model.partition("=")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from dsrl_openai.connection import read_usage
+from dsrl_openai.answers import read_usage
 
 from dsrl.errors import TeacherError
 from dsrl.plugins.binding import load
@@ -52,7 +52,7 @@ def ask(times: int = 2, **options: Any) -> None:
 
 
 def headers_of(server: FaultServer) -> str:
-    return str([headers for _, headers, _ in server.asked])
+    return str([headers for _, headers, _ in server.requests])
 
 
 # --- headers of the environment ----------------------------------------------------------------------------------------
@@ -60,9 +60,9 @@ def headers_of(server: FaultServer) -> str:
 
 def test_another_server_gets_no_header_of_the_environment(server: FaultServer, planted: None) -> None:
     ask(base_url=server.url)
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
     assert "planted" not in headers_of(server)
-    assert [headers["Authorization"] for _, headers, _ in server.asked] == ["Bearer none"] * 2
+    assert [headers["Authorization"] for _, headers, _ in server.requests] == ["Bearer none"] * 2
 
 
 @pytest.mark.parametrize("version", ["", "2024-10-21"])
@@ -87,7 +87,7 @@ def test_a_server_that_the_environment_names_gets_what_stands_beside_it(
 
 
 def test_openai_itself_gets_them(server: FaultServer, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl_openai.connection.OPENAI", server.url)
+    monkeypatch.setattr("dsrl_openai.endpoint.ADDRESS", server.url)
     ask(base_url=server.url)
     assert headers_of(server).count("planted-1") == 2
 
@@ -106,24 +106,10 @@ def test_an_sdk_that_keeps_its_headers_elsewhere_is_refused(
     monkeypatch.setattr(openai, "AsyncOpenAI", FakeNewClient)
     with pytest.raises(TeacherError, match="cannot be kept from sending headers"):
         ask(base_url=server.url)
-    assert server.asked == []
+    assert server.requests == []
 
 
 # --- redirects ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("answered", [0, 1])
-def test_no_redirect_is_followed(server: FaultServer, status: int, answered: int) -> None:
-    with FaultServer() as other:
-        to = other.url.replace("http://", "http://user:word@") + "/chat/completions?token=secret"
-        server.faults.extend([Fault()] * answered)
-        server.faults.append(Fault(status, "", {"Location": to}))
-        with pytest.raises(TeacherError, match=rf"redirects to {other.url}/chat/completions .*base_url") as caught:
-            ask(answered + 1, base_url=server.url)
-        assert (len(server.asked), other.asked) == (answered + 1, [])
-        assert "word" not in str(caught.value)
-        assert "secret" not in str(caught.value)
 
 
 def test_requests_after_a_redirect_go_where_they_always_went(server: FaultServer) -> None:
@@ -137,7 +123,7 @@ def test_requests_after_a_redirect_go_where_they_always_went(server: FaultServer
     with FaultServer() as other:
         server.faults.append(Fault(307, "", {"Location": f"{other.url}/chat/completions"}))
         asyncio.run(work())
-        assert (len(server.asked), other.asked) == (3, [])
+        assert (len(server.requests), other.requests) == (3, [])
 
 
 @pytest.mark.parametrize("location", ["", "//", "http://[::1", "http:", "x" * 5000])

@@ -23,7 +23,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Take no time between tries; give the seconds that would have been waited."""
+    """Remove the pauses between tries, and return the seconds of each."""
     waited: list[float] = []
     sleep = asyncio.sleep
 
@@ -39,17 +39,20 @@ def bound(server: FaultServer, model: str = "gpt-4o", **options: Any) -> Any:
     return load(PluginRef("sampler", "openai", {"model": model, "base_url": server.url, **options}), "sampler").hook
 
 
-def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, **options: Any) -> Any:
-    hook = bound(server, **options)
-    try:
-        return asyncio.run(hook.sample(prompts=prompts, n=n, **SETTINGS))
-    finally:
-        hook.close()
+def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, first: int = 0, **options: Any) -> Any:
+    async def work() -> Any:
+        hook = bound(server, **options)
+        try:
+            return await hook.sample(prompts=prompts, n=n, first=first, **SETTINGS)
+        finally:
+            await hook.aclose()
+
+    return asyncio.run(work())
 
 
 def test_a_prompt_is_one_request(server: FaultServer) -> None:
-    got = sample(server)
-    assert [len(texts) for texts in got] == [4, 4, 4]
+    completions = sample(server)
+    assert [len(texts) for texts in completions] == [4, 4, 4]
     by_prompt = {body["prompt"]: body for body in server.bodies}
     assert set(by_prompt) == set(PROMPTS)
     expected = {
@@ -65,17 +68,22 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
     assert len({body["seed"] for body in server.bodies}) == 3
 
 
+def test_later_attempts_have_other_seeds(server: FaultServer) -> None:
+    sample(server, prompts=["x"], first=4)
+    assert server.bodies[0]["seed"] == SETTINGS["seed"] + 4
+
+
 def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:
     server.ignores_n = True
-    got = sample(server)
-    assert [len(set(texts)) for texts in got] == [4, 4, 4]
+    completions = sample(server)
+    assert [len(set(texts)) for texts in completions] == [4, 4, 4]
     seeds = [body["seed"] for body in server.bodies if body["prompt"] == "two"]
     assert len(set(seeds)) == len(seeds) == 4, "the same seed would give the same text"
 
 
 def test_a_server_that_refuses_n_is_asked_for_each(server: FaultServer) -> None:
-    say = openai_error("Only one completion choice is allowed")
-    server.refuses = lambda body: Fault(400, say) if "n" in body else None
+    body = openai_error("Only one completion choice is allowed")
+    server.refuses = lambda sent: Fault(400, body) if "n" in sent else None
     assert [len(set(texts)) for texts in sample(server)] == [4, 4, 4]
 
 
@@ -92,7 +100,7 @@ def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
 
 def test_nothing_to_sample_asks_nothing(server: FaultServer) -> None:
     assert sample(server, prompts=[]) == []
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
@@ -108,7 +116,7 @@ def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
         sample(server, prompts=["x"])
 
 
-def test_a_long_wait_is_told_once_and_an_endless_one_ends_the_run(
+def test_a_long_wait_is_logged_once_and_an_endless_one_ends_the_run(
     server: FaultServer, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = Fault(429, openai_error("slow down"), {"Retry-After": "600"})
@@ -120,13 +128,13 @@ def test_a_long_wait_is_told_once_and_an_endless_one_ends_the_run(
     assert "slow down" in line
     pauses.clear()
     server.faults.extend([slow] * 9)
-    with pytest.raises(TeacherError, match=r"asked to wait 600 s, which is too long: .*slow down"):
+    with pytest.raises(TeacherError, match=r"to wait 600 s, which is too long: .*slow down"):
         sample(server, prompts=["x"])
     assert len(pauses) == 3, "half an hour in all"
     server.faults.clear()
     server.faults.append(Fault(429, openai_error("slow down"), {"Retry-After": "900000000"}))
     pauses.clear()
-    with pytest.raises(TeacherError, match=r"asked to wait 900000000 s, which is too long: .*slow down"):
+    with pytest.raises(TeacherError, match=r"to wait 900000000 s, which is too long: .*slow down"):
         sample(server, prompts=["x"])
     assert pauses == []
 
@@ -137,7 +145,7 @@ def test_a_prompt_that_is_too_long_has_empty_completions(server: FaultServer) ->
 
 
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
-    with pytest.raises(TeacherError, match=r"no model 'gpt4' .*; there is gpt-4o.*served_model"):
+    with pytest.raises(TeacherError, match=r"no model 'gpt4' .*; available models include gpt-4o.*served_model"):
         sample(server, model="gpt4")
 
 
@@ -151,7 +159,7 @@ def test_another_name_is_for_one_model_only(server: FaultServer) -> None:
 
 def test_the_check_asks_for_the_list_of_models_only(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     bound(server).check()
-    assert server.asked == []
+    assert server.requests == []
     assert caplog.text == ""
     bound(server, "tiny").check()
     assert "not tiny" in caplog.text
@@ -185,7 +193,7 @@ def test_a_list_that_never_comes_passes_the_check(server: FaultServer, monkeypat
 def test_the_check_refuses_a_key_or_an_address(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMPLER_KEY", "wrong")
     server.batch_faults["models"].append(Fault(401, {"error": {"message": "Incorrect API key provided"}}))
-    with pytest.raises(TeacherError, match="does not take the key in SAMPLER_KEY"):
+    with pytest.raises(TeacherError, match="rejected the key in SAMPLER_KEY"):
         bound(server, api_key_env="SAMPLER_KEY").check()
     hook = bound(server)
     server.stop()

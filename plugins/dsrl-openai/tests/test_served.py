@@ -105,13 +105,15 @@ def request_(model: Path) -> Request:
 def test_the_teacher_gets_answers(server: str, url: str, request_: Request) -> None:
     schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     many = complete(url, replace(request_, n=3), *[replace(request_, schema=schema)] * 8)
-    assert [len(got.replies) for got in many] == [3 if server == "vllm" else 1, *[1] * 8]
-    for got in many:
-        assert got.usage.prompt_tokens > 0
-        assert got.usage.completion_tokens > 0
-        assert all(isinstance(reply.text, str) and reply.finish_reason in ("stop", "length") for reply in got.replies)
-    assert any(reply.text for got in many for reply in got.replies)
-    assert len({reply.text for got in many for reply in got.replies}) > 1, "it samples"
+    assert [len(completion.replies) for completion in many] == [3 if server == "vllm" else 1, *[1] * 8]
+    for completion in many:
+        assert completion.usage.prompt_tokens > 0
+        assert completion.usage.completion_tokens > 0
+        assert all(
+            isinstance(reply.text, str) and reply.finish_reason in ("stop", "length") for reply in completion.replies
+        )
+    assert any(reply.text for completion in many for reply in completion.replies)
+    assert len({reply.text for completion in many for reply in completion.replies}) > 1, "it samples"
 
 
 def test_a_schema_is_kept_where_the_server_has_it(server: str, url: str, request_: Request) -> None:
@@ -119,9 +121,9 @@ def test_a_schema_is_kept_where_the_server_has_it(server: str, url: str, request
         pytest.skip("transformers serve ignores response_format")
     label = {"enum": ["entailment", "neutral"]}
     schema = {"type": "object", "properties": {"l": label}, "required": ["l"], "additionalProperties": False}
-    (got,) = complete(url, replace(request_, schema=schema, n=4, max_tokens=40))
-    assert len(got.replies) == 4
-    for reply in got.replies:  # the model may fill its length with spaces, which JSON allows
+    (completion,) = complete(url, replace(request_, schema=schema, n=4, max_tokens=40))
+    assert len(completion.replies) == 4
+    for reply in completion.replies:  # the model may fill its length with spaces, which JSON allows
         assert re.fullmatch(r'\s*\{\s*("l"\s*(:\s*("(entailment|neutral)"\s*(\}\s*)?)?)?)?', reply.text), reply.text
 
 
@@ -130,7 +132,7 @@ def test_a_model_that_it_does_not_have(server: str, url: str, model: Path, reque
         with pytest.raises(TransientError):
             complete(url, replace(request_, model="nobody/nothing"))
     else:
-        with pytest.raises(TeacherError, match=f"no model .*there is {model}"):
+        with pytest.raises(TeacherError, match=f"no model .*available models include {model}"):
             complete(url, replace(request_, model=f"{model}-2"))
 
 
@@ -156,11 +158,11 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
     assert [len(texts) for texts in hot] == [4, 4]
     assert all(isinstance(text, str) for texts in hot for text in texts)
     assert len({text for texts in hot for text in texts}) > 2
-    sampler.hook.close()
+    asyncio.run(sampler.hook.aclose())
 
 
 def test_a_run_by_a_served_base_model(server: str, url: str, tmp_path: Path) -> None:
-    """The whole road; the server loads the trained model too, by the folder that it is asked for."""
+    """A whole run. The server loads the trained model too, by the name of its folder."""
     if server == "vllm":
         pytest.skip("vLLM serves the one model that it was started with")
     arguments = (

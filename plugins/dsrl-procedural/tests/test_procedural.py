@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import SettingsError, TeacherError
+from dsrl import UNREADABLE, Example, Message, PluginRef, Price, Request, SettingsError, TeacherError
 from dsrl.plugins.binding import Plugin, load
-from dsrl.types import UNREADABLE, Example, Message, PluginRef, Price, Purpose, Request
+from dsrl.types import Purpose
 
 TASKS = ("mednli", "gsm8k")
 PASSAGE = "People with asthma or gout take aspirin every day. Apples and pears are sold in boxes."
@@ -25,13 +25,13 @@ def task(request: pytest.FixtureRequest) -> Plugin[Any]:
     return plugin
 
 
-def teacher_of(task: Plugin[Any], **options: Any) -> Plugin[Any]:
+def prepare_teacher(task: Plugin[Any], **options: Any) -> Plugin[Any]:
     plugin: Plugin[Any] = load(PluginRef("teacher", "procedural", options), "teacher")
     plugin.hook.prepare(task=task, model="")
     return plugin
 
 
-def asked(
+def get_replies(
     teacher: Plugin[Any], purpose: Purpose, variables: dict[str, str], prompt: str = "p", n: int = 1, first: int = 0
 ) -> list[str]:
     message = Message("user", prompt + "".join(variables.values()))
@@ -39,92 +39,101 @@ def asked(
     return [reply.text for reply in asyncio.run(teacher.hook.complete(request=request)).replies]
 
 
-def sample_of(text: str) -> Example:
+def read_sample(text: str) -> Example:
     found = json.loads(text)
     assert set(found) == {"input", "output"}
     return Example(found["input"], found["output"])
 
 
-def labels(task: Plugin[Any], outputs: Sequence[str]) -> list[Any]:
+def read_labels(task: Plugin[Any], outputs: Sequence[str]) -> list[Any]:
     return [task.hook.process_prediction(output=output) for output in outputs]
 
 
-def right(task: Plugin[Any], input: str) -> Any:
-    return task.hook.process_prediction(output=task.hook.procedural_solve(input=input).output)
+def get_right_label(task: Plugin[Any], question: str) -> Any:
+    return task.hook.process_prediction(output=task.hook.procedural_solve(input=question).output)
 
 
-def inputs_at(task: Plugin[Any], level: int, n: int = 40) -> list[str]:
-    """Give inputs that the task's own rules read at a level."""
-    found = [task.hook.procedural_sample(seed=seed, difficulty=level, passage="").input for seed in range(n * 3)]
-    solved = [(input, task.hook.procedural_solve(input=input)) for input in found]
-    return [input for input, solution in solved if solution and solution.difficulty == level][:n]
+def make_inputs(task: Plugin[Any], level: int, n: int = 40) -> list[str]:
+    """Return inputs that the task's own rules read at a level."""
+    samples = [task.hook.procedural_sample(seed=seed, difficulty=level, passage="") for seed in range(n * 3)]
+    solved = [(sample.input, task.hook.procedural_solve(input=sample.input)) for sample in samples]
+    return [question for question, solution in solved if solution and solution.difficulty == level][:n]
 
 
 # --- determinism -----------------------------------------------------------------------------------------------------
 
 
 def test_the_same_number_is_the_same_reply(task: Plugin[Any]) -> None:
-    """However many are asked for at once, and whoever asks."""
-    together = asked(teacher_of(task), "write", {"passage": PASSAGE}, n=20)
-    one_by_one = [asked(teacher_of(task), "write", {"passage": PASSAGE}, first=number)[0] for number in range(20)]
+    """The number of replies of a call does not matter, nor which teacher object answers."""
+    together = get_replies(prepare_teacher(task), "write", {"passage": PASSAGE}, n=20)
+    one_by_one = [
+        get_replies(prepare_teacher(task), "write", {"passage": PASSAGE}, first=number)[0] for number in range(20)
+    ]
     assert together == one_by_one
-    assert asked(teacher_of(task), "write", {"passage": PASSAGE}, n=5, first=7) == together[7:12]
+    assert get_replies(prepare_teacher(task), "write", {"passage": PASSAGE}, n=5, first=7) == together[7:12]
 
 
 def test_other_numbers_prompts_and_purposes_are_other_replies(task: Plugin[Any]) -> None:
-    teacher = teacher_of(task)
-    written = asked(teacher, "write", {"passage": PASSAGE}, n=50)
+    teacher = prepare_teacher(task)
+    written = get_replies(teacher, "write", {"passage": PASSAGE}, n=50)
     assert len(set(written)) > 40
-    assert asked(teacher, "write", {"passage": PASSAGE}, prompt="q", n=50) != written
+    assert get_replies(teacher, "write", {"passage": PASSAGE}, prompt="q", n=50) != written
 
 
 def test_a_prompt_of_any_characters_is_answered(task: Plugin[Any]) -> None:
     for passage in ("\ud800", "\x00", "", "é\u2028", "word " * 5000):
-        (text,) = asked(teacher_of(task), "write", {"passage": passage})
-        assert sample_of(text).input
+        (text,) = get_replies(prepare_teacher(task), "write", {"passage": passage})
+        assert read_sample(text).input
 
 
 # --- writing and solving ---------------------------------------------------------------------------------------------
 
 
 def test_written_samples_are_readable_and_of_several_levels(task: Plugin[Any]) -> None:
-    samples = [sample_of(text) for text in asked(teacher_of(task, slip=0), "write", {"passage": PASSAGE}, n=200)]
+    samples = [
+        read_sample(text) for text in get_replies(prepare_teacher(task, slip=0), "write", {"passage": PASSAGE}, n=200)
+    ]
     solutions = [task.hook.procedural_solve(input=sample.input) for sample in samples]
     assert all(solutions)
     assert {solution.difficulty for solution in solutions} == {1, 2, 3, 4, 5}
-    assert labels(task, [sample.output for sample in samples]) == [right(task, sample.input) for sample in samples]
+    assert read_labels(task, [sample.output for sample in samples]) == [
+        get_right_label(task, sample.input) for sample in samples
+    ]
 
 
 def test_without_slips_every_answer_is_right(task: Plugin[Any]) -> None:
-    teacher = teacher_of(task, slip=0)
-    for input in inputs_at(task, 3, 20):
-        assert labels(task, asked(teacher, "solve", {"input": input}, n=16)) == [right(task, input)] * 16
+    teacher = prepare_teacher(task, slip=0)
+    for question in make_inputs(task, 3, 20):
+        assert (
+            read_labels(task, get_replies(teacher, "solve", {"input": question}, n=16))
+            == [get_right_label(task, question)] * 16
+        )
 
 
 def test_with_slips_alone_most_answers_are_wrong_and_all_are_readable(task: Plugin[Any]) -> None:
-    teacher = teacher_of(task, slip=1)
+    teacher = prepare_teacher(task, slip=1)
     wrong = total = 0
-    for input in inputs_at(task, 3, 30):
-        found = labels(task, asked(teacher, "solve", {"input": input}, n=16))
+    for question in make_inputs(task, 3, 30):
+        found = read_labels(task, get_replies(teacher, "solve", {"input": question}, n=16))
         assert UNREADABLE not in found
-        wrong += sum(label != right(task, input) for label in found)
+        wrong += sum(label != get_right_label(task, question) for label in found)
         total += len(found)
     assert wrong / total > 0.5
-    samples = [sample_of(text) for text in asked(teacher, "write", {"passage": ""}, n=200)]
-    assert sum(labels(task, [s.output])[0] != right(task, s.input) for s in samples) > 100
+    samples = [read_sample(text) for text in get_replies(teacher, "write", {"passage": ""}, n=200)]
+    assert sum(read_labels(task, [s.output])[0] != get_right_label(task, s.input) for s in samples) > 100
 
 
 def test_some_slips_are_mended_by_the_votes(task: Plugin[Any]) -> None:
-    teacher = teacher_of(task, slip=0.2)
-    inputs = inputs_at(task, 2, 30)
-    votes = [labels(task, asked(teacher, "solve", {"input": input}, n=16)) for input in inputs]
+    teacher = prepare_teacher(task, slip=0.2)
+    inputs = make_inputs(task, 2, 30)
+    votes = [read_labels(task, get_replies(teacher, "solve", {"input": question}, n=16)) for question in inputs]
     assert any(len(set(found)) > 1 for found in votes)
     agreed = [max(set(found), key=found.count) for found in votes]
-    assert agreed == [right(task, input) for input in inputs]
+    assert agreed == [get_right_label(task, question) for question in inputs]
 
 
 def test_what_is_not_in_its_language_is_not_answered(task: Plugin[Any]) -> None:
-    (text,) = asked(teacher_of(task), "solve", {"input": "Who wrote Faust?"})
+    (text,) = get_replies(prepare_teacher(task), "solve", {"input": "Who wrote Faust?"})
     assert task.hook.process_prediction(output=text) is UNREADABLE
 
 
@@ -137,12 +146,12 @@ def test_a_rewriting_changes_the_level_in_the_direction_that_was_asked(
     task: Plugin[Any], direction: str, level: int
 ) -> None:
     """At the ends of the scale it stays there."""
-    teacher = teacher_of(task, slip=0)
-    for input in inputs_at(task, level, 10):
-        for text in asked(teacher, "rewrite", {"direction": direction, "input": input}, n=4):
-            new = sample_of(text).input
+    teacher = prepare_teacher(task, slip=0)
+    for question in make_inputs(task, level, 10):
+        for text in get_replies(teacher, "rewrite", {"direction": direction, "input": question}, n=4):
+            new = read_sample(text).input
             found = task.hook.procedural_solve(input=new).difficulty
-            assert new != input
+            assert new != question
             if direction == "harder":
                 assert found > level or found == level == 5
             else:
@@ -150,10 +159,10 @@ def test_a_rewriting_changes_the_level_in_the_direction_that_was_asked(
 
 
 def test_what_it_cannot_read_is_rewritten_as_of_middle_level(task: Plugin[Any]) -> None:
-    teacher = teacher_of(task, slip=0)
+    teacher = prepare_teacher(task, slip=0)
     for direction, levels in (("harder", {4, 5}), ("easier", {1, 2})):
-        texts = asked(teacher, "rewrite", {"direction": direction, "input": "Who wrote Faust?"}, n=20)
-        found = {task.hook.procedural_solve(input=sample_of(text).input).difficulty for text in texts}
+        texts = get_replies(teacher, "rewrite", {"direction": direction, "input": "Who wrote Faust?"}, n=20)
+        found = {task.hook.procedural_solve(input=read_sample(text).input).difficulty for text in texts}
         assert found == levels
 
 
@@ -162,21 +171,21 @@ def test_what_it_cannot_read_is_rewritten_as_of_middle_level(task: Plugin[Any]) 
 
 def test_keywords_are_words_of_the_description(task: Plugin[Any]) -> None:
     description = task.hook.description()
-    (text,) = asked(teacher_of(task), "keywords", {"description": description})
+    (text,) = get_replies(prepare_teacher(task), "keywords", {"description": description})
     assert 1 <= len(text.splitlines()) <= 10
     assert all(re.search(rf"\b{word}", description.lower()) for word in text.splitlines())
-    assert asked(teacher_of(task), "keywords", {"description": "1 + 1"}) == [""]
+    assert get_replies(prepare_teacher(task), "keywords", {"description": "1 + 1"}) == [""]
 
 
 def test_a_pattern_is_read_from_demonstrations_with_any_characters(task: Plugin[Any]) -> None:
     demos = json.dumps({"input": "a\u2028b\x85c d", "output": "e"}, ensure_ascii=False)
-    (text,) = asked(teacher_of(task), "pattern", {"examples": demos})
+    (text,) = get_replies(prepare_teacher(task), "pattern", {"examples": demos})
     assert "An input has about 4 words" in text
 
 
 def test_a_pattern_speaks_of_lengths_and_of_no_demonstration(task: Plugin[Any]) -> None:
     demos = [{"input": f"{'word ' * n}Goethe", "output": "short"} for n in (1, 4, 9)]
-    (text,) = asked(teacher_of(task), "pattern", {"examples": "\n".join(map(json.dumps, demos))})
+    (text,) = get_replies(prepare_teacher(task), "pattern", {"examples": "\n".join(map(json.dumps, demos))})
     assert "An input has about 5 words (2 to 10)" in text
     assert "an output has about 1 words (1 to 1)" in text
     assert "Goethe" not in text
@@ -185,7 +194,7 @@ def test_a_pattern_speaks_of_lengths_and_of_no_demonstration(task: Plugin[Any]) 
 # --- the contract ----------------------------------------------------------------------------------------------------
 
 
-def without_rules(folder: Path, monkeypatch: pytest.MonkeyPatch, *hooks: str) -> Plugin[Any]:
+def install_task_without_rules(folder: Path, monkeypatch: pytest.MonkeyPatch, *hooks: str) -> Plugin[Any]:
     """Install a task that has only these of the procedural hooks."""
     info = folder / "no_rules-1.0.dist-info"
     info.mkdir()
@@ -211,32 +220,32 @@ def without_rules(folder: Path, monkeypatch: pytest.MonkeyPatch, *hooks: str) ->
 def test_a_task_without_rules_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: tuple[str, ...], words: str
 ) -> None:
-    task = without_rules(tmp_path, monkeypatch, *hooks)
+    task = install_task_without_rules(tmp_path, monkeypatch, *hooks)
     with pytest.raises(TeacherError) as caught:
-        teacher_of(task)
+        prepare_teacher(task)
     assert f"task {task.name!r} {words}" in str(caught.value)
-    assert "choose another with --teacher" in str(caught.value)
+    assert "choose another teacher with --teacher" in str(caught.value)
 
 
 @pytest.mark.parametrize("slip", [-0.1, 1.1, "much", float("nan"), None])
-def test_a_slip_that_is_no_share_is_told(slip: Any) -> None:
+def test_a_slip_that_is_not_a_share_is_refused(slip: Any) -> None:
     with pytest.raises(SettingsError, match=r"slip=.* must be a share between 0 and 1"):
         load(PluginRef("teacher", "procedural", {"slip": slip}), "teacher")
 
 
 def test_it_costs_nothing(task: Plugin[Any]) -> None:
-    assert teacher_of(task).hook.price(model="") == Price(0.0, 0.0)
+    assert prepare_teacher(task).hook.price(model="") == Price(0.0, 0.0)
 
 
-def test_asked_before_it_saw_a_task_it_says_so() -> None:
+def test_a_request_before_the_task_is_an_error() -> None:
     teacher: Plugin[Any] = load(PluginRef("teacher", "procedural"), "teacher")
-    with pytest.raises(TeacherError, match="before it saw the task"):
-        asked(teacher, "write", {"passage": ""})
+    with pytest.raises(TeacherError, match="does not have a task yet"):
+        get_replies(teacher, "write", {"passage": ""})
 
 
 def test_its_identity_hangs_on_the_rules_of_the_task(tmp_path: Path) -> None:
     """Else replies by other rules would be taken from the reply store."""
-    mednli, gsm8k = (teacher_of(load(PluginRef("task", name), "task")).hook.identity() for name in TASKS)
+    mednli, gsm8k = (prepare_teacher(load(PluginRef("task", name), "task")).hook.identity() for name in TASKS)
     assert mednli != gsm8k
     path = tmp_path / "other_rules.py"
     path.write_text(
@@ -244,8 +253,8 @@ def test_its_identity_hangs_on_the_rules_of_the_task(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     overridden: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
-    first = teacher_of(overridden).hook.identity()
+    first = prepare_teacher(overridden).hook.identity()
     assert first != mednli
     path.write_text(path.read_text(encoding="utf-8").replace("'b'", "'c'"), encoding="utf-8")
     changed: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
-    assert teacher_of(changed).hook.identity() != first
+    assert prepare_teacher(changed).hook.identity() != first

@@ -1,4 +1,4 @@
-"""What a training leaves on the disk: a checkpoint while it runs, a model at its end; whole or not at all."""
+"""What a training leaves on the disk: a checkpoint while it runs, and a model at its end. Both are written atomically."""
 
 from __future__ import annotations
 
@@ -9,56 +9,61 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dsrl.errors import StoreError
-from dsrl.pipeline.preflight import check_room
-from dsrl.types import TrainJob
+from dsrl import StoreError, TrainItem, TrainJob, check_room
 
 log = logging.getLogger(__name__)
 
-#: Checkpoints may take at most one part in so many of the time.
-_SHARE = 20
+#: Checkpoints may take at most one part in this many of the time.
+_MIN_TIME_RATIO = 20
+#: Fields of a job that do not change the result of GRPO.
+_IRRELEVANT = ("output_dir", "work_dir", "device", "dev_items")
 
 
-def fingerprint(job: TrainJob) -> str:
-    """Give a short text that two jobs share if a checkpoint of one is good for the other."""
-    told = asdict(job)
-    for where in ("output_dir", "work_dir", "device"):
-        del told[where]
-    return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+def make_fingerprint(job: TrainJob) -> str:
+    """Return a short text. Two jobs have the same one if a checkpoint of one is valid for the other."""
+    # Only what the weights depend on: a field that GRPO does not use must not make a checkpoint unusable.
+    facts = {f.name: getattr(job, f.name) for f in fields(job) if f.name not in _IRRELEVANT}
+    facts["items"] = [_describe_item(item) for item in job.items]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def _describe_item(item: TrainItem) -> dict[str, str]:
+    facts = {"id": item.id, "prompt": item.prompt, "input": item.input, "label": item.label}
+    return {**facts, "system": item.prompt.system} if item.prompt.system else facts
 
 
 class Checkpoints:
     """The checkpoint of one job in its work folder.
 
     Args:
-        folder: made if it is not there.
-        job: the job's :func:`fingerprint`.
-        seconds: at least so long between two checkpoints.
+        folder: the work folder; it is created if it does not exist.
+        job: the job's fingerprint, see :func:`make_fingerprint`.
+        seconds: minimum time between two checkpoints.
 
     Raises:
-        StoreError: the folder cannot be made.
+        StoreError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, job: str, seconds: float) -> None:
-        self._path, self._finished = folder / "checkpoint.pt", folder / "finished"
+        self._path, self._end_mark = folder / "checkpoint.pt", folder / "finished"
         self._job, self._seconds, self._pause = job, seconds, seconds
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"The folder {folder} for checkpoints cannot be made: {error}") from error
-        self._last = time.monotonic()
+            raise StoreError(f"The folder {folder} for checkpoints cannot be created: {error}") from error
+        self._last_time = time.monotonic()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Give the state that was last saved; None if there is none.
+        """Return the state that was last saved; None if there is no readable checkpoint.
 
         Raises:
-            StoreError: it belongs to another job.
+            StoreError: the checkpoint belongs to another job.
         """
         if not self._path.exists():
             return None
@@ -66,21 +71,25 @@ class Checkpoints:
             state = torch.load(self._path, map_location=device, weights_only=True)
             job = state.pop("job")
         except Exception as error:  # noqa: BLE001  a damaged file may raise anything
-            log.warning("The checkpoint %s cannot be read, training starts over: %s", self._path, error)
+            log.warning("The checkpoint %s cannot be read, so the training starts again: %s", self._path, error)
             return None
         if job != self._job:
             raise StoreError(
-                f"{self._path} is a checkpoint of a training with other settings or items: remove it, or give another "
+                f"{self._path} is a checkpoint of a training with other settings or items. Remove it, or give another "
                 "folder."
             )
         return dict(state)
 
-    def due(self) -> bool:
-        """Say whether it is time to save again."""
-        return time.monotonic() - self._last >= self._pause
+    def is_due(self) -> bool:
+        """Return whether it is time for the next checkpoint."""
+        return time.monotonic() - self._last_time >= self._pause
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save ``state`` (tensors and plain values) in place of the one before."""
+        """Replace the checkpoint by ``state`` (tensors and plain values).
+
+        Raises:
+            StoreError: the checkpoint cannot be written.
+        """
         start = time.monotonic()
         partial = self._path.with_suffix(".partial")
         try:
@@ -89,82 +98,86 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self._path)
-        except (OSError, RuntimeError) as error:  # torch gives a full disk as a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             partial.unlink(missing_ok=True)
             raise StoreError(f"The checkpoint {self._path} cannot be written: {error}") from error
-        self._last = time.monotonic()
+        self._last_time = time.monotonic()
         if self._seconds:
-            self._pause = max(self._seconds, _SHARE * (self._last - start))
+            self._pause = max(self._seconds, _MIN_TIME_RATIO * (self._last_time - start))
 
     @property
-    def finished(self) -> bool:
-        """Whether the job was done to its end."""
-        return self._finished.exists() and self._finished.read_text() == self._job
+    def is_finished(self) -> bool:
+        """Whether all steps of the job are done."""
+        return self._end_mark.exists() and self._end_mark.read_text() == self._job
 
-    def finish(self) -> None:
-        """Note that all steps are done; what is in the output folder from now on is this job's model."""
-        partial = self._finished.with_suffix(".partial")
+    def mark_finished(self) -> None:
+        """Record that all steps are done. From now on, a model in the output folder is the model of this job."""
+        partial = self._end_mark.with_suffix(".partial")
         partial.write_text(self._job)
-        os.replace(partial, self._finished)
+        os.replace(partial, self._end_mark)
 
     def remove(self) -> None:
-        """Let go of the checkpoint when the model is saved."""
+        """Delete the checkpoint; the model is saved."""
         self._path.unlink(missing_ok=True)
 
 
-def check_output(folder: Path) -> None:
-    """Refuse an output folder that holds something.
+def check_output_is_free(folder: Path) -> None:
+    """Check that the output folder does not exist or is empty.
 
     Raises:
-        StoreError: it does.
+        StoreError: there is something in its place.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"{folder} is there already and is no empty folder; the trained model would overwrite it.")
+        raise StoreError(
+            f"{folder} exists and is not an empty folder; the trained model would overwrite it. Remove it, or give another "
+            "folder with --output-model."
+        )
 
 
-def check_target(folder: Path) -> None:
-    """Refuse an output folder that :func:`save_whole` cannot put a folder in the place of.
+def check_output_place(folder: Path) -> None:
+    """Check that :func:`write_folder` can put a folder in the place of the output folder.
 
     Raises:
-        StoreError: it is a link or a mounted disk.
+        StoreError: the output folder is a symbolic link or the top of a mounted disk.
     """
     if folder.is_symlink() or os.path.ismount(folder):
         kind = "a symbolic link" if folder.is_symlink() else "the top of a mounted disk"
         raise StoreError(
-            f"the folder for the trained model, {folder}, is {kind}, which cannot be replaced by the model; "
-            "name a folder below it with --output-model"
+            f"the folder for the trained model, {folder}, is {kind}, which the model cannot replace; give a folder below it "
+            "with --output-model"
         )
 
 
-def check_training_room(job: TrainJob, weights: int, itemsize: int) -> None:
-    """Refuse a disk without room for checkpoints and the model.
+def check_training_room(job: TrainJob, weight_bytes: int, itemsize: int) -> None:
+    """Check that the disk has space for the checkpoints and the model.
 
     Args:
-        job: says where they go.
-        weights: bytes of the model's weights.
-        itemsize: bytes of one number of them.
+        job: names the folders.
+        weight_bytes: size of the model's weights in bytes.
+        itemsize: bytes of one number of the weights.
 
     Raises:
-        StoreError: there is too little room.
+        StoreError: the disk has too little space.
     """
-    # A checkpoint holds the weights and the optimizer's two moments in float32; of adapters it is small.
-    checkpoint = 0 if job.lora_rank > 0 else weights // itemsize * 4 * 3
-    # The next one is written beside the last.
-    needed = 2 * checkpoint - _size(job.work_dir / "checkpoint.pt")
+    # A checkpoint holds the weights and the optimizer's two moments in float32. For adapters it is small.
+    checkpoint = 0 if job.lora_rank > 0 else weight_bytes // itemsize * 4 * 3
+    # The next checkpoint is written beside the last one.
+    needs = 2 * checkpoint - _get_size(job.work_dir / "checkpoint.pt")
     check_room(
-        {job.work_dir: max(0, needed), job.output_dir.parent: weights}, "a checkpoint of the training and the model"
+        {job.work_dir: max(0, needs), job.output_dir.parent: weight_bytes},
+        "a checkpoint of the training and the model",
     )
 
 
-def _size(path: Path) -> int:
+def _get_size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def save_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a folder next to ``folder``, then put it in its place.
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a new folder beside ``folder``, then rename it to ``folder``.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the folder cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
     try:

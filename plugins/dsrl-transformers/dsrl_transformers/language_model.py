@@ -1,22 +1,23 @@
-"""A causal language model with its tokenizer, on a device: text in, completions out."""
+"""A causal language model with its tokenizer on a device: prompts in, completions out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl.errors import DsrlError, SettingsError
-from dsrl_transformers.decode import Drawn, decode
-from dsrl_transformers.forest import holds_trees
-from dsrl_transformers.model_files import readable
+from dsrl import DsrlError, Prompt, SettingsError
+from dsrl_transformers.decode import Completions, DecodeSettings, decode
+from dsrl_transformers.forest import supports_trees
+from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
+from dsrl_transformers.prompts import render_prompt
 
 log = logging.getLogger(__name__)
 
@@ -29,181 +30,175 @@ class LanguageModel:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         stop: tokens that end a completion.
-        context: how many tokens the model can see; None where its settings do not say.
-        trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.holds_trees`).
-        autocast: None, or the type that the forward pass is to be computed in.
+        context: length of the model's context in tokens; None if the model's settings do not say it.
+        has_trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.supports_trees`).
+        autocast_dtype: the type of the forward pass if it differs from the type of the weights, else None.
     """
 
     model: Any
     tokenizer: Any
     stop: frozenset[int]
     context: int | None
-    trees: bool
-    autocast: torch.dtype | None = None
+    has_trees: bool
+    autocast_dtype: torch.dtype | None = None
 
-    def precision(self) -> AbstractContextManager[Any]:
-        """Give the context in which the model's forward pass belongs."""
-        if self.autocast is None:
+    def make_precision_context(self) -> AbstractContextManager[Any]:
+        """Return the context manager in which the forward pass must run."""
+        if self.autocast_dtype is None:
             return nullcontext()
-        return torch.autocast(self.model.device.type, dtype=self.autocast)
+        return torch.autocast(self.model.device.type, dtype=self.autocast_dtype)
 
-    def encode(self, prompt: str) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         """Turn a prompt into tokens, at least one."""
-        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        ids: list[int] = self.tokenizer(render_prompt(prompt))["input_ids"]
         if ids:
             return ids
         start = self.tokenizer.bos_token_id
         return [min(self.stop, default=0) if start is None else start]
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Turn a completion into text, without stop and other special tokens."""
+    def decode_text(self, tokens: Sequence[int]) -> str:
+        """Turn the tokens of a completion into text, without stop tokens and other special tokens."""
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def fit(self, prompts: Sequence[list[int]], max_tokens: int) -> tuple[list[list[int]], int]:
-        """Cut prompts, and the length limit of completions, to the model's context.
+    def fit_to_context(
+        self, prompts: Sequence[list[int]], settings: DecodeSettings
+    ) -> tuple[list[list[int]], DecodeSettings]:
+        """Shorten prompts, and the maximum length of completions, so that both fit into the model's context.
 
-        The head of a prompt goes: the question's end and the output instruction come last. Completions leave at least
-        half of the context to the prompt.
+        A prompt loses its beginning, because the end of the question and the output instruction come last. Completions leave
+        at least half of the context to the prompt.
         """
         if self.context is None:
-            return list(prompts), max_tokens
-        max_tokens = min(max_tokens, self.context // 2)
+            return list(prompts), settings
+        max_tokens = min(settings.max_tokens, self.context // 2)
         room = self.context - max_tokens
         too_long = sum(len(ids) > room for ids in prompts)
         if too_long:
             log.warning(
-                "%d of %d prompts have more than the %d tokens that the model's context leaves: they are cut at the front.",
+                "%d of %d prompts have more than %d tokens, the space that the model's context leaves for a prompt. Their "
+                "beginnings are cut off.",
                 too_long, len(prompts), room,
             )  # fmt: skip
         start = self.tokenizer.bos_token_id
-        cut = []
+        shortened = []
         for ids in prompts:
             head = ids[:1] if ids[0] == start and len(ids) > room else []
-            cut.append(head + ids[max(0, len(ids) - room + len(head)) :] if len(ids) > room else ids)
-        return cut, max_tokens
+            shortened.append(head + ids[max(0, len(ids) - room + len(head)) :] if len(ids) > room else ids)
+        return shortened, replace(settings, max_tokens=max_tokens)
 
-    def draw(
+    def complete(
         self,
         prompts: Sequence[list[int]],
-        n: int,
-        *,
-        temperature: float,
-        top_p: float,
-        max_tokens: int,
-        seed: int,
-        cache_tokens: int,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> list[Drawn]:
-        """Draw ``n`` completions of each prompt; see :func:`dsrl_transformers.decode.decode`."""
-        how = decode if self.trees else decode_plainly
+        settings: DecodeSettings,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Completions]:
+        """Draw completions of each prompt; see :func:`dsrl_transformers.decode.decode`.
+
+        Raises:
+            DsrlError: the device's memory is too small, or the model's logits are not numbers.
+        """
+        decode_prompts = decode if self.has_trees else decode_plainly
         try:
-            with self.precision():
-                return how(
-                    self.model, prompts, n,
-                    temperature=temperature, top_p=top_p, max_tokens=max_tokens,
-                    stop=self.stop, seed=seed, cache_tokens=cache_tokens, cancelled=cancelled,
-                )  # fmt: skip
+            with self.make_precision_context():
+                return decode_prompts(self.model, prompts, settings, self.stop, is_cancelled)
         except torch.OutOfMemoryError as error:
             raise DsrlError(
-                f"The device's memory does not hold the model and {cache_tokens} tokens of its cache: give a smaller "
-                f"cache_tokens. ({error})"
+                f"The device's memory is too small for the model and {settings.cache_tokens} tokens of its cache. Give a "
+                f"smaller cache_tokens. ({error})"
             ) from error
 
 
-def load(
+def load_model(
     name: str, device: str = "auto", dtype: str = "auto", purpose: Literal["sample", "train"] = "sample"
 ) -> LanguageModel:
     """Load a model and its tokenizer.
 
     Args:
         name: a folder in Hugging Face form or a hub id.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
-        dtype: ``auto`` (bfloat16 on CUDA where it is supported, else float32), ``float32``, ``bfloat16``.
-        purpose: for ``train`` the weights are float32 whatever ``dtype`` says, which then is the type of the forward
-            pass: steps of a learning rate of 1e-6 vanish in bfloat16's 8 bits.
+        device: ``auto`` (CUDA if there is a CUDA device), ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: ``auto`` (bfloat16 on CUDA if the device supports it, else float32), ``float32``, ``bfloat16``.
+        purpose: for ``train`` the weights are always float32, and ``dtype`` is the type of the forward pass: a step with a
+            learning rate of 1e-6 is lost in the 8 bits of bfloat16.
 
     Raises:
         DataError: there is no readable model.
         DsrlError: the device's memory is too small.
-        SettingsError: no such device or type here.
+        SettingsError: this machine does not have the device, or the dtype is not supported.
     """
-    place, forward = check_device(device, dtype)
-    weights = torch.float32 if purpose == "train" else forward
-    with readable(name), quiet():
+    place, forward_dtype = resolve_device(device, dtype)
+    weights_dtype = torch.float32 if purpose == "train" else forward_dtype
+    with translate_errors(name), hide_progress_bars():
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = _to(AutoModelForCausalLM.from_pretrained(name, dtype=weights, trust_remote_code=False), place)
+            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype, trust_remote_code=False)
+            model = model.to(place).eval()
         except torch.OutOfMemoryError as error:
-            raise DsrlError(f"The memory of {place} does not hold the model {name}. ({error})") from error
-    trees = holds_trees(model)
-    if not trees:
-        log.info("%s cannot work on trees of completions; each completion is computed by itself.", name)
+            raise DsrlError(f"The memory of {place} is too small for the model {name}. ({error})") from error
+    has_trees = supports_trees(model)
+    if not has_trees:
+        log.info("%s cannot compute trees of completions, so each completion is computed separately.", name)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
-        stop=_stop_tokens(model, tokenizer),
+        stop=_get_stop_tokens(model, tokenizer),
         context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
-        trees=trees,
-        autocast=forward if forward != weights else None,
+        has_trees=has_trees,
+        autocast_dtype=forward_dtype if forward_dtype != weights_dtype else None,
     )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing progress bars across those of the caller."""
-    shown = transformers_logging.is_progress_bar_enabled()
+def hide_progress_bars() -> Iterator[None]:
+    """Stop transformers from drawing progress bars over those of the caller."""
+    is_enabled = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        if shown:
+        if is_enabled:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _to(model: Any, device: torch.device) -> Any:
-    return model.to(device).eval()
-
-
-def check_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """Find the device and the number format of the forward pass, and whether they are to be had here.
+def resolve_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the number format of the forward pass, after a test that this machine has them.
 
     Raises:
-        SettingsError: no such device or type here; names what is possible.
+        SettingsError: this machine does not have the device, or the dtype is not supported; the text names what is possible.
     """
-    place = _device(device)
-    forward = _dtype(dtype, place)
+    place = _parse_device(device)
+    forward_dtype = _parse_dtype(dtype, place)
     try:
-        torch.ones(1, device=place, dtype=forward).sum().item()
+        torch.ones(1, device=place, dtype=forward_dtype).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first_line = str(error).strip().split("\n")[0]
-        raise SettingsError(f"Device {device!r} cannot be used ({first_line}); use {_possible()}.") from error
-    return place, forward
+        raise SettingsError(f"Device {device!r} cannot be used ({first_line}); use {_list_devices()}.") from error
+    return place, forward_dtype
 
 
-def _device(name: str) -> torch.device:
+def _parse_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"There is no device {name!r}; use {_possible()}.") from error
+        raise SettingsError(f"There is no device {name!r}; use {_list_devices()}.") from error
     if device.type == "meta":
-        raise SettingsError(f"There is no device {name!r}; use {_possible()}.")
+        raise SettingsError(f"There is no device {name!r}; use {_list_devices()}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(
-            f"Device {name!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use {_possible()}."
+            f"Device {name!r} cannot be used: torch finds {torch.cuda.device_count()} CUDA devices; use {_list_devices()}."
         )
     return device
 
 
-def _possible() -> str:
-    """Name the devices that there are."""
+def _list_devices() -> str:
+    """Name the devices of this machine, as values of the flag."""
     names = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     return f"--device {', '.join(names[:-1])} or {names[-1]}"
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _parse_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     if name not in ("float32", "bfloat16"):
@@ -211,9 +206,9 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
-def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    named = getattr(model.generation_config, "eos_token_id", None)
-    tokens = [named] if isinstance(named, int) else list(named or [])
+def _get_stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    tokens = [ids] if isinstance(ids, int) else list(ids or [])
     if tokenizer.eos_token_id is not None:
         tokens.append(tokenizer.eos_token_id)
     return frozenset(tokens)

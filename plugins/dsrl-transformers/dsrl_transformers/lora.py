@@ -1,29 +1,33 @@
-"""Low-rank adapters (Hu et al. 2021) through peft."""
+"""Low-rank adapters (Hu et al. 2021) with the library peft."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from dsrl.errors import DsrlError
+from dsrl import DataError, DsrlError
+from dsrl_transformers.model_files import translate_errors
 
 
 def require_peft() -> None:
-    """Refuse to train adapters where peft is missing.
+    """Check that peft is installed.
 
     Raises:
-        DsrlError: it is.
+        DsrlError: peft is not installed.
     """
     try:
         import peft  # noqa: F401
     except ImportError as error:
         raise DsrlError(
-            "LoRA needs peft, which is not installed here: pip install 'dsrl-transformers[lora]' "
-            "(or train all weights: lora rank 0)."
+            "LoRA adapters need the package peft, which is not installed. Install it with: pip install 'peft>=0.17' "
+            "(--lora-rank 0 trains all weights without it)."
         ) from error
 
 
 def add_adapters(model: Any, rank: int) -> Any:
-    """Put adapters of ``rank`` on all linear layers but the last; only they are trained. Gives peft's model.
+    """Add adapters of ``rank`` to all linear layers but the last. Only the adapters are trained. Return peft's model.
 
     Raises:
         DsrlError: peft is not installed.
@@ -35,3 +39,27 @@ def add_adapters(model: Any, rank: int) -> Any:
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     return get_peft_model(model, config)
+
+
+@contextmanager
+def use_adapter(model: Any, folder: Path | None) -> Iterator[None]:
+    """Put the adapter in a folder on a model while the context lasts. None leaves the model as it is.
+
+    Raises:
+        DataError: the folder holds no adapter for this model. The model cannot be used any more.
+        DsrlError: peft is not installed.
+    """
+    if folder is None:
+        yield
+        return
+    require_peft()
+    from peft import PeftModel
+
+    if not folder.is_dir():
+        raise DataError(f"The folder {folder} of a LoRA adapter does not exist.")
+    with translate_errors(str(folder), "adapter"):
+        adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(model.device)).eval()
+    try:
+        yield
+    finally:
+        adapted.unload()

@@ -1,6 +1,7 @@
-"""Looking at a base model without loading its weights: are its files there, can they be read, what do they take?
+"""Checks of a base model without loading its weights: do its files exist, can they be read, how large are they?
 
-A model's folder is somebody else's: nothing in it is run, and only so much of it is read as a file of its kind can need.
+We do not trust the folder of a model. No code in it is run, and a file that is larger than a file of its kind can be is not
+read.
 """
 
 from __future__ import annotations
@@ -13,72 +14,79 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dsrl.errors import DataError
-from dsrl.pipeline.preflight import check_room
+from dsrl import DataError, check_room
 
 T = TypeVar("T")
 
-#: Seconds for the look-ups of one model on the hub.
+#: Time limit of the requests to the hub for one model, in seconds.
 HUB_SECONDS = 60.0
-#: In the order in which the library looks for them; of the indexes, which name their files.
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_MOST_INDEX = 64 * 2**20
-_MOST_CONFIG = 16 * 2**20
-_WANTED = (
-    "wanted: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id; no code is run"
+#: The files of weights in the order in which the library looks for them. An index names the files that hold the weights.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_MAX_INDEX_BYTES = 64 * 2**20
+_MAX_CONFIG_BYTES = 16 * 2**20
+_EXPECTED = (
+    "expected: a folder in Hugging Face form with config.json, safetensors and tokenizer, or a hub id; code in a model is "
+    "never run"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model's files say.
+    """What a model's files say about the model.
 
     Attributes:
-        context: how many tokens it can see; None where its settings do not say.
-        weights: bytes of its weights; None where the hub does not say.
-        itemsize: bytes of one number of its weights.
+        context: length of the context in tokens; None if the model's settings do not say it.
+        weight_bytes: size of the weights in bytes; None if the hub does not say it.
+        itemsize: bytes of one number of the weights.
     """
 
     context: int | None
-    weights: int | None
+    weight_bytes: int | None
     itemsize: int
 
 
 def check_model(name: str) -> ModelFacts:
-    """Find what is wrong with a model's files.
+    """Check the files of a model, and return what they say.
 
     Args:
         name: a folder or a hub id.
 
     Raises:
-        DataError: there is no such model, or a file is missing or cannot be read; the hub did not answer in time.
+        DataError: there is no such model, a file is missing or cannot be read, or the hub did not answer in time.
     """
     if Path(name).is_dir():
         return _check_folder(Path(name))
-    cached = _cached_folder(name)
+    cached = _find_cached_folder(name)
     if cached is not None:
         with suppress(DataError):  # the cache may lack a file that the hub has
             return _check_folder(cached)
-    return _within(HUB_SECONDS, lambda: _look(name, _hub_weights(name)), f"the hub, asked for the model {name},")
+    return _call_within(
+        HUB_SECONDS, lambda: _read_facts(name, _check_hub_weights(name)), f"the hub (about the model {name})"
+    )
 
 
 def _check_folder(folder: Path) -> ModelFacts:
     config = folder / "config.json"
     try:
-        if config.stat().st_size > _MOST_CONFIG:
-            raise DataError(f"{config} is larger than any configuration of a model; give another folder")
+        if config.stat().st_size > _MAX_CONFIG_BYTES:
+            raise DataError(f"{config} is too large for the configuration of a model; give another folder")
     except OSError as error:
-        raise DataError(f"{config} cannot be read: {error.strerror} ({_WANTED})") from error
-    return _look(str(folder), _folder_weights(folder))
+        raise DataError(f"{config} cannot be read: {error.strerror} ({_EXPECTED})") from error
+    return _read_facts(str(folder), _check_folder_weights(folder))
 
 
 @contextmanager
-def readable(name: str, part: str = "model") -> Iterator[None]:
-    """Tell what the library raises over a model's files as a :class:`DataError`.
+def translate_errors(name: str, part: str = "model") -> Iterator[None]:
+    """Turn the errors that the library raises for a model's files into a :class:`DataError`.
 
     Args:
         name: a folder or a hub id.
-        part: what is read of it, for the text.
+        part: the part of the model that is read, for the text.
     """
     from safetensors import SafetensorError
 
@@ -94,76 +102,77 @@ def readable(name: str, part: str = "model") -> Iterator[None]:
         AttributeError,
         RecursionError,
     ) as error:
-        raise _unreadable(name, part, error) from error
+        raise _make_unreadable_error(name, part, error) from error
     except Exception as error:
         # Damaged safetensors and tokenizer files raise bare Exception or a type of their own.
-        if type(error) is Exception or isinstance(error, SafetensorError) or _of_library(error):
-            raise _unreadable(name, part, error) from error
+        if type(error) is Exception or isinstance(error, SafetensorError) or _is_library_error(error):
+            raise _make_unreadable_error(name, part, error) from error
         raise
 
 
-def _unreadable(name: str, part: str, error: Exception) -> DataError:
+def _make_unreadable_error(name: str, part: str, error: Exception) -> DataError:
     first_line = str(error).strip().split("\n")[0][:500]
-    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line} ({_WANTED}).")
+    hint = "" if part == "adapter" else f" ({_EXPECTED})"
+    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line}{hint}.")
 
 
-def _of_library(error: Exception) -> bool:
+def _is_library_error(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in ("huggingface_hub", "httpx", "tokenizers", "jinja2")
 
 
-def _look(name: str, weights: int | None) -> ModelFacts:
+def _read_facts(name: str, weights: int | None) -> ModelFacts:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    with readable(name):
+    with translate_errors(name):
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if type(config) not in AutoModelForCausalLM._model_mapping:
             raise ValueError(
-                f"its architecture {config.model_type!r} is no causal language model that the library transformers knows"
+                f"the library transformers has no causal language model for the architecture {config.model_type!r}"
             )
         text = config.get_text_config(decoder=True)
         context = getattr(text, "max_position_embeddings", None)
         itemsize = getattr(config.dtype, "itemsize", 4)
-    with readable(name, "tokenizer"):
+    with translate_errors(name, "tokenizer"):
         AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     return ModelFacts(context if isinstance(context, int) else None, weights, itemsize)
 
 
-def _folder_weights(folder: Path) -> int:
-    """Check that the weights are there and whole, as far as can be seen without reading them; give their bytes."""
-    found = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
-    if found is None:
-        raise DataError(f"{folder} holds no weights: {_WEIGHTS[0]} is not there ({_WANTED})")
-    files = _indexed(folder / found) if found.endswith(".index.json") else [folder / found]
+def _check_folder_weights(folder: Path) -> int:
+    """Check that the weights exist and are complete, as far as that is possible without reading them. Return their bytes."""
+    file_name = next((name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+    if file_name is None:
+        raise DataError(f"{folder} holds no weights: {_WEIGHT_FILES[0]} is not there ({_EXPECTED})")
+    files = _list_indexed_files(folder / file_name) if file_name.endswith(".index.json") else [folder / file_name]
     for file in files:
         if not file.is_file():
-            raise DataError(f"{folder / found} names {file.name}, which is not there; fetch the model again")
-        _check_weights(file)
+            raise DataError(f"{folder / file_name} names {file.name}, which is not there; fetch the model again")
+        _check_weight_file(file)
     return sum(file.stat().st_size for file in files)
 
 
-def _check_weights(file: Path) -> None:
+def _check_weight_file(file: Path) -> None:
     import zipfile
 
     from safetensors import safe_open
 
     if file.suffix != ".safetensors":
-        # Only whether it is the archive that torch writes; nothing in it is unpickled.
+        # Check only that it is the kind of archive that torch writes. Nothing in it is unpickled.
         if not zipfile.is_zipfile(file):
-            raise DataError(f"{file} is no file of weights, or a part of it is missing; fetch the model again")
+            raise DataError(f"{file} is not a file of weights, or a part of it is missing; fetch the model again")
         return
     try:
         with safe_open(file, "pt") as weights:  # reads the header and compares the file's length with it
-            empty = not weights.keys()
+            is_empty = not weights.keys()
     except Exception as error:
         raise DataError(f"{file} cannot be read as safetensors: {error}; fetch the model again") from error
-    if empty:
+    if is_empty:
         raise DataError(f"{file} holds no weights; fetch the model again")
 
 
-def _indexed(index: Path) -> list[Path]:
+def _list_indexed_files(index: Path) -> list[Path]:
     try:
-        if index.stat().st_size > _MOST_INDEX:
-            raise ValueError("it is larger than any index")
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise ValueError("the file is too large for an index")
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{index} cannot be read: {type(error).__name__}: {error}; fetch the model again") from error
@@ -175,83 +184,91 @@ def _indexed(index: Path) -> list[Path]:
 # --- the hub -----------------------------------------------------------------------------------------------------------
 
 
-def _within(seconds: float, call: Callable[[], T], who: str) -> T:
-    """Run ``call`` in a thread; the library repeats what fails in ways that nobody has put a bound to.
+def _call_within(seconds: float, call: Callable[[], T], who: str) -> T:
+    """Run ``call`` in a thread and return its result. The library itself has no limit on the time of its repeated requests.
+
+    Args:
+        seconds: the time limit.
+        call: the function to run.
+        who: who must answer, for the text.
 
     Raises:
-        DataError: it did not end in time.
+        DataError: the call did not end in time.
     """
-    done: list[T] = []
-    faults: list[BaseException] = []
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            done.append(call())
+            results.append(call())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            faults.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="dsrl-hub", daemon=True)
     thread.start()
     thread.join(seconds)
-    if faults:
-        raise faults[0]
-    if not done:
+    if errors:
+        raise errors[0]
+    if not results:
         raise DataError(
             f"{who} did not answer within {seconds:g} s; check the connection, or fetch the model first and give its "
             "folder with --base-model"
         )
-    return done[0]
+    return results[0]
 
 
-def _cached_folder(name: str) -> Path | None:
-    """Give the folder of the hub's cache that holds a model's weights."""
+def _find_cached_folder(name: str) -> Path | None:
+    """Return the folder in the hub's cache that holds the weights of a model; None if there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    with readable(name):  # a name that the hub does not allow
-        found = (try_to_load_from_cache(name, file) for file in _WEIGHTS)
-        return next((Path(path).parent for path in found if isinstance(path, str)), None)
+    with translate_errors(name):  # a name that the hub does not allow
+        paths = (try_to_load_from_cache(name, file) for file in _WEIGHT_FILES)
+        return next((Path(path).parent for path in paths if isinstance(path, str)), None)
 
 
-def _hub_weights(name: str) -> int | None:
-    """Check that the hub has a model's weights; give their bytes where it says them."""
+def _check_hub_weights(name: str) -> int | None:
+    """Check that the hub has the weights of a model. Return their bytes; None if the hub does not say them."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         raise DataError(
-            f"the model {name} is not in the cache of the hub ({constants.HF_HUB_CACHE}), or not whole, and HF_HUB_OFFLINE "
-            "forbids to ask for it; unset that, or give the folder of a model with --base-model"
+            f"the model {name} is not in the cache of the hub ({constants.HF_HUB_CACHE}), or not completely, and the "
+            "environment variable HF_HUB_OFFLINE forbids a request to the hub; unset it, or give the folder of a model with "
+            "--base-model"
         )
     try:
-        for file in _WEIGHTS:
+        for file in _WEIGHT_FILES:
             try:
                 size = get_hf_file_metadata(hf_hub_url(name, file), timeout=HUB_SECONDS / 4).size
             except EntryNotFoundError:
                 continue
             if file.endswith(".index.json"):
-                return None  # its files are named in it; the library fetches them one by one
+                return None  # the index names the files; the library fetches them one by one
             if size:
-                check_room({Path(constants.HF_HUB_CACHE): size}, f"the model {name}, which is fetched from the hub,")
+                check_room({Path(constants.HF_HUB_CACHE): size}, f"the model {name} from the hub")
             return size
     except GatedRepoError as error:
         raise DataError(
-            f"the model {name} is gated: ask for access on its page on the hub, and log in with `hf auth login`"
+            f"the model {name} is gated: request access on its page on the hub, and log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
         raise DataError(
             f"the hub ({constants.ENDPOINT}) has no model {name}, or it is private; check the name, log in with "
             "`hf auth login`, or give the folder of a model with --base-model"
         ) from error
-    except Exception as error:  # of the library, its transports, or a server that is no hub
-        if isinstance(error, OSError) or _of_library(error):
-            raise _no_answer(name, constants.ENDPOINT, error) from error
+    except Exception as error:  # from the library, its transports, or a server that is not a hub
+        if isinstance(error, OSError) or _is_library_error(error):
+            raise _make_connection_error(name, constants.ENDPOINT, error) from error
         raise
-    raise DataError(f"the model {name} of the hub has no weights ({' or '.join(_WEIGHTS[:3])}); give another model")
+    raise DataError(
+        f"the model {name} on the hub has no weights ({' or '.join(_WEIGHT_FILES[:3])}); give another model"
+    )
 
 
-def _no_answer(name: str, endpoint: str, error: Exception) -> DataError:
+def _make_connection_error(name: str, endpoint: str, error: Exception) -> DataError:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return DataError(
-        f"the hub ({endpoint}) cannot be asked for the model {name}: {first_line}; check the connection, or give the folder "
-        "of a model with --base-model"
+        f"the request to the hub ({endpoint}) for the model {name} failed: {first_line}; check the connection, or give the "
+        "folder of a model with --base-model"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsrl_transformers.trie import Trie, plant
+from dsrl_transformers.trie import Trie, build_trie
 
 CLIP = 0.2
 _EPSILON = 1e-4
@@ -19,10 +19,10 @@ class Group:
     """The answers to one prompt.
 
     Attributes:
-        prompt: its tokens.
+        prompt: the tokens of the prompt.
         completions: the different answers.
-        counts: how often each was drawn; the sum is the group's size G.
-        rewards: the reward of each.
+        counts: how often each answer was drawn; the sum is the group's size G.
+        rewards: the reward of each answer; it can be a ``dsrl.Reward`` with parts.
     """
 
     prompt: tuple[int, ...]
@@ -32,17 +32,17 @@ class Group:
 
     @property
     def size(self) -> int:
-        """G."""
+        """The number of answers, G."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """Mean reward of the G answers."""
+        """The mean reward of the G answers."""
         return sum(r * c for r, c in zip(self.rewards, self.counts, strict=True)) / self.size
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the G rewards, with G - 1 below the line; 0 for a group of one."""
+        """The standard deviation of the G rewards, with G - 1 in the denominator; 0 for a group of one."""
         if self.size < 2:
             return 0.0
         mean = self.mean
@@ -51,9 +51,9 @@ class Group:
 
     @property
     def advantages(self) -> tuple[float, ...]:
-        """How much better than the group each of ``completions`` is, in standard deviations."""
+        """For each of ``completions``: how much better than the group it is, in standard deviations."""
         mean, spread = self.mean, self.spread
-        # Equal rewards differ from their mean by rounding only, which must not be blown up.
+        # Equal rewards differ from their mean by rounding only. A division would make that difference large.
         if max(self.rewards) == min(self.rewards):
             return (0.0,) * len(self.rewards)
         return tuple((r - mean) / (spread + _EPSILON) for r in self.rewards)
@@ -61,12 +61,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some completions of a group, planted, with what the loss needs: per completion, in the order of ``trie.paths``.
+    """Some completions of a group as a trie, with what the loss needs of each, in the order of ``trie.paths``.
 
     Attributes:
-        trie: prompt and completions.
-        weights: ``count / (G * prompts of the step)``: the weights of all pieces of a step sum to 1.
-        advantages: the advantage of each.
+        trie: the prompt and the completions.
+        weights: ``count / (G * prompts of the step)``; the weights of all pieces of a step sum to 1.
+        advantages: the advantage of each completion.
     """
 
     trie: Trie
@@ -76,36 +76,36 @@ class Piece:
 
 @dataclass(frozen=True)
 class Terms:
-    """Sums over a step's pieces. ``loss`` is what is minimised, ``kl`` the estimate before its weight."""
+    """Sums over the pieces of a step. ``loss`` is what training minimises, ``kl`` the estimate without its weight."""
 
     loss: float
     kl: float
 
 
-def cut(groups: Sequence[Group], with_kl: bool, share: bool, longest: int) -> list[Piece]:
-    """Cut groups into pieces of at most ``longest`` tokens (a single completion may be longer).
+def cut_groups(groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: int) -> list[Piece]:
+    """Cut groups into pieces of at most ``max_tokens`` tokens (a single completion may be longer).
 
-    Without the KL term a group of equal rewards has no gradient, and is left out.
+    Without the KL term, a group of equal rewards has no gradient and is left out.
 
     Args:
         groups: all groups of the step.
-        with_kl: whether the KL term will be asked for.
-        share: False puts each completion in a piece of its own, for models that cannot work on trees.
-        longest: bound on a piece, or twice the prompt if that is more: attention takes the square of it, so long
-            completions are better off alone.
+        with_kl: whether the loss has a KL term.
+        share: False puts each completion into a piece of its own, for models that cannot work on trees.
+        max_tokens: limit on a piece; twice the prompt if that is more. Attention takes the square of it, so long completions
+            are faster alone.
     """
     pieces = []
     for group in groups:
         if not with_kl and not any(group.advantages):
             continue
-        # Sorted, completions with a common beginning are neighbours and stay together.
+        # In sorted order, completions with a common beginning are neighbours and stay together.
         order = sorted(
             (i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__
         )
-        for part in _parts(group, order, max(longest, 2 * len(group.prompt)) if share else 0):
+        for part in _split_completions(group, order, max(max_tokens, 2 * len(group.prompt)) if share else 0):
             pieces.append(
                 Piece(
-                    trie=plant(group.prompt, [group.completions[i] for i in part]),
+                    trie=build_trie(group.prompt, [group.completions[i] for i in part]),
                     weights=tuple(group.counts[i] / (group.size * len(groups)) for i in part),
                     advantages=tuple(group.advantages[i] for i in part),
                 )
@@ -113,11 +113,11 @@ def cut(groups: Sequence[Group], with_kl: bool, share: bool, longest: int) -> li
     return pieces
 
 
-def _parts(group: Group, order: Sequence[int], longest: int) -> Iterator[list[int]]:
+def _split_completions(group: Group, order: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     part: list[int] = []
     size = len(group.prompt)
     for i in order:
-        if part and size + len(group.completions[i]) > longest:
+        if part and size + len(group.completions[i]) > max_tokens:
             yield part
             part, size = [], len(group.prompt)
         part.append(i)
@@ -126,18 +126,18 @@ def _parts(group: Group, order: Sequence[int], longest: int) -> Iterator[list[in
         yield part
 
 
-def batches(pieces: Sequence[Piece], tokens: int) -> list[list[Piece]]:
-    """Put pieces of like size together, at most ``tokens`` padded tokens (and at least one piece) a forward pass."""
-    grouped: list[list[Piece]] = []
+def make_batches(pieces: Sequence[Piece], tokens: int) -> list[list[Piece]]:
+    """Put pieces of similar size together: at most ``tokens`` padded tokens, and at least one piece, per forward pass."""
+    result: list[list[Piece]] = []
     prompt = inner = 0
     for piece in sorted(pieces, key=lambda p: p.trie.size):
-        wide = max(prompt, len(piece.trie.prompt)), max(inner, len(piece.trie.inner))
-        if not grouped or (len(grouped[-1]) + 1) * sum(wide) > tokens:
-            grouped.append([])
-            wide = len(piece.trie.prompt), len(piece.trie.inner)
-        prompt, inner = wide
-        grouped[-1].append(piece)
-    return grouped
+        widths = max(prompt, len(piece.trie.prompt)), max(inner, len(piece.trie.inner))
+        if not result or (len(result[-1]) + 1) * sum(widths) > tokens:
+            result.append([])
+            widths = len(piece.trie.prompt), len(piece.trie.inner)
+        prompt, inner = widths
+        result[-1].append(piece)
+    return result
 
 
 def backward(
@@ -148,46 +148,46 @@ def backward(
 ) -> Terms:
     """Compute the loss of pieces and add its gradient to the weights.
 
-    Each completion's terms are averaged over its tokens and count as often as it was drawn.
+    The terms of a completion are averaged over its tokens and weighted with the number of times that it was drawn.
 
     Args:
-        pieces: what goes into one forward pass.
-        policy: gives the log-probabilities of all nodes, with gradient.
-        reference: the same by the starting model, without; None switches the KL term off.
+        pieces: the pieces of one forward pass.
+        policy: returns the log-probabilities of all nodes, with gradient.
+        reference: returns those of the starting model, without gradient; None switches the KL term off.
         kl_coef: weight of the KL term.
     """
     tries = [piece.trie for piece in pieces]
     log_p = policy(tries)
-    node, weight, advantage = (t.to(log_p.device) for t in _entries(pieces))
+    node, weight, advantage = (t.to(log_p.device) for t in _flatten(pieces))
     log_p = log_p[node]
-    # The completions were drawn by these very weights, so the old policy is the present one and the ratio is 1. Its
-    # gradient is not.
-    loss = clipped(log_p, log_p.detach(), advantage)
+    # These very weights drew the completions, so the old policy is the current one and the ratio is 1. But the gradient of
+    # the ratio is not 0.
+    loss = compute_clipped_loss(log_p, log_p.detach(), advantage)
     kl = torch.zeros_like(loss)
     if reference is not None:
         with torch.no_grad():
             reference_log_p = reference(tries)[node]
-        kl = divergence(log_p, reference_log_p)
+        kl = estimate_kl(log_p, reference_log_p)
         loss = loss + kl_coef * kl
     total = (weight * loss).sum()
     torch.autograd.backward(total)
     return Terms(loss=float(total.detach()), kl=float((weight * kl.detach()).sum()))
 
 
-def clipped(log_p: Tensor, old_log_p: Tensor, advantage: Tensor) -> Tensor:
-    """Give each token's clipped policy loss. All arguments [M]."""
+def compute_clipped_loss(log_p: Tensor, old_log_p: Tensor, advantage: Tensor) -> Tensor:
+    """Return the clipped policy loss of each token. All arguments are [M]."""
     ratio = torch.exp(log_p - old_log_p)
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
 
 
-def divergence(log_p: Tensor, reference_log_p: Tensor) -> Tensor:
-    """Estimate each token's KL divergence from the reference: Schulman's k3, never negative, of low variance."""
+def estimate_kl(log_p: Tensor, reference_log_p: Tensor) -> Tensor:
+    """Estimate the KL divergence of each token from the reference by Schulman's k3: never negative, with low variance."""
     gap = reference_log_p - log_p
     return torch.exp(gap) - gap - 1
 
 
-def _entries(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay the tokens of all completions end to end: node, weight (the completion's / length), advantage: [M] each."""
+def _flatten(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+    """List the tokens of all completions: node, weight (of the completion / its length), advantage, each [M]."""
     node: list[int] = []
     weight: list[float] = []
     advantage: list[float] = []

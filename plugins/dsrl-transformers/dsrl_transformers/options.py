@@ -1,29 +1,29 @@
-"""Options as the user gave them, checked when a plugin is made, long before they are needed."""
+"""Checks of a plugin's options. They run when the plugin is made, long before the values are used."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from dsrl.errors import SettingsError
+from dsrl import SettingsError
 
 
-def whole_number(name: str, value: Any, low: int) -> int:
-    """Check a whole number of at least ``low``.
+def check_whole_number(name: str, value: Any, minimum: int) -> int:
+    """Return a whole number of at least ``minimum``.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the value is not such a number.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or value < low:
-        raise SettingsError(f"{name}={value} must be a whole number of at least {low}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or value < minimum:
+        raise SettingsError(f"{name}={value} must be a whole number of at least {minimum}")
     return int(value)
 
 
-def seconds(name: str, value: Any) -> float:
-    """Check a number of seconds, 0 or more.
+def check_seconds(name: str, value: Any) -> float:
+    """Return a number of seconds, 0 or more.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the value is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise SettingsError(f"{name}={value} must be a number of seconds, 0 or more")

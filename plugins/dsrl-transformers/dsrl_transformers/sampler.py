@@ -1,4 +1,4 @@
-"""The sampler ``transformers``: runs a model of the Hugging Face library in this process."""
+"""The sampler ``transformers``: it runs a model of the Hugging Face library in this process."""
 
 from __future__ import annotations
 
@@ -6,119 +6,129 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsrl import hookimpl
-from dsrl_transformers.options import whole_number
+from dsrl import DataError, Prompt, hookimpl
+from dsrl_transformers.options import check_whole_number
 
 if TYPE_CHECKING:
+    from dsrl_transformers.decode import DecodeSettings
     from dsrl_transformers.language_model import LanguageModel
 
 
 class TransformersSampler:
     """Samples from a causal language model; see :class:`dsrl.plugins.specs.SamplerSpec`.
 
-    Calls are worked off one after the other in one thread, so that the event loop stays free. The same call gives the
-    same texts on the same machine, whatever else is sampled; calls with some dozens of prompts are the quickest.
+    The calls run one after the other in one thread, so that the event loop stays free. The same call returns the same
+    texts on the same machine, whatever else is sampled. Calls with several dozen prompts are the fastest.
 
     Args:
-        model: a folder in Hugging Face form or a hub id. It is loaded when it is first needed.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
-        dtype: ``auto`` (bfloat16 on CUDA where it is supported, else float32), ``float32``, ``bfloat16``.
-        cache_tokens: about how many tokens' keys and values are held at once. A token takes 57 kB in a 7B model with
-            grouped queries in bfloat16 (2 GB for the default), 10 kB in a model of a few million parameters.
+        model: a folder in Hugging Face form or a hub id. The model is loaded when it is first needed.
+        device: ``auto`` (CUDA if there is a CUDA device), ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: ``auto`` (bfloat16 on CUDA if the device supports it, else float32), ``float32``, ``bfloat16``.
+        cache_tokens: approximate maximum number of tokens whose keys and values are in memory at once. A token takes 57 kB
+            in a 7B model with grouped queries in bfloat16 (2 GB for the default), and 10 kB in a model of a few million
+            parameters.
     """
 
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto", cache_tokens: int = 32768) -> None:
         self._name, self._device, self._dtype = model, device, dtype
-        self._cache_tokens = whole_number("--sampler-option cache_tokens", cache_tokens, 1)
+        self._cache_tokens = check_whole_number("--sampler-option cache_tokens", cache_tokens, 1)
         self._thread: ThreadPoolExecutor | None = None
         self._model: LanguageModel | None = None
 
     @hookimpl
     async def sample(
-        self, prompts: Sequence[str], n: int, temperature: float, top_p: float, max_tokens: int, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+        first: int,
+        adapter: Path | None,
     ) -> list[list[str]]:
-        """Give ``n`` completions of each prompt.
+        """Return ``n`` completions of each prompt; see :meth:`dsrl.plugins.specs.SamplerSpec.sample`.
 
-        A prompt that is longer than the model's context leaves loses its beginning, with a warning.
+        A prompt that does not fit into the model's context loses its beginning, with a warning. An adapter is loaded again
+        for each call, so calls with many prompts are faster.
 
         Raises:
-            DataError: there is no readable model under the given name.
-            DsrlError: the device's memory is too small, or the model's logits are not numbers.
+            DataError: the name leads to no readable model, or the folder holds no adapter for this model.
+            DsrlError: the device's memory is too small, the model's logits are not numbers, or peft is needed for an adapter
+                and not installed.
         """
+        # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
+        from dsrl_transformers.decode import DecodeSettings
+
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dsrl-sampler")
-        # A thread cannot be interrupted: it looks at this between forward passes, so that Ctrl-C need not wait.
-        unwanted = threading.Event()
+        settings = DecodeSettings(n, temperature, top_p, max_tokens, seed, self._cache_tokens, first)
+        # A thread cannot be interrupted. It reads this event between forward passes, so that Ctrl-C works at once.
+        cancellation = threading.Event()
         work = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._sample, list(prompts), n, temperature, top_p, max_tokens, seed, unwanted
+            self._thread, self._sample, list(prompts), settings, adapter, cancellation
         )
         try:
             return await work
         finally:
-            unwanted.set()
+            cancellation.set()
 
     @hookimpl
     def check(self) -> None:
-        """Find what is wrong with the device, the dtype and the model's files, without loading the weights.
+        """Check the device, the dtype and the files of the model, without loading the weights.
 
         Raises:
-            DataError: there is no readable model under the given name.
-            SettingsError: no such device or type here.
+            DataError: the name leads to no readable model.
+            SettingsError: this machine does not have the device, or the dtype is not supported.
         """
-        from dsrl_transformers.language_model import check_device, quiet
+        from dsrl_transformers.language_model import hide_progress_bars, resolve_device
         from dsrl_transformers.model_files import check_model
 
-        check_device(self._device, self._dtype)
-        with quiet():
+        resolve_device(self._device, self._dtype)
+        with hide_progress_bars():
             check_model(self._name)
 
     @hookimpl
-    def close(self) -> None:
-        """Let go of the model and its memory."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
-            self._thread = None
+    async def aclose(self) -> None:
+        """Release the model and its memory."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.shutdown, wait=True, cancel_futures=True)
         if self._model is not None:
-            on_cuda = self._model.model.device.type == "cuda"
+            is_on_cuda = self._model.model.device.type == "cuda"
             self._model = None
-            if on_cuda:
+            if is_on_cuda:
                 import torch
 
                 torch.cuda.empty_cache()
 
     def _sample(
         self,
-        prompts: list[str],
-        n: int,
-        temperature: float,
-        top_p: float,
-        max_tokens: int,
-        seed: int,
-        unwanted: threading.Event,
+        prompts: Sequence[Prompt],
+        settings: DecodeSettings,
+        adapter: Path | None,
+        cancellation: threading.Event,
     ) -> list[list[str]]:
-        # Not at the top: torch takes seconds to import, and looking at the list of plugins must not.
-        from dsrl_transformers.language_model import load
+        from dsrl_transformers.language_model import load_model
+        from dsrl_transformers.lora import use_adapter
 
-        if unwanted.is_set():
+        if cancellation.is_set():
             return []
         if self._model is None:
-            self._model = load(self._name, self._device, self._dtype)
+            self._model = load_model(self._name, self._device, self._dtype)
         lm = self._model
-        ids, limit = lm.fit([lm.encode(prompt) for prompt in prompts], max_tokens)
-        drawn = lm.draw(
-            ids,
-            n,
-            temperature=temperature,
-            top_p=top_p,
-            max_tokens=limit,
-            seed=seed,
-            cache_tokens=self._cache_tokens,
-            cancelled=unwanted.is_set,
-        )
-        texts = []
-        for d in drawn:
-            distinct = [lm.text(tokens) for tokens in d.distinct]
-            texts.append([distinct[i] for i in d.which])
-        return texts
+        tokens, settings = lm.fit_to_context([lm.encode(prompt) for prompt in prompts], settings)
+        try:
+            with use_adapter(lm.model, adapter):
+                results = lm.complete(tokens, settings, cancellation.is_set)
+        except DataError:
+            self._model = None  # parts of an unreadable adapter may be on it
+            raise
+        rows = []
+        for completions in results:
+            texts = [lm.decode_text(ids) for ids in completions.distinct]
+            rows.append([texts[i] for i in completions.indices])
+        return rows

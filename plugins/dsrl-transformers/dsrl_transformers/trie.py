@@ -1,7 +1,7 @@
-"""One forward pass, with gradient, over a prompt and many completions of it, each common prefix computed once.
+"""One forward pass, with gradient, over a prompt and many completions of it. Each common prefix is computed once.
 
-The tokens of a prompt and the tree of its completions lie in one row; a mask lets each token look at the prompt and at
-its own ancestors only. The log-probabilities, and their gradients, are those of a row for every completion.
+The tokens of a prompt and the tree of its completions lie in one row. A mask lets each token attend to the prompt and to
+its own ancestors only. The log-probabilities, and their gradients, are the same as with a separate row for every completion.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsrl_transformers.forest import tree_mask
+from dsrl_transformers.forest import make_tree_mask
 
 
 @dataclass(frozen=True)
 class Trie:
     """A prompt with completions.
 
-    A node is a token of a completion; completions with a common beginning share its nodes. Parents come first.
+    A node is a token of a completion. Completions with a common beginning share its nodes. Parents come before children.
 
     Attributes:
-        prompt: its tokens.
+        prompt: the tokens of the prompt.
         tokens: the token of each node.
-        parents: the node before each, -1 for the prompt's end.
+        parents: the node before each node; -1 is the end of the prompt.
         paths: the nodes of each completion, in the order of its tokens.
-        inner: the nodes that something follows. Only these go through the model: nothing is asked about what comes
+        inner: the nodes that have children. Only these go through the model, because nobody needs to know what comes
             after a last token.
     """
 
@@ -39,11 +39,11 @@ class Trie:
 
     @property
     def size(self) -> int:
-        """Tokens that go through the model."""
+        """The number of tokens that go through the model."""
         return len(self.prompt) + len(self.inner)
 
 
-def plant(prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> Trie:
+def build_trie(prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> Trie:
     """Build the trie of ``completions``."""
     nodes: dict[tuple[int, int], int] = {}
     paths = []
@@ -58,62 +58,65 @@ def plant(prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> Trie:
     return Trie(tuple(prompt), tokens, parents, tuple(paths), tuple(sorted(set(parents) - {-1})))
 
 
-def log_probabilities(model: Any, tries: Sequence[Trie], temperature: float, pad: int) -> Tensor:
-    """Give the log-probability of every node of every trie, end to end: [sum of len(trie.tokens)], float32.
+def compute_log_probabilities(model: Any, tries: Sequence[Trie], temperature: float, pad: int) -> Tensor:
+    """Return the log-probability of every node of every trie, one after the other: [sum of len(trie.tokens)], float32.
 
     Args:
-        model: a causal language model. One for which :func:`~dsrl_transformers.forest.holds_trees` is false may only be
-            given tries of one completion.
-        tries: what goes into one forward pass.
-        temperature: logits are divided by it.
-        pad: any token.
+        model: a causal language model. If :func:`~dsrl_transformers.forest.supports_trees` is false for it, every trie must
+            have one completion only.
+        tries: the tries of one forward pass.
+        temperature: the logits are divided by it.
+        pad: the token that fills the unused places; any token will do.
     """
     prompt, inner = max(len(t.prompt) for t in tries), max(len(t.inner) for t in tries)
     tokens = torch.full((len(tries), prompt + inner), pad)
     positions = torch.zeros_like(tokens)
-    real = torch.zeros(tokens.shape, dtype=torch.bool)
+    is_token = torch.zeros(tokens.shape, dtype=torch.bool)
     branches = torch.zeros(len(tries), inner, inner, dtype=torch.bool)
-    where_row: list[int] = []
-    where_place: list[int] = []
-    target: list[int] = []
+    # Of each node: its row, the place whose logits predict it, and its token.
+    node_row: list[int] = []
+    node_place: list[int] = []
+    node_token: list[int] = []
     for row, trie in enumerate(tries):
         place = {node: i for i, node in enumerate(trie.inner)}
         start, end = prompt - len(trie.prompt), prompt + len(trie.inner)
         tokens[row, start:end] = torch.tensor([*trie.prompt, *(trie.tokens[node] for node in trie.inner)])
         positions[row, start:prompt] = torch.arange(len(trie.prompt))
-        real[row, start:end] = True
+        is_token[row, start:end] = True
         for i, node in enumerate(trie.inner):
             parent = trie.parents[node]
             if parent >= 0:
                 branches[row, i] = branches[row, place[parent]]
             branches[row, i, i] = True
         positions[row, prompt:] = len(trie.prompt) - 1 + branches[row].sum(1)
-        where_row += [row] * len(trie.tokens)
-        where_place += [0 if parent < 0 else 1 + place[parent] for parent in trie.parents]
-        target += trie.tokens
+        node_row += [row] * len(trie.tokens)
+        node_place += [0 if parent < 0 else 1 + place[parent] for parent in trie.parents]
+        node_token += trie.tokens
     device = model.device
-    chains = all(len(trie.paths) == 1 for trie in tries)
+    if all(len(trie.paths) == 1 for trie in tries):
+        mask = is_token.long().to(device)  # without branches: the ordinary mask, which every model understands
+    else:
+        mask = make_tree_mask(model, _extend_to_prompt(is_token, branches).to(device))
     logits = model(
         input_ids=tokens.to(device),
-        # Without branches the ordinary mask will do, which every model understands.
-        attention_mask=(real.long().to(device) if chains else tree_mask(model, _sees(real, branches).to(device))),
+        attention_mask=mask,
         position_ids=positions.clamp(min=0).to(device),
         use_cache=False,
         logits_to_keep=inner + 1,
     ).logits
     logits = logits.float() / temperature
     total = logits.logsumexp(-1)
-    at, of = torch.tensor(where_row, device=device), torch.tensor(where_place, device=device)
-    log_p: Tensor = logits[at, of, torch.tensor(target, device=device)] - total[at, of]
+    rows, places, ids = (torch.tensor(numbers, device=device) for numbers in (node_row, node_place, node_token))
+    log_p: Tensor = logits[rows, places, ids] - total[rows, places]
     return log_p
 
 
-def _sees(real: Tensor, branches: Tensor) -> Tensor:
-    """Extend the ancestors [B, I, I] among the inner nodes to all places [B, S, S], the prompt's first."""
-    places, inner = real.shape[1], branches.shape[1]
+def _extend_to_prompt(is_token: Tensor, branches: Tensor) -> Tensor:
+    """Extend the ancestors [B, I, I] among the inner nodes to all places [B, S, S], the places of the prompt first."""
+    places, inner = is_token.shape[1], branches.shape[1]
     prompt = places - inner
-    sees = torch.tril(torch.ones(places, places, dtype=torch.bool)).repeat(len(real), 1, 1)
-    sees[:, prompt:, prompt:] = branches
-    sees &= real[:, None, :]
-    # Padding looks at itself: a softmax over nothing would be NaN.
-    return sees | torch.eye(places, dtype=torch.bool)
+    visible = torch.tril(torch.ones(places, places, dtype=torch.bool)).repeat(len(is_token), 1, 1)
+    visible[:, prompt:, prompt:] = branches
+    visible &= is_token[:, None, :]
+    # Padding attends to itself: a softmax over nothing would be NaN.
+    return visible | torch.eye(places, dtype=torch.bool)

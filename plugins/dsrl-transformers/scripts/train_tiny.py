@@ -2,14 +2,14 @@
 
     python plugins/dsrl-transformers/scripts/train_tiny.py --out DIR
 
-First the model learns skills. Exercises: a premise and claims about it, each to be thought through in a few words (what is
-claimed, what the premise says of it, yes or no or unknown), in many more sentence forms than the task `mednli` has; they
-end with the thought. Sums and counting, and items of `gsm8k`. Word lists. Then exercises and items of `mednli` have
-answers, in two ways: some texts answer with the label that the task wants, the others with the verdict of the thought, which
-the task cannot read. So the model knows both ways and has no habit; which way to go is left to the run's reinforcement
-learning.
+In the first phase the model learns skills. The texts are exercises, sums, counting, items of `gsm8k`, and word lists. An
+exercise is a premise with claims about it. A few words think each claim through (what the claim is, what the premise says
+of it, yes or no or unknown), in many more sentence forms than the task `mednli` has, and the exercise ends with that
+thought. In the second phase, exercises and items of `mednli` have answers, in two ways: some texts answer with the label
+that the task expects, the others with the verdict of the thought, which the task cannot read. So the model knows both ways
+and has no habit. The reinforcement learning of a run teaches it which way to use.
 
-Sentences of the held-out splits appear in none of the texts, and no two terms of one held-out split in one text.
+No text contains a sentence of the held-out splits, and no text contains two terms of one held-out split.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEDNLI_OUTPUT = (
 )
 MEDNLI_INPUT = mednli.INPUT_FORM.split(" Premise:")[0]
 GSM8K_OUTPUT = "Let's think step by step and output the final answer after ####."
-# Phrases that are one token each: the tasks' fixed instructions, which every prompt repeats, and the marks of an answer.
+# Phrases that are one token each: the fixed instructions of the tasks, which every prompt has, and the marks of an answer.
 PHRASES = (
     MEDNLI_INPUT,
     " " + MEDNLI_OUTPUT,
@@ -48,8 +48,8 @@ PHRASES = (
     " ####",
 )
 EOS = "<|end|>"
-#: Share of the answered texts that answer with the task's labels.
-LABELS = 0.5
+#: Share of the texts with answers that answer with the task's labels.
+LABEL_SHARE = 0.5
 
 Text = list[tuple[str, bool]]  # pieces of a text; the model learns to write those marked true
 Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
@@ -57,58 +57,58 @@ Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-def _ways(text: str) -> tuple[str, ...]:
+def _split_ways(text: str) -> tuple[str, ...]:
     return tuple(text.split("|"))
 
 
-# What a premise says of a thing, or a claim: ways for the value true, ways for the value false.
+# What a premise or a claim says of a thing: ways to state the value true, ways to state the value false.
 _FINDING = (
-    _ways(
+    _split_ways(
         "with {x}|shows {x}|positive for {x}|confirmed {x}|has {x}|reports {x}|found {x}|complains of {x}|suffers from {x}|"
         "among them {x}|noted {x}|revealed {x}|covers {x}"
     ),
-    _ways(
+    _split_ways(
         "without {x}|shows no {x}|negative for {x}|ruled out {x}|has no {x}|denies {x}|found no {x}|never had {x}|does not "
         "have {x}|does not suffer from {x}|free of {x}|not among them {x}|noted no {x}|revealed no {x}|does not cover {x}"
     ),
 )
 _DRUG = (
-    _ways(
+    _split_ways(
         "takes {x}|gave {x}|includes {x}|contains {x}|continues with {x}|on {x}|started on {x}|keeps {x}|still lists {x}"
     ),
-    _ways(
+    _split_ways(
         "stopped {x}|withheld {x}|excludes {x}|omits {x}|quit {x}|off {x}|taken off {x}|drops {x}|no longer lists {x}"
     ),
 )
 _SITE = tuple(
-    tuple(way.replace("SIDE", side) for way in _ways(
+    tuple(way.replace("SIDE", side) for way in _split_ways(
         "SIDE {x} sore|pain in the SIDE {x}|SIDE {x} swollen|injured the SIDE {x}|ill {x}: the SIDE one|hurt the SIDE {x}|"
         "painful {x} SIDE|wound on the SIDE {x}|SIDE {x} got hurt"
     ))
     for side in ("left", "right")
 )  # fmt: skip
-_MEASURE = (_ways("{x} of {v}|{x} was {v}|recorded {x} {v}|tests gave {x} {v}|{x} came to {v}"),) * 2
+_MEASURE = (_split_ways("{x} of {v}|{x} was {v}|recorded {x} {v}|tests gave {x} {v}|{x} came to {v}"),) * 2
 _CLAIMED_MEASURE = (
-    _ways("{x} above {t}|{x} exceeds {t}|{x} more than {t}|{x} over {t}"),
-    _ways("{x} below {t}|{x} under {t}|{x} less than {t}|{x} beneath {t}"),
+    _split_ways("{x} above {t}|{x} exceeds {t}|{x} more than {t}|{x} over {t}"),
+    _split_ways("{x} below {t}|{x} under {t}|{x} less than {t}|{x} beneath {t}"),
 )
 _CUES = {"finding": _FINDING, "drug": _DRUG, "site": _SITE, "measure": _MEASURE}
-_SEEN = {
+_VALUE_WORDS = {
     "finding": ("present", "absent"),
     "drug": ("taken", "stopped"),
     "site": ("left", "right"),
     "measure": ("above", "below"),
 }
-_SUBJECTS = _ways(
+_SUBJECTS = _split_ways(
     "The patient|She|He|The record|The note|This person|The woman|The man|The child|The report|The exam|A visit|The nurse|"
     "Someone|The doctor"
 )
 _KIN = ("brother", "sister", "mother", "father", "uncle", "cousin", "aunt")
-_SYLLABLES = _ways("ba|co|di|fe|gu|la|mo|ni|pe|ra|so|tu|va|wi|ze|sta|tri|cho|dro|ple|n|r|s|l|m|t")
+_SYLLABLES = _split_ways("ba|co|di|fe|gu|la|mo|ni|pe|ra|so|tu|va|wi|ze|sta|tri|cho|dro|ple|n|r|s|l|m|t")
 
 
-def _name(rng: random.Random, kind: str, vocabulary: Vocabulary = GENERATOR) -> str:
-    """A term of the kind, now and then one made up."""
+def _draw_name(rng: random.Random, kind: str, vocabulary: Vocabulary = GENERATOR) -> str:
+    """Draw a term of the kind; sometimes the term is invented."""
     if kind == "finding" and vocabulary is GENERATOR and rng.random() < 0.2:
         name = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 5)))
         return rng.choice((name, f"{name} trouble"))
@@ -118,30 +118,30 @@ def _name(rng: random.Random, kind: str, vocabulary: Vocabulary = GENERATOR) -> 
 _KINDS = ("finding", "finding", "finding", "finding", "drug", "drug", "site", "site", "measure")
 
 
-def exercise(rng: random.Random) -> Text:
-    """A premise, and several claims about it, each thought through; no answers."""
+def write_exercise(rng: random.Random) -> Text:
+    """Write a premise and several claims about it, each with a thought but without an answer."""
     facts = rng.choice((1, 1, 2, 2, 3, 3, 4, 5))
-    # Things of one kind only: then nothing but the very thing tells whether a claim is about a fact.
+    # Sometimes all things have one kind. Then only the thing itself shows whether a claim is about a fact.
     kinds = (rng.choice(_KINDS[:-1]),) if rng.random() < 0.3 else _KINDS
     things: list[tuple[str, str]] = []
-    # One term of each held-out split at most: in the premise or, as the last things drawn, only in a claim.
+    # At most one term of each held-out split: in the premise, or (the last things drawn) only in a claim.
     special = {rng.randrange(facts + 2): split for split in (DEV, TEST) if rng.random() < 0.7}
     while len(things) < facts + 2:
         kind = rng.choice(kinds)
-        thing = (kind, _name(rng, kind, special.get(len(things), GENERATOR)))
+        thing = (kind, _draw_name(rng, kind, special.get(len(things), GENERATOR)))
         if thing not in things:
             things.append(thing)
     values = [rng.random() < 0.5 for _ in things]
     numbers = [rng.randrange(20, 110) for _ in things]
-    text: Text = [(f"{MEDNLI_INPUT} Premise: {_premise(rng, things[:facts], values, numbers)}", False)]
+    text: Text = [(f"{MEDNLI_INPUT} Premise: {_write_premise(rng, things[:facts], values, numbers)}", False)]
 
-    known, unknown = list(range(facts)), [facts, facts + 1]
-    rng.shuffle(known)
-    while known and (unknown or rng.random() < 0.7) and len(text) < 13:
-        if unknown and rng.random() < 1 / 3:
-            i, verdict = unknown.pop(), "unknown"
+    in_premise, not_in_premise = list(range(facts)), [facts, facts + 1]
+    rng.shuffle(in_premise)
+    while in_premise and (not_in_premise or rng.random() < 0.7) and len(text) < 13:
+        if not_in_premise and rng.random() < 1 / 3:
+            i, verdict = not_in_premise.pop(), "unknown"
         else:
-            i, verdict = known.pop(), rng.choice(("yes", "no"))
+            i, verdict = in_premise.pop(), rng.choice(("yes", "no"))
         kind, name = things[i]
         claimed, value = rng.random() < 0.5, values[i]
         if verdict != "unknown":
@@ -151,38 +151,38 @@ def exercise(rng: random.Random) -> Text:
                 claimed = value == (verdict == "yes")
         distance = rng.randrange(1, 21)
         threshold = numbers[i] - distance if value else numbers[i] + distance
-        seen = "" if verdict == "unknown" else f" {_SEEN[kind][not value]}"
+        value_word = "" if verdict == "unknown" else f" {_VALUE_WORDS[kind][not value]}"
         text += [
-            (f" Hypothesis: {_claim(rng, kind, name, claimed, threshold)} {MEDNLI_OUTPUT}", False),
-            (f"<think> {name}{seen} {verdict} </think>", True),
+            (f" Hypothesis: {_write_claim(rng, kind, name, claimed, threshold)} {MEDNLI_OUTPUT}", False),
+            (f"<think> {name}{value_word} {verdict} </think>", True),
         ]
     return text
 
 
-def _premise(rng: random.Random, things: list[tuple[str, str]], values: list[bool], numbers: list[int]) -> str:
-    own = rng.random() < 0.35  # in the sentences of the task's generator
+def _write_premise(rng: random.Random, things: list[tuple[str, str]], values: list[bool], numbers: list[int]) -> str:
+    uses_task_forms = rng.random() < 0.35  # the sentences of the task's generator
     subject, possessive = rng.choice(mednli._SUBJECTS)
-    said = []
+    sentences = []
     for (kind, name), value, number in zip(things, values, numbers, strict=False):
-        if own:
+        if uses_task_forms:
             form = rng.choice(getattr(mednli.GENERATOR_FORMS, kind)[not value])
-            said.append(form.format(S=subject, x=name, v=number))
+            sentences.append(form.format(S=subject, x=name, v=number))
         else:
-            said.append(f"{rng.choice(_SUBJECTS)} {rng.choice(_CUES[kind][not value]).format(x=name, v=number)}.")
+            sentences.append(f"{rng.choice(_SUBJECTS)} {rng.choice(_CUES[kind][not value]).format(x=name, v=number)}.")
     findings = [name for kind, name in things if kind == "finding"]
     if findings and rng.random() < 0.35:
         name, truth = rng.choice(findings), rng.randrange(2)
-        if own:
+        if uses_task_forms:
             form, kin = rng.choice(mednli.GENERATOR_FORMS.relative[truth]), rng.choice(mednli._KIN)
-            said.append(form.format(P=possessive, p=possessive.lower(), kin=kin, x=name))
+            sentences.append(form.format(P=possessive, p=possessive.lower(), kin=kin, x=name))
         else:
             whose, kin = rng.choice(("His", "Her", "The")), rng.choice(_KIN)
-            said.append(f"{whose} {kin} {rng.choice(_FINDING[truth]).format(x=name)}.")
-    rng.shuffle(said)
-    return " ".join(said)
+            sentences.append(f"{whose} {kin} {rng.choice(_FINDING[truth]).format(x=name)}.")
+    rng.shuffle(sentences)
+    return " ".join(sentences)
 
 
-def _claim(rng: random.Random, kind: str, name: str, claimed: bool, threshold: int) -> str:
+def _write_claim(rng: random.Random, kind: str, name: str, claimed: bool, threshold: int) -> str:
     if rng.random() < 0.35:
         return str(
             rng.choice(getattr(mednli.GENERATOR_FORMS, f"claimed_{kind}")[not claimed]).format(x=name, t=threshold)
@@ -200,19 +200,19 @@ _SENTENCES = [
         for form in ways
     ),
 ]
-_SINGLE = sorted({word for form in _SENTENCES for word in re.findall(r"(?<![{A-Za-z])[A-Za-z]+", form)})
+_SINGLE_WORDS = sorted({word for form in _SENTENCES for word in re.findall(r"(?<![{A-Za-z])[A-Za-z]+", form)})
 
 
-def words(rng: random.Random) -> Text:
-    """Single words: terms by their kind, and the words of the tasks' sentences, so that each has been met."""
+def write_word(rng: random.Random) -> Text:
+    """Write a single word: a term with its kind, or a word of the tasks' sentences, so that the model meets each word."""
     if rng.random() < 0.6:
-        return [(f"The word {rng.choice(_SINGLE)}", True)]
+        return [(f"The word {rng.choice(_SINGLE_WORDS)}", True)]
     kind = rng.choice(("finding", "drug", "site", "measure"))
-    return [(f"A {kind}: {_name(rng, kind, rng.choice((GENERATOR, DEV, TEST)))}.", True)]
+    return [(f"A {kind}: {_draw_name(rng, kind, rng.choice((GENERATOR, DEV, TEST)))}.", True)]
 
 
-def _step(rng: random.Random, total: int) -> tuple[str, int, int]:
-    """An operation on a number that keeps it small and positive: the sign, the other number, the result."""
+def _draw_step(rng: random.Random, total: int) -> tuple[str, int, int]:
+    """Draw an operation on a number that keeps it small and positive. Return the sign, the other number and the result."""
     sign = rng.choice("++--*" if 1 < total <= 10 else "++--" if total > 1 else "+")
     if sign == "*":
         other = rng.randrange(2, 4 if total > 5 else 6)
@@ -221,44 +221,44 @@ def _step(rng: random.Random, total: int) -> tuple[str, int, int]:
     return sign, other, {"+": total + other, "-": total - other, "*": total * other}[sign]
 
 
-_TOLD = {
-    "+": _ways("plus {}|{} added|{} more|another {}"),
-    "-": _ways("minus {}|{} taken away|{} fewer|{} thrown out"),
-    "*": _ways("times {}|{} times as many|{} times as large"),
+_STEP_FORMS = {
+    "+": _split_ways("plus {}|{} added|{} more|another {}"),
+    "-": _split_ways("minus {}|{} taken away|{} fewer|{} thrown out"),
+    "*": _split_ways("times {}|{} times as many|{} times as large"),
 }
 
 
-def sums(rng: random.Random) -> Text:
-    """Arithmetic in figures, or in short notes about things that are counted."""
+def write_sums(rng: random.Random) -> Text:
+    """Write arithmetic in figures, or in short notes about things that one counts."""
     if rng.random() < 0.5:
         text: Text = []
         for _ in range(5):
             total = rng.randrange(2, 41)
-            sign, other, result = _step(rng, total)
+            sign, other, result = _draw_step(rng, total)
             text += [(f"{total} {sign} {other} =", False), (f" {result}. ", True)]
         return text
     total = rng.randrange(2, 41)
     things = gsm8k.GENERATOR.things if rng.random() < 0.5 else gsm8k.DEV.things + gsm8k.TEST.things
-    steps, told = [], [f"{total} {rng.choice(things)}"]
+    steps, notes = [], [f"{total} {rng.choice(things)}"]
     for _ in range(rng.choice((1, 1, 2, 3))):
-        sign, other, result = _step(rng, total)
+        sign, other, result = _draw_step(rng, total)
         steps.append(f"{total} {sign} {other} = {result}")
-        told.append(rng.choice(_TOLD[sign]).format(other))
+        notes.append(rng.choice(_STEP_FORMS[sign]).format(other))
         total = result
-    return [(f"Count: {', '.join(told)}. Sum:", False), (" " + ". ".join(steps), True)]
+    return [(f"Count: {', '.join(notes)}. Sum:", False), (" " + ". ".join(steps), True)]
 
 
-def _answer(rng: random.Random) -> dict[str, str]:
-    """What each verdict is called in the answers of a text: the task's label, or the verdict again."""
+def _draw_answers(rng: random.Random) -> dict[str, str]:
+    """Draw the answer to each verdict for one text: the task's label, or the verdict itself."""
     labels = {verdict: label for label, verdict in mednli.VERDICTS.items()}
-    return labels if rng.random() < LABELS else {verdict: verdict for verdict in labels}
+    return labels if rng.random() < LABEL_SHARE else {verdict: verdict for verdict in labels}
 
 
-def answered_exercise(rng: random.Random) -> Text:
-    """An exercise with answers."""
-    answer = _answer(rng)
+def write_answered_exercise(rng: random.Random) -> Text:
+    """Write an exercise with answers."""
+    answer = _draw_answers(rng)
     text: Text = []
-    for piece, learned in exercise(rng):
+    for piece, learned in write_exercise(rng):
         if learned:
             verdict = piece.removesuffix(" </think>").split()[-1]
             piece = f"{piece} <answer> {answer[verdict]} </answer>"
@@ -266,49 +266,64 @@ def answered_exercise(rng: random.Random) -> Text:
     return text
 
 
-def written_item(rng: random.Random) -> Text:
-    """An item of the task as its generator writes it."""
-    given, output = mednli.write(rng, rng.choice(mednli.LEVELS), "")
-    return [(f"{given} {MEDNLI_OUTPUT}", False), (output, True)]
+def write_mednli_item(rng: random.Random) -> Text:
+    """Write an item of the task as its generator writes it."""
+    question, output = mednli.write(rng, rng.choice(mednli.LEVELS), "")
+    return [(f"{question} {MEDNLI_OUTPUT}", False), (output, True)]
 
 
-def mednli_thought(rng: random.Random) -> Text:
-    """An item of the task, thought through but not answered."""
-    given, (output, _) = written_item(rng)
+def write_mednli_thought(rng: random.Random) -> Text:
+    """Write an item of the task with a thought but without an answer."""
+    question, (output, _) = write_mednli_item(rng)
     thought, end, _ = output.partition(" </think>")
-    return [given, (thought + end, True)]
+    return [question, (thought + end, True)]
 
 
-def mednli_item(rng: random.Random) -> Text:
-    """An item of the task with an answer."""
-    given, (thought, _) = mednli_thought(rng)
-    answer = _answer(rng)[thought.removesuffix(" </think>").split()[-1]]
-    return [given, (f"{thought} <answer> {answer} </answer>", True)]
+def write_answered_mednli_item(rng: random.Random) -> Text:
+    """Write an item of the task with a thought and an answer."""
+    question, (thought, _) = write_mednli_thought(rng)
+    answer = _draw_answers(rng)[thought.removesuffix(" </think>").split()[-1]]
+    return [question, (f"{thought} <answer> {answer} </answer>", True)]
 
 
-def gsm8k_item(rng: random.Random) -> Text:
-    given, answer = gsm8k.write(rng, rng.choice((1, 1, 2, 3, 4)), "")
-    return [(f"{given} {GSM8K_OUTPUT}", False), (answer, True)]
+def write_gsm8k_item(rng: random.Random) -> Text:
+    """Write an item of gsm8k as its generator writes it."""
+    question, answer = gsm8k.write(rng, rng.choice((1, 1, 2, 3, 4)), "")
+    return [(f"{question} {GSM8K_OUTPUT}", False), (answer, True)]
 
 
-SKILLS: Mixture = ((0.55, exercise), (0.12, mednli_thought), (0.03, words), (0.17, sums), (0.13, gsm8k_item))
-# Then answers too.
-ANSWERS: Mixture = ((0.45, answered_exercise), (0.15, mednli_item), (0.03, words), (0.17, sums), (0.20, gsm8k_item))
+SKILLS: Mixture = (
+    (0.55, write_exercise),
+    (0.12, write_mednli_thought),
+    (0.03, write_word),
+    (0.17, write_sums),
+    (0.13, write_gsm8k_item),
+)
+# The second phase has answers too.
+ANSWERS: Mixture = (
+    (0.45, write_answered_exercise),
+    (0.15, write_answered_mednli_item),
+    (0.03, write_word),
+    (0.17, write_sums),
+    (0.20, write_gsm8k_item),
+)
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Text:
-    (sort,) = rng.choices([sort for _, sort in mixture], [share for share, _ in mixture])
-    return sort(rng)
+    """Draw a text of a mixture."""
+    (write,) = rng.choices([write for _, write in mixture], [share for share, _ in mixture])
+    return write(rng)
 
 
 # -- tokenizer --------------------------------------------------------------------------------------------------------
 
 
 def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Train a tokenizer of ``size`` tokens."""
     rng = random.Random("tokenizer")
     texts = [
         "".join(piece for piece, _ in draw(rng, mixture))
-        for mixture in (SKILLS, ((0.5, words), (0.5, written_item)))
+        for mixture in (SKILLS, ((0.5, write_word), (0.5, write_mednli_item)))
         for _ in range(8_000)
     ]
     tokenizer = Tokenizer(models.BPE())
@@ -338,7 +353,8 @@ def train_tokenizer(size: int) -> PreTrainedTokenizerFast:
 # -- weights ----------------------------------------------------------------------------------------------------------
 
 
-def build(vocabulary: int, eos: int) -> LlamaForCausalLM:
+def build_model(vocabulary: int, eos: int) -> LlamaForCausalLM:
+    """Build the model with random weights."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=128,
@@ -356,10 +372,10 @@ def build(vocabulary: int, eos: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(
+def make_batches(
     tokenizer: PreTrainedTokenizerFast, rng: random.Random, mixture: Mixture, tokens: int
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Texts of like length together: their tokens, and how often each token is learned."""
+    """Draw texts and put those of similar length together: their tokens, and how often each token counts in the loss."""
     texts = [draw(rng, mixture) for _ in range(4096)]
     pieces = iter(tokenizer([piece for text in texts for piece, _ in text])["input_ids"])
     rows = []
@@ -370,11 +386,12 @@ def batches(
         for number, (_, learned) in enumerate(text):
             piece = next(pieces)
             ids += piece
-            # Of what is given, only a text's beginning is learned a little: what follows a thought is not to be claims.
+            # Of the pieces that are not to be learned, only the beginning of a text counts a little: the model must not
+            # learn to write claims after a thought.
             shares += [1.0 if learned else 0.0 if number else 0.1] * len(piece)
-        # A text that stops at a thought is not finished: it does not teach the model to stop there.
-        finished = not text[-1][0].endswith(" </think>")
-        rows.append(([*ids, eos], [*shares, float(finished)]))
+        # A text that ends with a thought is not finished: it must not teach the model to stop there.
+        is_finished = not text[-1][0].endswith(" </think>")
+        rows.append(([*ids, eos], [*shares, float(is_finished)]))
     rows.sort(key=lambda row: len(row[0]))
     result, start = [], 0
     while start < len(rows):
@@ -391,7 +408,7 @@ def batches(
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised steps, in single precision: torch's own works in bfloat16, slow on most CPUs."""
+    """Momentum with orthogonalised steps, in single precision: torch's own uses bfloat16, which is slow on most CPUs."""
 
     def __init__(self, params: list[torch.nn.Parameter], lr: float) -> None:
         super().__init__(params, {"lr": lr})
@@ -424,6 +441,7 @@ def train(
     every: int = 100,
     report: Callable[[int, LlamaForCausalLM], None] | None = None,
 ) -> None:
+    """Train for ``steps`` batches of ``tokens`` tokens on texts of a mixture, with the peak learning rate ``rate``."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -431,9 +449,9 @@ def train(
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     queue: list[tuple[torch.Tensor, torch.Tensor]] = []
-    started, average = time.monotonic(), math.nan
+    start, average = time.monotonic(), math.nan
     for step in range(steps):
-        queue = queue or batches(tokenizer, rng, mixture, tokens)
+        queue = queue or make_batches(tokenizer, rng, mixture, tokens)
         ids, weights = queue.pop()
         factor = min(1.0, (step + 1) / 50, max(0.02, (steps - step) / (0.4 * steps)))
         for optimizer in optimizers:
@@ -449,12 +467,13 @@ def train(
             optimizer.zero_grad()
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
         if (step + 1) % every == 0:
-            print(f"step {step + 1} loss {average:.4f} {time.monotonic() - started:.0f}s", flush=True)
+            print(f"step {step + 1} loss {average:.4f} {time.monotonic() - start:.0f}s", flush=True)
             if report:
                 report(step + 1, model)
 
 
 def main() -> None:
+    """Train the tokenizer and the model, and save both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
     parser.add_argument("--steps", type=int, default=1800, help="steps on the skills")
@@ -467,7 +486,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(options.vocabulary)
-    model = build(len(tokenizer), tokenizer.eos_token_id)
+    model = build_model(len(tokenizer), tokenizer.eos_token_id)
     print(f"{len(tokenizer)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     phases = ((SKILLS, options.steps, options.rate), (ANSWERS, options.answer_steps, options.answer_rate))
     for phase, (mixture, steps, rate) in enumerate(phases):
@@ -475,11 +494,12 @@ def main() -> None:
         rng = random.Random(options.seed + phase)
         train(model, tokenizer, mixture, rng, steps=steps, tokens=options.tokens, rate=rate)
         save(model, tokenizer, options.out)
-        model = LlamaForCausalLM.from_pretrained(options.out, dtype=torch.float32)  # as it was written: rounded
+        # Continue with the weights as they were saved, which are rounded.
+        model = LlamaForCausalLM.from_pretrained(options.out, dtype=torch.float32)
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model and tokenizer as they are shipped, weights in bfloat16."""
+    """Save model and tokenizer in the form in which dsrl ships them: weights in bfloat16."""
     eos = tokenizer.eos_token_id
     model.generation_config = GenerationConfig(bos_token_id=eos, eos_token_id=eos, pad_token_id=eos)
     state = {name: weight.to(torch.bfloat16) for name, weight in model.state_dict().items()}

@@ -62,4 +62,4 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def parrot() -> Any:
     """A task that rewards an answer beginning with the label."""
-    return SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label: float(output.startswith(label))))
+    return SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: float(output.startswith(label))))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from dsrl_transformers.decode import Cancelled, Drawn, decode
-from dsrl_transformers.forest import holds_trees
+from dsrl_transformers.decode import Cancelled, Completions, DecodeSettings, decode
+from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.language_model import LanguageModel
 from dsrl_transformers.plain import decode_plainly
 
@@ -22,14 +22,20 @@ def prompts(count: int, longest: int = 20, seed: int = 0) -> list[list[int]]:
     return [[rng.randrange(3, 61) for _ in range(rng.randrange(3, longest))] for _ in range(count)]
 
 
-def draw(model: Any, of: list[list[int]], n: int, how: Any = decode, **settings: Any) -> list[Drawn]:
-    usual = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "stop": STOP, "seed": 1, "cache_tokens": 10**6}
-    drawn: list[Drawn] = how(model, of, n, **{**usual, **settings})
-    return drawn
+def draw(
+    model: Any, of: list[list[int]], n: int, how: Any = decode, stop: Any = STOP, **settings: Any
+) -> list[Completions]:
+    usual = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 1, "cache_tokens": 10**6}
+    completions: list[Completions] = how(model, of, DecodeSettings(n=n, **{**usual, **settings}), stop)
+    return completions
 
 
-def sequences(drawn: list[Drawn]) -> list[list[tuple[int, ...]]]:
-    return [[d.distinct[i] for i in d.which] for d in drawn]
+def cancel(model: Any, of: list[list[int]], how: Any) -> None:
+    how(model, of, DecodeSettings(4, 1.0, 1.0, 8, 1, 10**6), STOP, lambda: True)
+
+
+def sequences(drawn: list[Completions]) -> list[list[tuple[int, ...]]]:
+    return [[d.distinct[i] for i in d.indices] for d in drawn]
 
 
 def exact(model: Any, prompt: list[int], length: int, temperature: float, top_p: float) -> dict[tuple[int, ...], float]:
@@ -84,7 +90,7 @@ def test_attempts_are_independent_of_each_other(model: Any) -> None:
     (drawn,) = draw(model, [[5, 6, 7]], 4000, max_tokens=1)
     counts = torch.tensor(drawn.counts, dtype=torch.double) / 4000
     chance = float((counts**2).sum())
-    agree = sum(a == b for a, b in zip(drawn.which, drawn.which[1:], strict=False)) / 3999
+    agree = sum(a == b for a, b in zip(drawn.indices, drawn.indices[1:], strict=False)) / 3999
     assert abs(agree - chance) < 4 * (chance * (1 - chance) / 3999) ** 0.5
 
 
@@ -96,21 +102,21 @@ def test_greedy_is_what_generate_gives(model: Any, how: Any) -> None:
         want = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8, eos_token_id=2
         )
-        assert drawn == Drawn((tuple(want[0, len(prompt) :].tolist()),), (0, 0, 0))
+        assert drawn == Completions((tuple(want[0, len(prompt) :].tolist()),), (0, 0, 0))
 
 
 @pytest.mark.parametrize("how", [decode, decode_plainly])
 def test_counts_and_ends(model: Any, how: Any) -> None:
     # A stop token that is drawn often.
     for drawn in draw(model, prompts(8), 32, how=how, stop=range(2, 12), max_tokens=5):
-        assert sum(drawn.counts) == len(drawn.which) == 32
+        assert sum(drawn.counts) == len(drawn.indices) == 32
         assert len(set(drawn.distinct)) == len(drawn.distinct)
         for tokens in drawn.distinct:
             assert not any(token in range(2, 12) for token in tokens[:-1])
             assert len(tokens) == 5 or tokens[-1] in range(2, 12)
 
 
-def test_nothing_wanted_nothing_drawn(model: Any) -> None:
+def test_no_prompts_and_no_tokens(model: Any) -> None:
     assert draw(model, [], 4) == []
     assert sequences(draw(model, [[3]], 2, max_tokens=0)) == [[(), ()]]
 
@@ -128,6 +134,16 @@ def test_neighbours_order_and_earlier_calls_do_not_matter(model: Any, how: Any) 
 def test_the_first_attempts_do_not_depend_on_how_many_follow(model: Any) -> None:
     many, few = sequences(draw(model, prompts(4), 16)), sequences(draw(model, prompts(4), 5))
     assert [row[:5] for row in many] == few
+
+
+@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_attempts_can_be_drawn_in_two_calls(model: Any, how: Any, temperature: float) -> None:
+    settings = {"how": how, "temperature": temperature, "cache_tokens": 200}
+    whole = sequences(draw(model, [*prompts(4), [3, 4], [3, 4]], 16, **settings))
+    for first in (0, 5, 15):
+        rest = sequences(draw(model, [*prompts(4), [3, 4], [3, 4]], 16 - first, first=first, **settings))
+        assert rest == [row[first:] for row in whole]
 
 
 def test_the_global_random_state_is_left_alone(model: Any) -> None:
@@ -168,8 +184,8 @@ def test_eager_attention_gives_the_same() -> None:
     from .conftest import build_model
 
     eager, sdpa = build_model(attn_implementation="eager"), build_model()
-    assert holds_trees(eager)
-    assert holds_trees(sdpa)
+    assert supports_trees(eager)
+    assert supports_trees(sdpa)
     assert sequences(draw(eager, prompts(4), 8)) == sequences(draw(sdpa, prompts(4), 8))
 
 
@@ -185,9 +201,9 @@ def test_models_that_cannot_work_on_trees_are_found_out() -> None:
 
     size = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1}
     window = MistralConfig(**size, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2, sliding_window=4)
-    assert not holds_trees(MistralForCausalLM(window).eval())
-    assert not holds_trees(MambaForCausalLM(MambaConfig(**size)).eval())
-    assert not holds_trees(BloomForCausalLM(BloomConfig(vocab_size=30, hidden_size=16, n_layer=1, n_head=2)).eval())
+    assert not supports_trees(MistralForCausalLM(window).eval())
+    assert not supports_trees(MambaForCausalLM(MambaConfig(**size)).eval())
+    assert not supports_trees(BloomForCausalLM(BloomConfig(vocab_size=30, hidden_size=16, n_layer=1, n_head=2)).eval())
 
 
 def test_other_families_work_on_trees() -> None:
@@ -200,7 +216,7 @@ def test_other_families_work_on_trees() -> None:
         Qwen3ForCausalLM(Qwen3Config(**size, **heads, head_dim=8)),
         GPT2LMHeadModel(GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=64)),
     ):
-        assert holds_trees(family.eval()), type(family)
+        assert supports_trees(family.eval()), type(family)
 
 
 def test_damaged_weights_are_named(model: Any) -> None:
@@ -213,16 +229,17 @@ def test_damaged_weights_are_named(model: Any) -> None:
 def test_cancelling(model: Any) -> None:
     for how in (decode, decode_plainly):
         with pytest.raises(Cancelled):
-            draw(model, prompts(2), 4, how=how, cancelled=lambda: True)
+            cancel(model, prompts(2), how)
 
 
 def test_long_prompts_lose_their_beginning(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = type("Tokenizer", (), {"bos_token_id": 1})()
-    lm = LanguageModel(model=None, tokenizer=tokenizer, stop=frozenset(STOP), context=20, trees=True)
+    lm = LanguageModel(model=None, tokenizer=tokenizer, stop=frozenset(STOP), context=20, has_trees=True)
     long, with_start, short = list(range(3, 33)), [1, *range(3, 33)], [5, 6]
     with caplog.at_level(logging.WARNING):
-        cut, limit = lm.fit([long, with_start, short], 6)
-    assert limit == 6
-    assert cut == [long[-14:], [1, *with_start[-13:]], short]
+        shortened, settings = lm.fit_to_context([long, with_start, short], DecodeSettings(1, 1.0, 1.0, 6, 1, 100))
+    assert settings.max_tokens == 6
+    assert shortened == [long[-14:], [1, *with_start[-13:]], short]
     assert "2 of 3 prompts" in caplog.text
-    assert lm.fit([long], 500) == ([long[-10:]], 10)
+    shortened, settings = lm.fit_to_context([long], DecodeSettings(1, 1.0, 1.0, 500, 1, 100))
+    assert (shortened, settings.max_tokens) == ([long[-10:]], 10)

@@ -15,10 +15,9 @@ import pytest
 import torch
 from dsrl_transformers.grpo import GRPOTrainer
 
-from dsrl.errors import DataError, DsrlError, PluginError, StoreError
-from dsrl.types import TrainItem, TrainJob, TrainStep
+from dsrl import DataError, DsrlError, PluginError, Prompt, Reward, StoreError, TrainItem, TrainJob, TrainStep
 
-ITEMS = tuple(TrainItem(str(i), f"say {c}: ", f"say {c}", c) for i, c in enumerate("abcdefgh" * 4))
+ITEMS = tuple(TrainItem(str(i), Prompt(f"say {c}: "), f"say {c}", c) for i, c in enumerate("abcdefgh" * 4))
 
 
 def job(model_dir: Path, folder: Path, **settings: Any) -> TrainJob:
@@ -71,8 +70,8 @@ def test_learns_what_is_rewarded(model_dir: Path, tmp_path: Path, parrot: Any, s
     epochs = settings.get("epochs", 8)
     assert {step.steps for step in steps} == {3 * epochs}
     assert steps[-1].epoch == epochs
-    wanted = ["loss", "reward", "reward_std", "kl", "grad_norm", "learning_rate", "completion_length", "seconds"]
-    assert all(set(wanted) <= set(step.metrics) for step in steps)
+    names = ["loss", "reward", "reward_std", "kl", "grad_norm", "learning_rate", "completion_length", "seconds"]
+    assert all(set(names) <= set(step.metrics) for step in steps)
     assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
     for epoch in range(epochs):
         ids = [i for step in steps[3 * epoch : 3 * epoch + 3] for i in step.rewards]
@@ -116,7 +115,7 @@ def test_goes_on_after_a_kill(model_dir: Path, tmp_path: Path, parrot: Any, rank
         job(model_dir, tmp_path / "broken", lora_rank=rank),
     )
     undisturbed = train(parrot, whole)
-    # A process that ends without a goodbye while step 4 is told.
+    # A process that is killed while it reports step 4.
     script = tmp_path / "killed.py"
     script.write_text(
         textwrap.dedent(
@@ -125,7 +124,7 @@ def test_goes_on_after_a_kill(model_dir: Path, tmp_path: Path, parrot: Any, rank
             from dsrl_transformers.grpo import GRPOTrainer
             job = pickle.loads(pathlib.Path({str(tmp_path / "job")!r}).read_bytes())
             task = types.SimpleNamespace(hook=types.SimpleNamespace(
-                reward=lambda output, label: float(output.startswith(label))))
+                reward=lambda output, label, input: float(output.startswith(label))))
             GRPOTrainer(checkpoint_seconds=0).train(job, task, lambda step: step.step == 4 and os._exit(9))
             """
         )
@@ -139,7 +138,7 @@ def test_goes_on_after_a_kill(model_dir: Path, tmp_path: Path, parrot: Any, rank
     assert [step.step for step in rest] == [4, 5, 6]
     assert [step.rewards for step in rest] == [step.rewards for step in undisturbed[3:]]
     assert same(weights(whole.output_dir), weights(broken.output_dir))
-    # What is finished stays so: nothing is told, nothing is written.
+    # A finished job stays finished: no step is reported, and nothing is written.
     before = (broken.output_dir / "model.safetensors").stat().st_mtime_ns
     assert train(parrot, broken) == []
     assert (broken.output_dir / "model.safetensors").stat().st_mtime_ns == before
@@ -179,13 +178,13 @@ def test_an_output_folder_in_use_is_left_alone(model_dir: Path, tmp_path: Path, 
     of = job(model_dir, tmp_path)
     of.output_dir.mkdir()
     (of.output_dir / "mine").write_text("x")
-    with pytest.raises(StoreError, match="no empty folder"):
+    with pytest.raises(StoreError, match="not an empty folder"):
         train(parrot, of)
     assert (of.output_dir / "mine").read_text() == "x"
 
 
 def test_long_items_are_left_out(model_dir: Path, tmp_path: Path, parrot: Any, caplog: Any) -> None:
-    long = TrainItem("long", "say " * 20, "say", "a")
+    long = TrainItem("long", Prompt("say " * 20), "say", "a")
     with caplog.at_level(logging.WARNING):
         steps = train(parrot, job(model_dir, tmp_path / "a", items=(*ITEMS, long)))
     assert "1 training items are left out" in caplog.text
@@ -196,7 +195,7 @@ def test_long_items_are_left_out(model_dir: Path, tmp_path: Path, parrot: Any, c
 
 
 def test_no_difference_no_change(model_dir: Path, tmp_path: Path) -> None:
-    indifferent = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label: 0.5))
+    indifferent = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: 0.5))
     of = job(model_dir, tmp_path, kl_coef=0.0)
     steps = train(indifferent, of)
     assert [step.metrics["grad_norm"] for step in steps] == [0.0] * 6
@@ -226,14 +225,14 @@ def test_steps_without_a_finite_gradient(model_dir: Path, tmp_path: Path, parrot
 def test_faults_are_sentences(model_dir: Path, tmp_path: Path, parrot: Any, monkeypatch: Any) -> None:
     with pytest.raises(DataError, match="holds no model"):
         train(parrot, job(tmp_path, tmp_path / "a"))
-    silent = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label: None))
-    with pytest.raises(PluginError, match="a number is wanted"):
+    silent = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: None))
+    with pytest.raises(PluginError, match="must be a finite number"):
         train(silent, job(model_dir, tmp_path / "b"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         train(parrot, job(model_dir, tmp_path / "c", work_dir=tmp_path / "file" / "work"))
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(DsrlError, match=r"pip install 'dsrl-transformers\[lora\]'"):
+    with pytest.raises(DsrlError, match=r"pip install 'peft>=0.17'"):
         train(parrot, job(model_dir, tmp_path / "d", lora_rank=2))
 
 
@@ -253,7 +252,7 @@ def test_a_kill_around_the_saving_of_the_model(
         raise KeyboardInterrupt
 
     of = job(model_dir, tmp_path, epochs=1)
-    for place in ("training.save_whole", "checkpoint.Checkpoints.remove"):
+    for place in ("training.write_folder", "checkpoint.Checkpoints.remove"):
         with monkeypatch.context() as patched:
             patched.setattr(f"dsrl_transformers.{place}", killed)
             with pytest.raises(KeyboardInterrupt):
@@ -278,3 +277,46 @@ def test_the_check_leaves_nothing_and_says_what_is_missing(
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(StoreError, match="symbolic link"):
         GRPOTrainer().check(replace(of, output_dir=tmp_path / "link"))
+
+
+def test_parts_of_rewards_are_metrics(model_dir: Path, tmp_path: Path) -> None:
+    def reward(output: str, label: str, input: str) -> float:
+        right, short = float(output.startswith(label)), float(len(output) < 3)
+        return Reward(right + short, {"right": right, "short": short}) if input != "say a" else right
+
+    parts = SimpleNamespace(hook=SimpleNamespace(reward=reward))
+    without_a = tuple(item for item in ITEMS if item.label != "a")
+    for items, is_sum in ((without_a, True), (ITEMS, False)):
+        steps = train(parts, job(model_dir, tmp_path / str(is_sum), items=items, epochs=1))
+        sums = [step.metrics["reward/right"] + step.metrics["reward/short"] for step in steps]
+        equal = [math.isclose(total, step.metrics["reward"]) for total, step in zip(sums, steps, strict=True)]
+        assert all(equal) == is_sum
+
+
+def test_the_number_of_parts_is_limited() -> None:
+    from dsrl_transformers.objective import Group
+    from dsrl_transformers.training import average_parts
+
+    many = [Reward(1.0, {f"{answer}-{part}" * 100: 1.0 for part in range(90)}) for answer in range(2)]
+    parts = average_parts([Group((3,), ((4,), (5,)), (1, 3), tuple(many))])
+    assert len(parts) == 100
+    assert max(map(len, parts)) == len("reward/") + 100
+    halves = [Reward(1.0, {"a": 1.0}), Reward(0.0, {"a": 0.0, "b": 3.0}), 0.5]
+    (group,) = [Group((3,), ((4,), (5,), (6,)), (1, 3, 9), tuple(halves))]
+    assert average_parts([group]) == {"reward/a": 0.25, "reward/b": 3.0}
+
+
+def test_a_checkpoint_belongs_to_what_the_weights_depend_on(model_dir: Path, tmp_path: Path) -> None:
+    from dsrl_transformers.checkpoint import make_fingerprint
+
+    of = job(model_dir, tmp_path)
+    item = ITEMS[0]
+    counted = replace(item, task="t", attempts=4, passed=2)
+    for same in (replace(of, dev_items=ITEMS, device="cpu"), replace(of, items=(counted, *ITEMS[1:]))):
+        assert make_fingerprint(same) == make_fingerprint(of)
+    system = replace(item, prompt=Prompt(item.prompt, system="Be short."))
+    for other in (replace(of, seed=2), replace(of, items=(system, *ITEMS[1:]))):
+        assert make_fingerprint(other) != make_fingerprint(of)
+    # A run that an older version of dsrl began can be continued.
+    old = replace(of, model="m", items=(TrainItem("1-0", Prompt("ask a"), "a", "x"),))
+    assert make_fingerprint(old) == "f375e02249ca3b7123522d5c6eac9d6c"

@@ -9,19 +9,19 @@ import pytest
 from dsrl_transformers import model_files
 from dsrl_transformers.model_files import check_model
 
-from dsrl.errors import DataError
+from dsrl import DataError
 
 
 def test_facts_of_a_folder(model_dir: Path) -> None:
     facts = check_model(str(model_dir))
     assert facts.context == 256
-    assert facts.weights == (model_dir / "model.safetensors").stat().st_size
+    assert facts.weight_bytes == (model_dir / "model.safetensors").stat().st_size
     assert facts.itemsize == 4
 
 
 def test_a_model_in_the_cache_needs_no_hub(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(model_files, "_within", lambda *_: pytest.fail("the hub is asked"))
+    monkeypatch.setattr(model_files, "_call_within", lambda *_: pytest.fail("the hub is asked"))
     cached = tmp_path / "models--owner--random"
     shutil.copytree(model_dir, cached / "snapshots" / "abc")
     (cached / "refs").mkdir()
@@ -49,7 +49,7 @@ def test_a_pipe_is_not_waited_for(model_dir: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_end_is_left_alone() -> None:
     with pytest.raises(DataError, match=r"it did not answer within 0.05 s"):
-        model_files._within(0.05, lambda: time.sleep(2), "it")
+        model_files._call_within(0.05, lambda: time.sleep(2), "it")
     with pytest.raises(ZeroDivisionError):
-        model_files._within(5.0, lambda: 1 // 0, "it")
-    assert model_files._within(5.0, lambda: 3, "it") == 3
+        model_files._call_within(5.0, lambda: 1 // 0, "it")
+    assert model_files._call_within(5.0, lambda: 3, "it") == 3

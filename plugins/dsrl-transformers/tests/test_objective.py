@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from dsrl_transformers.objective import Group, backward, batches, clipped, cut, divergence
-from dsrl_transformers.trie import log_probabilities, plant
+from dsrl_transformers.objective import Group, backward, compute_clipped_loss, cut_groups, estimate_kl, make_batches
+from dsrl_transformers.trie import build_trie, compute_log_probabilities
 
 from .conftest import build_model
 
@@ -30,25 +30,27 @@ def test_advantages_by_hand() -> None:
 def test_no_advantage_without_a_difference() -> None:
     assert group([0.1, 0.1], [7, 9]).advantages == (0, 0)
     assert group([1], [1]).advantages == (0,)
-    assert cut([group([1, 1], [3, 5])], with_kl=False, share=True, longest=512) == []
-    assert len(cut([group([1, 1], [3, 5])], with_kl=True, share=True, longest=512)) == 1
+    assert cut_groups([group([1, 1], [3, 5])], with_kl=False, share=True, max_tokens=512) == []
+    assert len(cut_groups([group([1, 1], [3, 5])], with_kl=True, share=True, max_tokens=512)) == 1
 
 
 def test_clipping() -> None:
     log_p = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1]))
     advantage = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0])
-    assert clipped(log_p, torch.zeros(5), advantage).tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8, -2.2])
+    assert compute_clipped_loss(log_p, torch.zeros(5), advantage).tolist() == pytest.approx(
+        [-1.2, 1.5, -0.5, 0.8, -2.2]
+    )
 
 
 def test_divergence_is_unbiased_and_never_negative() -> None:
     p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.3, 0.5])
-    k3 = divergence(p.log(), q.log())
+    k3 = estimate_kl(p.log(), q.log())
     assert bool((k3 >= 0).all())
     assert float((p * k3).sum()) == pytest.approx(float((p * (p / q).log()).sum()))
 
 
 def test_a_trie_holds_a_prefix_once() -> None:
-    trie = plant([9], [(1, 2, 3), (1, 2, 4), (1, 5), (1, 2)])
+    trie = build_trie([9], [(1, 2, 3), (1, 2, 4), (1, 5), (1, 2)])
     assert trie.tokens == (1, 2, 3, 4, 5)
     assert trie.parents == (-1, 0, 1, 1, 0)
     assert trie.paths == ((0, 1, 2), (0, 1, 3), (0, 4), (0, 1))
@@ -93,23 +95,23 @@ def plain_loss(model: Any, start: Any, groups: list[Group], temperature: float, 
 
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.1])
-@pytest.mark.parametrize(("share", "longest", "tokens"), [(True, 512, 10**6), (True, 12, 40), (False, 512, 100)])
-def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, longest: int, tokens: int, kl_coef: float) -> None:
+@pytest.mark.parametrize(("share", "max_tokens", "tokens"), [(True, 512, 10**6), (True, 12, 40), (False, 512, 100)])
+def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, max_tokens: int, tokens: int, kl_coef: float) -> None:
     model, start = build_model(spread=0.2), build_model(spread=0.2, seed=1)
     plain = copy.deepcopy(model)
     groups = random_groups()
     want = plain_loss(plain, start, groups, 1.2, kl_coef)
     want.backward()
 
-    pieces = cut(groups, with_kl=kl_coef > 0, share=share, longest=longest)
+    pieces = cut_groups(groups, with_kl=kl_coef > 0, share=share, max_tokens=max_tokens)
     got = sum(
         backward(
             part,
-            lambda tries: log_probabilities(model, tries, 1.2, 0),
-            (lambda tries: log_probabilities(start, tries, 1.2, 0)) if kl_coef else None,
+            lambda tries: compute_log_probabilities(model, tries, 1.2, 0),
+            (lambda tries: compute_log_probabilities(start, tries, 1.2, 0)) if kl_coef else None,
             kl_coef,
         ).loss
-        for part in batches(pieces, tokens)
+        for part in make_batches(pieces, tokens)
     )
     assert got == pytest.approx(float(want.detach()), abs=1e-5)
     for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
@@ -119,11 +121,11 @@ def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, longest: int, to
 
 
 def test_pieces_keep_their_bounds() -> None:
-    pieces = cut(random_groups(), with_kl=True, share=True, longest=12)
+    pieces = cut_groups(random_groups(), with_kl=True, share=True, max_tokens=12)
     assert sum(sum(piece.weights) for piece in pieces) == pytest.approx(1)
     for piece in pieces:
         assert len(piece.trie.paths) == 1 or piece.trie.size <= max(12, 2 * len(piece.trie.prompt))
-    parts = batches(pieces, 40)
+    parts = make_batches(pieces, 40)
     assert sum(map(len, parts)) == len(pieces)
     for part in parts:
         width = max(len(p.trie.prompt) for p in part) + max(len(p.trie.inner) for p in part)

@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 from dsrl_transformers.sampler import TransformersSampler
 
-from dsrl.errors import DataError, DsrlError, SettingsError
+from dsrl import DataError, DsrlError, Prompt, SettingsError
 
-SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3}
+PROMPTS = ["what is 1+1?", "is it so?", ""]
+SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 3, "first": 0, "adapter": None}
 
 
 def sample(sampler: TransformersSampler, prompts: list[str], n: int, **settings: Any) -> list[list[str]]:
-    return asyncio.run(sampler.sample(prompts, n, **{**SETTINGS, **settings}))
+    return asyncio.run(sampler.sample([*map(Prompt, prompts)], n, **{**SETTINGS, **settings}))
 
 
 def test_shape_and_repeatability(model_dir: Path) -> None:
     sampler = TransformersSampler(str(model_dir))
-    prompts = ["what is 1+1?", "is it so?", ""]
-    texts = sample(sampler, prompts, 8)
+    texts = sample(sampler, PROMPTS, 8)
     assert [len(row) for row in texts] == [8, 8, 8]
     assert all(isinstance(text, str) and "<eos>" not in text for row in texts for text in row)
-    sampler.close()
+    asyncio.run(sampler.aclose())
     again = TransformersSampler(str(model_dir))
     sample(again, ["something else"], 3)
-    assert sample(again, prompts, 8) == texts
-    again.close()
+    assert sample(again, PROMPTS, 8) == texts
+    asyncio.run(again.aclose())
 
 
 def test_the_event_loop_stays_free(model_dir: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_event_loop_stays_free(model_dir: Path) -> None:
 
     async def both() -> int:
         calls = [
-            asyncio.create_task(sampler.sample(["abc" * 20] * 20, 32, **{**SETTINGS, "max_tokens": 40}))
+            asyncio.create_task(sampler.sample([Prompt("abc" * 20)] * 20, 32, **{**SETTINGS, "max_tokens": 40}))
             for _ in range(2)
         ]
         ticks = 0
@@ -47,7 +47,7 @@ def test_the_event_loop_stays_free(model_dir: Path) -> None:
         return ticks
 
     assert asyncio.run(both()) > 5
-    sampler.close()
+    asyncio.run(sampler.aclose())
 
 
 def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
     sample(sampler, ["a"], 1)
 
     async def interrupted() -> None:
-        call = asyncio.create_task(sampler.sample(["abc"] * 200, 64, **{**SETTINGS, "max_tokens": 200}))
+        call = asyncio.create_task(sampler.sample([Prompt("abc")] * 200, 64, **{**SETTINGS, "max_tokens": 200}))
         await asyncio.sleep(0.2)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -63,7 +63,7 @@ def test_a_cancelled_call_ends_soon(model_dir: Path) -> None:
 
     start = time.monotonic()
     asyncio.run(interrupted())
-    sampler.close()
+    asyncio.run(sampler.aclose())
     assert time.monotonic() - start < 5
 
 
@@ -101,3 +101,62 @@ def test_too_little_memory_is_a_sentence(model_dir: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(language_model, "decode", full)
     with pytest.raises(DsrlError, match="smaller cache_tokens"):
         sample(TransformersSampler(str(model_dir)), ["a"], 1)
+
+
+def test_as_a_bound_plugin(model_dir: Path) -> None:
+    """The first attempts of a call are those of a call without a first number, and the rest follows on."""
+    from dsrl.plugins.binding import load
+    from dsrl.types import PluginRef
+
+    plugin = load(PluginRef("sampler", "transformers", {"model": str(model_dir)}), "sampler")
+    assert plugin.accepts("sample", "first")
+    assert plugin.accepts("sample", "adapter")
+    prompts = [Prompt("is it so?"), Prompt("is it so?", system="say no.")]
+
+    async def both() -> None:
+        settings = {name: value for name, value in SETTINGS.items() if name not in ("first", "adapter")}
+        whole = await plugin.hook.sample(prompts=prompts, n=8, **settings)
+        rest = await plugin.hook.sample(prompts=prompts, n=3, first=5, **settings)
+        assert [texts[5:] for texts in whole] == rest
+        assert whole[0] != whole[1]
+        await plugin.hook.aclose()
+        await plugin.hook.aclose()
+
+    asyncio.run(both())
+
+
+def test_an_adapter_changes_the_answers_of_one_call(model_dir: Path, tmp_path: Path) -> None:
+    import torch
+    from dsrl_transformers.language_model import load_model
+    from dsrl_transformers.lora import add_adapters
+
+    expected = {}
+    for rank in (2, 4):
+        lm = load_model(str(model_dir))
+        adapted = add_adapters(lm.model, rank)
+        torch.manual_seed(rank)
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+        adapted.save_pretrained(tmp_path / f"adapter-{rank}")
+        merged = tmp_path / f"merged-{rank}"
+        adapted.merge_and_unload().save_pretrained(merged)
+        lm.tokenizer.save_pretrained(merged)
+        expected[tmp_path / f"adapter-{rank}"] = sample(TransformersSampler(str(merged)), PROMPTS, 1, temperature=0)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    for file in (tmp_path / "adapter-2").iterdir():
+        content = file.read_bytes()
+        (tmp_path / "other" / file.name).write_bytes(content.replace(b'"r": 2', b'"r": 3'))
+
+    sampler = TransformersSampler(str(model_dir))
+    base = sample(sampler, PROMPTS, 1, temperature=0)
+    for folder, texts in expected.items():
+        assert sample(sampler, PROMPTS, 1, temperature=0, adapter=folder) == texts != base
+        assert sample(sampler, PROMPTS, 1, temperature=0) == base
+    for wrong, words in (("empty", "holds no adapter"), ("other", "holds no adapter"), ("nowhere", "does not exist")):
+        with pytest.raises(DataError, match=words):
+            sample(sampler, PROMPTS, 1, temperature=0, adapter=tmp_path / wrong)
+        assert sample(sampler, PROMPTS, 1, temperature=0) == base
+    folder, texts = expected.popitem()
+    assert sample(sampler, PROMPTS, 1, temperature=0, adapter=folder) == texts

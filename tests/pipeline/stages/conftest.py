@@ -1,26 +1,28 @@
-"""What the tests of single stages stand on: a small task, a teacher and a sampler that say what a test wants."""
+"""Fixtures for the tests of single stages: a small task, a teacher and a sampler whose answers a test chooses."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
 from dsrl.pipeline.instructor import Definition, Instructor
+from dsrl.pipeline.sampling import AnsweringModel
+from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.testing import SmallTask
-from dsrl.types import Completion, Price, Reply, Request
+from dsrl.types import Completion, Price, Purpose, Reply, Request
 
 T = TypeVar("T")
 
 
 class FakeTeacher:
-    """Answers with what ``answer`` gives for a request and a number: a text, a reply, or a fault to raise."""
+    """Answers with what ``answer`` returns for a request and a number: a text, a reply, or an exception to raise."""
 
     def __init__(self, answer: Callable[[Request, int], Any]) -> None:
         self.answer = answer
@@ -29,10 +31,10 @@ class FakeTeacher:
     async def complete(self, request: Request) -> Completion:
         replies = []
         for number in range(request.first, request.first + request.n):
-            given = self.answer(request, number)
-            if isinstance(given, Exception):
-                raise given
-            replies.append(given if isinstance(given, Reply) else Reply(given))
+            answer = self.answer(request, number)
+            if isinstance(answer, Exception):
+                raise answer
+            replies.append(answer if isinstance(answer, Reply) else Reply(answer))
         return Completion(tuple(replies))
 
     @hookimpl
@@ -41,7 +43,7 @@ class FakeTeacher:
 
 
 class FakeSampler:
-    """Completes a prompt with what ``answer`` gives for it and the number of the completion."""
+    """Completes a prompt with what ``answer`` returns for it and the number of the completion."""
 
     def __init__(self, answer: Callable[[str, int], str], fewer: int = 0) -> None:
         self.answer, self.fewer = answer, fewer
@@ -51,7 +53,7 @@ class FakeSampler:
         return [[self.answer(prompt, number) for number in range(n - self.fewer)] for prompt in prompts]
 
 
-#: Asks with a teacher: ``(answer, work)`` gives what ``work(instructor)`` gives, and the requests that were made.
+#: Asks a teacher: ``(answer, work)`` returns what ``work(instructor)`` returns, and the requests that were sent.
 Asking = Callable[..., tuple[Any, list[Request]]]
 
 
@@ -68,36 +70,37 @@ def definition() -> Definition:
 
 @pytest.fixture
 def asking(bound: Any, tmp_path: Path) -> Asking:
-    def asked(
+    def ask(
         answer: Callable[[Request, int], Any], work: Callable[[Instructor], Awaitable[T]]
     ) -> tuple[T, list[Request]]:
         requests: list[Request] = []
 
-        def noted(request: Request, number: int) -> Any:
+        def record(request: Request, number: int) -> Any:
             if request not in requests:
                 requests.append(request)
             return answer(request, number)
 
-        teacher = bound("teacher", FakeTeacher, answer=noted)
+        teacher = bound("teacher", FakeTeacher, answer=record)
 
         async def open_run() -> T:
             ledger = Ledger(teacher, tmp_path / "calls.db", "run", CallPolicy(8))
             try:
-                return await work(Instructor(ledger, "m", 0.7, 99))
+                roles = dict.fromkeys(get_args(Purpose), TeacherRole(teacher, "m"))
+                return await work(Instructor(ledger, roles, 0.7, 99))
             finally:
                 await ledger.close()
 
         return asyncio.run(open_run()), requests
 
-    return asked
+    return ask
 
 
 @pytest.fixture
-def sampler(bound: Any) -> Callable[..., Plugin[Any]]:
-    """Give a function that makes a sampler of ``answer(prompt, number)``."""
+def model(bound: Any, definition: Definition, task: Plugin[Any]) -> Callable[..., AnsweringModel]:
+    """Return a function that makes a model of ``answer(prompt, number)``."""
 
-    def made(answer: Callable[[str, int], str], fewer: int = 0) -> Plugin[Any]:
-        plugin: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
-        return plugin
+    def make(answer: Callable[[str, int], str], fewer: int = 0, task: Plugin[Any] = task) -> AnsweringModel:
+        sampler: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
+        return AnsweringModel(sampler, definition, task, 16)
 
-    return made
+    return make

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from dsrl.errors import PluginError
-from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.stages.attempted import attempt, grade
 from dsrl.plugins.binding import Plugin
-from dsrl.storage.run_store import Attempt
+from dsrl.storage.attempts import Attempt
 from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample
 
@@ -34,14 +33,14 @@ def test_an_output_is_right_wrong_or_unreadable(task: Plugin[Any], output: str, 
     assert grade(task, output, "yes", "") == graded
 
 
-def test_each_sample_is_attempted_once(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
+def test_each_sample_is_attempted_once(model: Any) -> None:
     prompts: list[str] = []
 
     def answer(prompt: str, number: int) -> str:
         prompts.append(prompt)
         return OUTPUTS[prompt.partition(" ")[0]]
 
-    attempts = asyncio.run(attempt(sampler(answer), definition, task, SAMPLES, 16))
+    attempts = asyncio.run(attempt(model(answer), SAMPLES))
     assert prompts == ["A? In <answer> tags.", "B? In <answer> tags.", "C? In <answer> tags."]
     assert attempts == [
         Attempt("1-00000", OUTPUTS["A?"], "yes", True),
@@ -50,16 +49,14 @@ def test_each_sample_is_attempted_once(task: Plugin[Any], definition: Definition
     ]
 
 
-def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, definition: Definition, sampler: Any) -> None:
+def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, model: Any) -> None:
     open_task = bound("task", SmallTask(choices=()))
     output = "<answer>\ud800</answer>"
-    (found,) = asyncio.run(attempt(sampler(lambda *_: output), definition, open_task, SAMPLES[:1], 16))
-    assert found.output.encode()
-    assert str(found.answer).encode()
+    (stored,) = asyncio.run(attempt(model(lambda *_: output, task=open_task), SAMPLES[:1]))
+    assert stored.output.encode()
+    assert str(stored.answer).encode()
 
 
-def test_a_sampler_that_gives_another_number_of_texts_is_told_by_name(
-    task: Plugin[Any], definition: Definition, sampler: Any
-) -> None:
+def test_a_sampler_that_returns_another_number_of_texts_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
-        asyncio.run(attempt(sampler(lambda *_: "x", fewer=1), definition, task, SAMPLES, 16))
+        asyncio.run(attempt(model(lambda *_: "x", fewer=1), SAMPLES))

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.errors import DataError, DsrlError, PluginError
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.evaluated import evaluate, load_items, paired_gain
+from dsrl.pipeline.stages.evaluated import compute_gain, evaluate, load_items
 from dsrl.plugins.binding import Plugin
-from dsrl.storage.run_store import Evaluated
+from dsrl.storage.evaluations import Evaluation
 from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Example
 
@@ -31,7 +30,7 @@ def test_items_are_inputs_with_canonical_labels(bound: Any) -> None:
     assert len(load_items(task, "", 9)) == 3
 
 
-def test_no_more_items_are_read_than_wanted(bound: Any) -> None:
+def test_no_more_items_are_read_than_requested(bound: Any) -> None:
     task = bound("task", SmallTask(items=(Example(str(number), "yes") for number in count())))
     assert len(load_items(task, "", 5)) == 5
 
@@ -43,19 +42,19 @@ def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> 
     assert load_items(task, str(tmp_path / "items.jsonl"), 0) == [("A?", "yes")]
 
 
-def test_an_empty_test_set_is_told(bound: Any) -> None:
+def test_an_empty_test_set_is_refused(bound: Any) -> None:
     with pytest.raises(DataError, match=r"the test set of task '?task0'? is empty"):
         load_items(bound("task", SmallTask(items=[])), "", 0)
 
 
-def test_a_gold_answer_that_cannot_be_read_is_told_with_its_item(bound: Any) -> None:
+def test_a_gold_answer_that_cannot_be_read_is_named_with_its_item(bound: Any) -> None:
     task = bound("task", SmallTask(items=[Example("A?", "yes"), Example("B?", "perhaps")]))
     with pytest.raises(DataError, match=r"test item 2 of task0: no answer can be read in the gold output 'perhaps'"):
         load_items(task, "", 0)
 
 
 @pytest.mark.parametrize("items", [[("A?", "yes")], [{"input": "A?"}], ["A?"], 5, (1 / 0 for _ in "x")])
-def test_a_task_whose_items_are_no_examples_is_told_by_name(bound: Any, items: Any) -> None:
+def test_a_task_whose_items_are_no_examples_is_named(bound: Any, items: Any) -> None:
     with pytest.raises(DsrlError, match="task0"):
         load_items(bound("task", SmallTask(items=items)), "", 0)
 
@@ -70,35 +69,34 @@ def test_items_can_be_stored_whatever_they_hold(bound: Any) -> None:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_item_is_answered_once(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
+def test_each_item_is_answered_once(model: Any) -> None:
     outputs = {"A?": "<answer>yes</answer>", "B?": "<answer>yes</answer>", "C?": "?"}
     items = [(3, "A?", "yes"), (4, "B?", "no"), (7, "C?", "no")]
-    plugin = sampler(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
-    assert asyncio.run(evaluate(plugin, definition, task, "base", items, 16)) == [
-        Evaluated("base", 3, outputs["A?"], "yes", True),
-        Evaluated("base", 4, outputs["B?"], "yes", False),
-        Evaluated("base", 7, "?", UNREADABLE, False),
+    answering = model(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
+    assert asyncio.run(evaluate(answering, "base", items)) == [
+        Evaluation("base", 3, outputs["A?"], "yes", True),
+        Evaluation("base", 4, outputs["B?"], "yes", False),
+        Evaluation("base", 7, "?", UNREADABLE, False),
     ]
 
 
-def test_a_sampler_that_gives_no_text_is_told_by_name(task: Plugin[Any], definition: Definition, sampler: Any) -> None:
-    plugin = sampler(lambda *_: "x", fewer=1)
+def test_a_sampler_that_returns_no_text_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
-        asyncio.run(evaluate(plugin, definition, task, "base", [(0, "A?", "yes")], 16))
+        asyncio.run(evaluate(model(lambda *_: "x", fewer=1), "base", [(0, "A?", "yes")]))
 
 
 # --- the paired gain -------------------------------------------------------------------------------------------------
 
 
 def outcomes(both: int, won: int, lost: int, neither: int) -> tuple[dict[int, bool], dict[int, bool]]:
-    """Give the items that both models got right, only the trained one, only the base model, none."""
+    """Return the items that both models got right, only the trained one, only the base model, none."""
     pairs = [(True, True)] * both + [(False, True)] * won + [(True, False)] * lost + [(False, False)] * neither
     return {i: base for i, (base, _) in enumerate(pairs)}, {i: trained for i, (_, trained) in enumerate(pairs)}
 
 
 def test_the_gain_of_a_case_worked_by_hand() -> None:
     """100 items, 30 won, 10 lost: p12 = 31/102, p21 = 11/102, interval by Bonett and Price (2012)."""
-    gain, (low, high) = paired_gain(*outcomes(40, 30, 10, 20))
+    gain, (low, high) = compute_gain(*outcomes(40, 30, 10, 20))
     assert gain == pytest.approx(0.2)
     middle = 20 / 102
     half = 1.959964 * math.sqrt((42 / 102 - middle**2) / 102)
@@ -107,7 +105,7 @@ def test_the_gain_of_a_case_worked_by_hand() -> None:
 
 
 def test_two_models_that_agree_have_no_gain_and_still_an_interval() -> None:
-    gain, (low, high) = paired_gain(*outcomes(5, 0, 0, 5))
+    gain, (low, high) = compute_gain(*outcomes(5, 0, 0, 5))
     assert gain == 0
     assert low == pytest.approx(-high)
     assert 0 < high < 0.5
@@ -119,8 +117,8 @@ counts = st.tuples(*[st.integers(0, 60)] * 4).filter(any)
 @given(counts)
 def test_the_gain_of_the_turned_pair_is_turned(case: tuple[int, int, int, int]) -> None:
     base, trained = outcomes(*case)
-    gain, (low, high) = paired_gain(base, trained)
-    turned, (turned_low, turned_high) = paired_gain(trained, base)
+    gain, (low, high) = compute_gain(base, trained)
+    turned, (turned_low, turned_high) = compute_gain(trained, base)
     assert turned == pytest.approx(-gain)
     assert (turned_low, turned_high) == (pytest.approx(-high), pytest.approx(-low))
 
@@ -128,7 +126,7 @@ def test_the_gain_of_the_turned_pair_is_turned(case: tuple[int, int, int, int]) 
 @given(counts)
 def test_the_interval_holds_the_gain_and_is_possible(case: tuple[int, int, int, int]) -> None:
     base, trained = outcomes(*case)
-    gain, (low, high) = paired_gain(base, trained)
+    gain, (low, high) = compute_gain(base, trained)
     assert -1 <= low <= gain + 1e-9
     assert gain - 1e-9 <= high <= 1
     assert gain == pytest.approx((sum(trained.values()) - sum(base.values())) / len(base))
@@ -137,11 +135,11 @@ def test_the_interval_holds_the_gain_and_is_possible(case: tuple[int, int, int, 
 @given(counts)
 def test_where_both_agree_does_not_matter(case: tuple[int, int, int, int]) -> None:
     both, won, lost, neither = case
-    assert paired_gain(*outcomes(both + neither, won, lost, 0)) == paired_gain(*outcomes(*case))
+    assert compute_gain(*outcomes(both + neither, won, lost, 0)) == compute_gain(*outcomes(*case))
 
 
 def test_models_on_different_items_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="the same items"):
-        paired_gain({0: True}, {1: True})
+        compute_gain({0: True}, {1: True})
     with pytest.raises(ValueError, match="the same items"):
-        paired_gain({}, {})
+        compute_gain({}, {})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition
-from dsrl.pipeline.stages.initial import NEXT_TRY, read_sample, write_initial
+from dsrl.pipeline.stages.initial import NEXT_TRY, SampleSource, read_sample, write_initial
 from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
 from dsrl.types import Example, Passage, Reply, Sample
 
@@ -176,9 +176,17 @@ def test_broken_json_is_read_only_up_to_the_length_of_a_reply() -> None:
 
 
 def write(asking: Any, definition: Definition, answer: Any, **given: Any) -> tuple[Sample, Any]:
-    arguments: dict[str, Any] = {"pattern": "", "passage": Passage("p7", "text"), "round": 2, "slot": 7, "number": 3}
+    arguments: dict[str, Any] = {
+        "pattern": "",
+        "passage": Passage("p7", "text"),
+        "iteration": 2,
+        "slot": 7,
+        "number": 3,
+    }
     arguments |= {"rng": Random(0), **given}
-    sample, (request,) = asking(answer, lambda instructor: write_initial(instructor, definition, **arguments))
+    sample, (request,) = asking(
+        answer, lambda instructor: write_initial(instructor, definition, SampleSource(**arguments))
+    )
     return sample, request
 
 
@@ -236,7 +244,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_anew_where_it_is_wanted(asking
 
     def write(tries: int) -> Any:
         return lambda instructor: write_initial(
-            replace(instructor, retries_unreadable=tries), definition, "", None, 1, 0, 3, Random(0)
+            replace(instructor, retries_unreadable=tries), definition, SampleSource(1, 0, 3, Random(0))
         )
 
     first, requests = asking(lambda request, number: texts[number], write(0))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from random import Random
 
-from dsrl.pipeline.stages.passages import assign_passages, passage_of
+from dsrl.pipeline.stages.passages import assign_passages, get_passage
 from dsrl.types import Passage
 
 PASSAGES = [Passage(str(number), "text") for number in range(20)]
@@ -23,5 +23,5 @@ def test_no_more_are_dealt_than_wanted_or_there() -> None:
 
 
 def test_too_few_passages_go_round_again() -> None:
-    assert [passage_of(PASSAGES[:3], number) for number in range(5)] == [*PASSAGES[:3], *PASSAGES[:2]]
-    assert passage_of([], 3) is None
+    assert [get_passage(PASSAGES[:3], number) for number in range(5)] == [*PASSAGES[:3], *PASSAGES[:2]]
+    assert get_passage([], 3) is None

@@ -6,7 +6,7 @@ import pytest
 
 from dsrl.errors import DsrlError, RowRefused
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.pattern import MOST_DEMOS, summarise_pattern
+from dsrl.pipeline.stages.pattern import MAX_DEMOS, summarise_pattern
 from dsrl.types import Example
 
 DEMOS = tuple(Example(f"demo {number};", "x") for number in range(60))
@@ -18,9 +18,9 @@ def test_the_teacher_sees_up_to_fifty_demonstrations_and_the_instructions(asking
     assert pattern == "Two words."
     (message,) = request.messages
     assert all(words in message.content for words in ("DES", "INP", "OUT"))
-    assert [f"demo {number};" in message.content for number in (0, MOST_DEMOS - 1, MOST_DEMOS)] == [True, True, False]
+    assert [f"demo {number};" in message.content for number in (0, MAX_DEMOS - 1, MAX_DEMOS)] == [True, True, False]
     assert request.purpose == "pattern"
-    assert len(request.variables["examples"].splitlines()) == MOST_DEMOS == 50
+    assert len(request.variables["examples"].splitlines()) == MAX_DEMOS == 50
 
 
 def test_without_demonstrations_there_is_no_pattern_and_no_request(asking: Any, definition: Definition) -> None:

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.pipeline.stages.scored import equation_7
+from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import select
 from dsrl.settings import SELECTIONS
 from dsrl.types import Score
 
 
-def made(**passed: int) -> list[Score]:
+def make_scores(**passed: int) -> list[Score]:
     """Make scores of ten attempts from sample -> right ones."""
-    return [Score(sample, 10, right, equation_7(right, 10)) for sample, right in passed.items()]
+    return [Score(sample, 10, right, compute_score(right, 10)) for sample, right in passed.items()]
 
 
-SCORES = made(never=0, hard=1, middle=5, easy=9, always=10)
+SCORES = make_scores(never=0, hard=1, middle=5, easy=9, always=10)
 rules = st.sampled_from(SELECTIONS)
-scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10)).map(lambda d: made(**d))
+scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10)).map(lambda d: make_scores(**d))
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_random_takes_others_under_another_seed() -> None:
 
 
 def test_an_unknown_rule_is_a_fault() -> None:
-    with pytest.raises(ValueError, match="no selection rule 'best'"):
+    with pytest.raises(ValueError, match="there is no selection rule 'best'"):
         select(SCORES, 1, "best", 0)
 
 
 def test_ties_are_broken_the_same_way_every_time_and_by_the_seed() -> None:
-    tied = made(**{f"s{number}": 3 for number in range(20)})
+    tied = make_scores(**{f"s{number}": 3 for number in range(20)})
     first = select(tied, 5, "potential", 0)
     assert select(tied, 5, "potential", 0) == first
     assert select(tied, 5, "potential", 1) != first
@@ -77,8 +77,8 @@ def test_the_order_of_two_does_not_hang_on_who_else_is_there(
 ) -> None:
     part = data.draw(st.lists(st.sampled_from(scores), unique=True)) if scores else []
     whole = select(scores, len(scores), rule, seed)
-    kept = {score.sample for score in part}
-    assert select(part, len(scores), rule, seed) == [sample for sample in whole if sample in kept]
+    remaining = {score.sample for score in part}
+    assert select(part, len(scores), rule, seed) == [sample for sample in whole if sample in remaining]
 
 
 @given(scores, rules, st.integers(1, 30), st.integers(0, 3))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.verified import confidence_in_leader, majority, verify, votes_wanted
+from dsrl.pipeline.stages.verified import VotePolicy, compute_confidence, count_needed_votes, find_majority, verify
 from dsrl.plugins.binding import Plugin
 from dsrl.types import UNREADABLE, Answer, Sample
 
@@ -38,23 +38,23 @@ SAMPLE = Sample("1-00000", 1, 0, "initial", "Is it?", "<answer>yes</answer>", pa
     ],
 )
 def test_the_most_frequent_readable_answer_wins(answers: list[Answer], label: str | None, reason: str | None) -> None:
-    assert majority(answers) == (label, reason)
+    assert find_majority(answers) == (label, reason)
 
 
 def test_the_samples_own_answer_breaks_a_tie_of_the_votes() -> None:
     votes: list[Answer] = ["a"] * 8 + ["b"] * 8
-    assert majority(votes) == (None, "no_majority")
-    assert majority(["a", *votes]) == ("a", None)
-    assert majority(["b", *votes]) == ("b", None)
-    assert majority([UNREADABLE, *votes]) == (None, "no_majority")
+    assert find_majority(votes) == (None, "no_majority")
+    assert find_majority(["a", *votes]) == ("a", None)
+    assert find_majority(["b", *votes]) == ("b", None)
+    assert find_majority([UNREADABLE, *votes]) == (None, "no_majority")
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", UNREADABLE]), max_size=17), st.randoms())
 def test_the_majority_does_not_hang_on_the_order(answers: list[Answer], rng: Any) -> None:
     turned = list(answers)
     rng.shuffle(turned)
-    label, reason = majority(answers)
-    assert majority(turned) == (label, reason)
+    label, reason = find_majority(answers)
+    assert find_majority(turned) == (label, reason)
     assert (label is None) != (reason is None)
     counts = Counter(answer for answer in answers if answer is not UNREADABLE)
     if label is not None:
@@ -67,7 +67,7 @@ def test_the_majority_does_not_hang_on_the_order(answers: list[Answer], rng: Any
 def in_rounds(answers: list[Answer], confidence: float = 0.0) -> list[Answer]:
     """Give the part of all answers (own first) that voting in rounds looks at."""
     taken = 1
-    while more := votes_wanted(answers[:taken], len(answers) - 1, confidence):
+    while more := count_needed_votes(answers[:taken], len(answers) - 1, confidence):
         taken += more
     return answers[:taken]
 
@@ -81,7 +81,7 @@ def test_fewer_votes_never_change_a_label(seed: int) -> None:
         weights = [rng.random() ** 3 for _ in names]
         answers = rng.choices(names, weights, k=rng.choice([1, 2, 3, 5, 17, 17, 17]))
         used = in_rounds(answers)
-        assert majority(used) == majority(answers)
+        assert find_majority(used) == find_majority(answers)
         assert used == answers[: len(used)]
 
 
@@ -90,11 +90,11 @@ def test_voting_stops_as_soon_as_the_label_is_settled_and_not_before(answers: li
     used = in_rounds(answers)
     if len(used) < len(answers):
         others = [[*used, *([other] * (len(answers) - len(used)))] for other in ("a", "b", "c", UNREADABLE)]
-        assert len({majority(other) for other in others}) == 1
+        assert len({find_majority(other) for other in others}) == 1
     before = used[:-1]
-    if before and votes_wanted(before, len(answers) - 1):
+    if before and count_needed_votes(before, len(answers) - 1):
         left = len(answers) - len(before)
-        turned = {majority([*before, *([other] * left)]) for other in ("a", "b", "c", UNREADABLE)}
+        turned = {find_majority([*before, *([other] * left)]) for other in ("a", "b", "c", UNREADABLE)}
         assert len(turned) > 1
 
 
@@ -116,7 +116,7 @@ def test_the_confidence_is_the_mass_of_a_beta_distribution(leader: int, second: 
     steps = 4000
     points = [(i + 0.5) / steps for i in range(steps)]
     density = [p**leader * (1 - p) ** second for p in points]
-    assert confidence_in_leader(leader, second) == pytest.approx(sum(density[steps // 2 :]) / sum(density), abs=1e-4)
+    assert compute_confidence(leader, second) == pytest.approx(sum(density[steps // 2 :]) / sum(density), abs=1e-4)
 
 
 def test_the_last_of_so_many_rounds_asks_for_all_that_are_left(
@@ -124,7 +124,8 @@ def test_the_last_of_so_many_rounds_asks_for_all_that_are_left(
 ) -> None:
     texts = [tagged("no")] * 8 + [tagged("yes")] * 8
     (sample, _), requests = asking(
-        lambda request, number: texts[number], lambda i: verify(i, definition, task, SAMPLE, 16, rounds=2)
+        lambda request, number: texts[number],
+        lambda i: verify(i, definition, task, SAMPLE, VotePolicy(16, max_rounds=2)),
     )
     assert [(r.first, r.n) for r in requests] == [(0, 8), (8, 8)]
     assert sample.label == "yes"
@@ -142,7 +143,7 @@ def test_the_label_is_settled_by_the_votes_and_the_samples_own_answer(
 ) -> None:
     texts = [tagged("no"), tagged("no"), "who knows", tagged("YES")]
     (sample, answers), requests = asking(
-        lambda request, number: texts[number], lambda i: verify(i, definition, task, SAMPLE, 4)
+        lambda request, number: texts[number], lambda i: verify(i, definition, task, SAMPLE, VotePolicy(4))
     )
     assert answers == ["yes", "no", "no", UNREADABLE, "yes"]
     assert sample == replace(SAMPLE, dropped="no_majority")
@@ -154,18 +155,24 @@ def test_the_label_is_settled_by_the_votes_and_the_samples_own_answer(
 
 
 def test_the_votes_can_overrule_the_sample(asking: Any, definition: Definition, task: Plugin[Any]) -> None:
-    (sample, _), _ = asking(lambda request, number: tagged("no"), lambda i: verify(i, definition, task, SAMPLE, 16))
+    (sample, _), _ = asking(
+        lambda request, number: tagged("no"), lambda i: verify(i, definition, task, SAMPLE, VotePolicy(16))
+    )
     assert (sample.label, sample.dropped) == ("no", None)
 
 
 def test_no_votes_leave_the_samples_own_answer(asking: Any, definition: Definition, task: Plugin[Any]) -> None:
-    (sample, answers), requests = asking(lambda request, number: "", lambda i: verify(i, definition, task, SAMPLE, 0))
+    (sample, answers), requests = asking(
+        lambda request, number: "", lambda i: verify(i, definition, task, SAMPLE, VotePolicy(0))
+    )
     assert (sample.label, answers, requests) == ("yes", ["yes"], [])
 
 
 def test_a_sample_that_nobody_can_answer_is_dropped(asking: Any, definition: Definition, task: Plugin[Any]) -> None:
     own = replace(SAMPLE, output="no idea")
-    (sample, _), _ = asking(lambda request, number: "no idea", lambda i: verify(i, definition, task, own, 3))
+    (sample, _), _ = asking(
+        lambda request, number: "no idea", lambda i: verify(i, definition, task, own, VotePolicy(3))
+    )
     assert (sample.label, sample.dropped) == (None, "no_readable_answer")
 
 
@@ -173,6 +180,7 @@ def test_a_refused_vote_drops_the_sample_with_its_reason(
     asking: Any, definition: Definition, task: Plugin[Any]
 ) -> None:
     (sample, answers), _ = asking(
-        lambda request, number: RowRefused("content_filter"), lambda i: verify(i, definition, task, SAMPLE, 3)
+        lambda request, number: RowRefused("content_filter"),
+        lambda i: verify(i, definition, task, SAMPLE, VotePolicy(3)),
     )
     assert (sample.label, sample.dropped, answers) == (None, "content_filter", ["yes"])

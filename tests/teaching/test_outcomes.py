@@ -1,4 +1,4 @@
-"""What calls are billed for, against providers that keep their own book and tell the truth about it only sometimes."""
+"""What calls are billed for, checked against fake providers that keep their own records and do not always report them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from dsrl.errors import BudgetReached, PluginError, RowRefused, TeacherError, TransientError
 from dsrl.plugins.specs import hookimpl
-from dsrl.teaching.bills import bill_of, readable_usage
 from dsrl.teaching.ledger import CallPolicy, Ledger
-from dsrl.teaching.reply_store import Spending, spending_of, statistics_of
+from dsrl.teaching.outcomes import Bill, Billing, Ending, read_outcome, read_usage
+from dsrl.teaching.reply_store import Spending, read_spending, read_statistics
 from dsrl.types import Completion, Message, Price, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0)
@@ -23,7 +23,7 @@ REPLY = (Reply("r"),)
 
 
 class FakeProvider:
-    """Bills every call in its own book and ends it in the way that ``end`` makes of the bill."""
+    """Records what it bills, and ends every call as ``end`` says."""
 
     def __init__(self, price: Price | None = PRICE) -> None:
         self.cost = price
@@ -64,7 +64,7 @@ def ask(plugin: Any, path: Path, requests: int, budget: float | None) -> tuple[l
         try:
             calls = (ledger.complete(Request("solve", "m", (text,), 0.7, MOST)) for text in texts)
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            return outcomes, ledger.spending()
+            return outcomes, ledger.get_spending()
         finally:
             await ledger.close()
 
@@ -105,7 +105,7 @@ def test_a_usage_that_cannot_be_meant_is_not_known_and_the_cap_holds(provider: A
         outcomes, _ = ask(plugin, path, 40, budget)
         assert 0 < fake.billed <= budget
         assert any(isinstance(outcome, BudgetReached) for outcome in outcomes)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert spent.cost_usd + spent.uncertain_usd >= fake.billed - 1e-9
         assert (spent.unknown_bills, spent.priced) == (fake.calls, False)
     assert sum(line.replies for line in spent.lines) == fake.calls, "what was answered is kept"
@@ -121,7 +121,7 @@ def test_a_failed_call_counts_with_what_it_was_billed_for(
     path = tmp_path / "calls.db"
     for _ in range(3):
         ask(plugin, path, 20, budget)
-        spent = spending_of(path, "run")
+        spent = read_spending(path, "run")
         assert fake.billed > 0
         assert spent.cost_usd + spent.uncertain_usd >= fake.billed - 1e-9
         if budget is not None:
@@ -134,7 +134,7 @@ def test_a_call_that_was_not_billed_leaves_no_trace(provider: Any, tmp_path: Pat
     fake.end = lambda usage: next(faults)
     for _ in range(2):
         ask(plugin, tmp_path / "calls.db", 1, None)
-    assert spending_of(tmp_path / "calls.db", "run") == Spending(0, 0.0, True)
+    assert read_spending(tmp_path / "calls.db", "run") == Spending(0, 0.0, True)
 
 
 def test_without_a_budget_paid_calls_that_do_not_say_their_bill_are_not_free(provider: Any, tmp_path: Path) -> None:
@@ -142,12 +142,12 @@ def test_without_a_budget_paid_calls_that_do_not_say_their_bill_are_not_free(pro
     fake.end = lambda usage: Completion(REPLY)
     path = tmp_path / "calls.db"
     _, live = ask(plugin, path, 33, None)
-    spent = spending_of(path, "run")
+    spent = read_spending(path, "run")
     for said in (live, spent):
         assert (said.calls, said.cost_usd, said.priced, said.unknown_bills, said.unpriced) == (33, 0.0, False, 33, 0)
     assert spent.uncertain_usd >= fake.billed
     assert spent.lines[0].cost_usd is None
-    assert statistics_of(path, "solve", plugin.name, "m") is None, "a forecast has nothing to go by"
+    assert read_statistics(path, "solve", plugin.name, "m") is None, "a forecast has nothing to go by"
     asked = fake.calls
     outcomes, _ = ask(plugin, path, 40, fake.billed)
     assert fake.calls == asked, "a budget given later counts them at their worst case"
@@ -162,7 +162,7 @@ def test_a_bill_that_is_larger_than_its_worst_case_is_booked_as_it_is(provider: 
     assert spent.cost_usd == pytest.approx(fake.billed)
     assert spent.cost_usd > 0.05, "this is what the provider did"
     assert fake.calls <= 2 * 8, "no call was made after the bill was known"
-    assert spending_of(path, "run").uncertain_usd == 0
+    assert read_spending(path, "run").uncertain_usd == 0
     asked = fake.calls
     outcomes, _ = ask(plugin, path, 100, 0.05)
     assert fake.calls == asked
@@ -180,11 +180,11 @@ def test_what_is_no_completion_names_the_plugin_and_its_bill_is_not_known(provid
 
 def test_a_free_teacher_owes_no_account() -> None:
     free = Price(0.0, 0.0)
-    assert bill_of(Completion(REPLY), free).cost == 0.0  # type: ignore[union-attr]
-    assert bill_of(Completion(REPLY, Usage()), free).known  # type: ignore[union-attr]
-    assert bill_of(TransientError("cut", unknown=True), free) is None
-    assert not bill_of(Completion(REPLY, Usage()), PRICE).known  # type: ignore[union-attr]
-    assert readable_usage(Usage(20, 0)) == Usage(20, 0)
+    assert read_outcome(Completion(REPLY), 1, free).bill == Bill(Billing.KNOWN, cost=0.0)
+    assert read_outcome(Completion(REPLY, Usage()), 1, free).bill.billing is Billing.KNOWN
+    assert read_outcome(TransientError("cut", unknown=True), 1, free).bill.billing is Billing.NONE
+    assert read_outcome(Completion(REPLY, Usage()), 1, PRICE).bill.billing is Billing.UNKNOWN
+    assert read_usage(Usage(20, 0)) == Usage(20, 0)
 
 
 def test_waiting_for_money_is_not_the_latency_of_the_provider(provider: Any, tmp_path: Path) -> None:
@@ -205,3 +205,25 @@ def test_waiting_for_money_is_not_the_latency_of_the_provider(provider: Any, tmp
             await ledger.close()
 
     assert asyncio.run(sitting()) < 0.08
+
+
+def test_how_a_call_ended_is_read_in_one_place() -> None:
+    used = Usage(20, 10)
+    good = read_outcome(Completion((Reply("a \ud800"), Reply("b")), used), 2, PRICE, seconds=0.5)
+    assert (good.ending, good.tokens, good.seconds, good.defect) == (Ending.ANSWERED, 30, 0.5, "")
+    assert [reply.text for reply in good.replies] == ["a ?", "b"]
+    assert good.bill == Bill(Billing.KNOWN, used, PRICE.cost(used))
+    limited = read_outcome(TransientError("429", retry_after=3.0, limited=True), 1, PRICE)
+    assert (limited.ending, limited.retry_after, limited.bill.billing) == (Ending.RATE_LIMITED, 3.0, Billing.NONE)
+    failed = read_outcome(TransientError("500", usage=used), 1, None)
+    assert (failed.ending, failed.tokens) == (Ending.FAILED, None)
+    assert failed.bill == Bill(Billing.KNOWN, used, None), "billed, at a price that is not known"
+    assert read_outcome(ValueError("x"), 1, PRICE).bill == Bill(Billing.UNKNOWN)
+
+
+def test_replies_that_cannot_be_stored_are_a_defect() -> None:
+    many = read_outcome(Completion((Reply("a"),) * 3, Usage(1, 1)), 2, PRICE)
+    assert (len(many.replies), many.defect) == (2, "gave 3 replies to a request for 2")
+    odd = read_outcome(Completion((Reply("a"), Reply(None)), Usage(1, 1)), 2, PRICE)  # type: ignore[arg-type]
+    assert (len(odd.replies), odd.defect) == (1, "gave a reply that is not a text")
+    assert read_outcome(Completion((), Usage(1, 1)), 2, PRICE).defect == "gave 0 replies to a request for 2"

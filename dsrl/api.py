@@ -1,0 +1,316 @@
+"""The Python API, for notebooks and other programs.
+
+Example:
+
+    import dsrl
+
+    forecast = dsrl.plan(task="mednli", teacher="openai:gpt-4o")
+    result = dsrl.run(task="mednli", samples=100, select=100, name="trial")
+    print(result.base_accuracy, result.trained_accuracy, result.model_path)
+
+The keyword arguments are the settings of a run. They have the names that they have in a settings file, and `dsrl run --help`
+explains them. The functions also work in a notebook, where an event loop is already running. The command line calls these
+functions, and `dsrl run --json` prints the object that `dsrl.run` returns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, cast
+
+from dsrl.errors import SettingsError
+from dsrl.pipeline import signals
+from dsrl.pipeline.context import resolve_run
+from dsrl.pipeline.forecast import Range, StageForecast, make_plan
+from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
+from dsrl.pipeline.run import run_pipeline
+from dsrl.pipeline.setup import open_run, resolve_settings
+from dsrl.pipeline.summary import load_result
+from dsrl.pipeline.workspace import Workspace
+from dsrl.settings import Settings, convert, default_of
+from dsrl.storage import STAGES
+from dsrl.storage.run_log import run_log
+from dsrl.storage.run_store import RunStore, SampleCounts
+from dsrl.teaching.reply_store import SpendingLine
+
+#: How to show progress: ``auto`` shows bars on a terminal and lines elsewhere.
+ProgressChoice = Literal["auto", "lines", "none"]
+
+
+class SettingArguments(TypedDict, total=False):
+    """The keyword arguments of :func:`run` and :func:`plan`: the fields of :class:`dsrl.settings.Settings`."""
+
+    name: str
+    seed: int
+    iterations: int
+    task: str
+    task_instruction: str
+    dataset_path: str
+    test_size: int
+    domain: Sequence[str]
+    demos: str
+    override: Sequence[str]
+    task_option: Mapping[str, Any]
+    retriever: str
+    corpus: Sequence[str]
+    max_bad: float
+    passages: int
+    retriever_option: Mapping[str, Any]
+    teacher: str
+    teacher_temperature: float
+    teacher_max_tokens: int
+    teacher_option: Mapping[str, Any]
+    solve_teacher: str
+    solve_teacher_option: Mapping[str, Any]
+    rewrite_teacher: str
+    rewrite_teacher_option: Mapping[str, Any]
+    votes: int
+    vote_confidence: float
+    retries_unreadable: int
+    concurrency: int
+    requests_per_minute: int
+    tokens_per_minute: int
+    budget: float | None
+    price: Sequence[str]
+    batch: bool
+    samples: int
+    adapt: bool
+    base_model: str
+    sampler: str
+    attempts: int
+    attempt_temperature: float
+    sampler_option: Mapping[str, Any]
+    select: int
+    selection: str
+    trainer: str
+    output_model: str
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    group_size: int
+    train_temperature: float
+    train_top_p: float
+    kl_coef: float
+    max_completion_tokens: int
+    max_prompt_tokens: int
+    lora_rank: int
+    trainer_option: Mapping[str, Any]
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The result of a run; ``dsrl run --json`` prints the same object.
+
+    Attributes:
+        run, task: the names of the run and of its task.
+        base_accuracy, trained_accuracy: share of the test items that the model answers correctly; None until evaluated.
+        gain_ci95: bounds of the paired 95% confidence interval of the gain in accuracy; None until evaluated.
+        n_test: number of test items.
+        samples: number of samples after each stage, and number of dropped samples by reason.
+        teacher_calls: number of calls that were billed, or may have been.
+        cost_usd: cost in dollars; None if the cost of a call is not known.
+        known_usd: dollars of the calls whose cost is known.
+        unknown_bills: number of calls for which it is not known what the provider billed.
+        uncertain_usd: maximum cost, in addition to ``known_usd``, of calls in flight and of calls with an unknown bill.
+        budget_usd: the budget; None if there is no limit.
+        spending: calls, tokens and cost by purpose, teacher and model.
+        seconds: time spent in each stage; the stages overlap.
+        model_path: folder of the trained model; None until it is trained.
+    """
+
+    run: str
+    task: str
+    base_accuracy: float | None
+    trained_accuracy: float | None
+    gain_ci95: tuple[float, float] | None
+    n_test: int
+    samples: SampleCounts
+    teacher_calls: int
+    cost_usd: float | None
+    known_usd: float
+    unknown_bills: int
+    uncertain_usd: float
+    budget_usd: float | None
+    spending: tuple[SpendingLine, ...]
+    seconds: Mapping[str, float]
+    model_path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TotalForecast:
+    """The forecast of a whole run.
+
+    Attributes:
+        calls, prompt_tokens, completion_tokens: numbers over all stages.
+        dollars: None if a price is not known.
+        seconds: the least time that the run takes; None if batches are used.
+    """
+
+    calls: Range
+    prompt_tokens: Range
+    completion_tokens: Range
+    dollars: Range | None
+    seconds: Range | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """The forecast of a run; ``dsrl plan --json`` prints the same object.
+
+    Attributes:
+        run: the name of the run.
+        stages: the forecast of each stage that calls a teacher.
+        total: the forecast of the whole run.
+        budget_usd: the budget; None if there is no limit.
+    """
+
+    run: str
+    stages: tuple[StageForecast, ...]
+    total: TotalForecast
+    budget_usd: float | None
+
+
+def run(
+    *,
+    config: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    cache_dir: str | Path = ".dsrl",
+    stop_after: str = STAGES[-1],
+    progress: ProgressChoice | Progress = "auto",
+    **settings: Unpack[SettingArguments],
+) -> RunResult:
+    """Run the pipeline from a task to a trained and evaluated model, and return the result.
+
+    The same call continues a run that was stopped or killed. Ctrl-C, or the stop button of a notebook, ends the run with a
+    KeyboardInterrupt as soon as the paid calls in flight are stored.
+
+    Args:
+        config: settings file (TOML); the keyword arguments are stronger.
+        runs_dir: folder of the runs.
+        cache_dir: folder of teacher replies and indexes.
+        stop_after: the last stage to run.
+        progress: ``auto`` (bars on a terminal, else lines), ``lines``, ``none``, or a ``dsrl.pipeline.progress.Progress``.
+        settings: the settings of the run.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    if stop_after not in STAGES:
+        raise SettingsError(f"stop_after is {stop_after!r}, but must be one of {', '.join(STAGES)}")
+    workspace = Workspace(Path(runs_dir), Path(cache_dir))
+    resolved = _resolve(config, settings)
+    return signals.call(partial(_run, resolved, workspace, stop_after, progress))
+
+
+def plan(
+    *,
+    config: str | Path | None = None,
+    probe: int | None = None,
+    runs_dir: str | Path = "runs",
+    cache_dir: str | Path = ".dsrl",
+    progress: ProgressChoice | Progress = "auto",
+    **settings: Unpack[SettingArguments],
+) -> PlanResult:
+    """Forecast the calls, tokens, dollars and time of a run.
+
+    Args:
+        config: settings file (TOML); the keyword arguments are stronger.
+        probe: number of samples that the teacher writes and verifies first, to improve the forecast; they are paid for.
+        runs_dir: folder of the runs.
+        cache_dir: folder of teacher replies and indexes.
+        progress: how to show the progress of the probe, as in :func:`run`.
+        settings: the settings of the run.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    if probe is not None and probe < 1:
+        raise SettingsError(f"probe is {probe}, but must be at least 1")
+    workspace = Workspace(Path(runs_dir), Path(cache_dir))
+    resolved = _resolve(config, settings)
+    return signals.call(partial(_plan, resolved, workspace, probe, progress))
+
+
+def read_result(store: RunStore, workspace: Workspace) -> RunResult:
+    """Read the result of an open run.
+
+    Raises:
+        StoreError, SettingsError: the run's files cannot be read.
+    """
+    values = load_result(store, workspace)
+    values["spending"] = tuple(SpendingLine(**line) for line in values["spending"])
+    values["gain_ci95"] = tuple(values["gain_ci95"]) if values["gain_ci95"] else None
+    return RunResult(**values)
+
+
+def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: ProgressChoice | Progress) -> RunResult:
+    folder = workspace.runs / settings.name
+    try:
+        with (
+            run_log(folder),
+            _open_progress(progress) as display,
+            open_run(resolve_run(settings, workspace, stop_after), display) as opened,
+        ):
+            run_pipeline(opened)
+            return read_result(opened.store, workspace)
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Everything that was done is kept in {folder}.")
+        raise
+
+
+def _plan(
+    settings: Settings, workspace: Workspace, probe: int | None, progress: ProgressChoice | Progress
+) -> PlanResult:
+    context = resolve_run(settings, workspace, "verified")
+    if probe is not None:
+        with (
+            run_log(workspace.runs / settings.name),
+            _open_progress(progress) as display,
+            open_run(context, display) as opened,
+        ):
+            run_pipeline(opened, slots=probe)
+    values = make_plan(context)
+    values["stages"] = tuple(StageForecast(**_make_ranges(stage)) for stage in values["stages"])
+    values["total"] = TotalForecast(**_make_ranges(values["total"]))
+    return PlanResult(**values)
+
+
+def _make_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: Range(**value) if isinstance(value, dict) else value for name, value in values.items()}
+
+
+def _resolve(config: str | Path | None, arguments: SettingArguments) -> Settings:
+    settings = {setting.name: setting for setting in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, value in cast(Mapping[str, Any], arguments).items():
+        if name not in settings:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, settings, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(settings)}"
+            raise SettingsError(f"there is no setting {name!r}; {hint}")
+        is_default = value is None and default_of(settings[name]) is None
+        values[name] = value if is_default else convert(settings[name], value, name)
+    return resolve_settings(Path(config) if config is not None else None, values)
+
+
+@contextmanager
+def _open_progress(progress: ProgressChoice | Progress) -> Iterator[Progress]:
+    if not isinstance(progress, str):
+        yield progress
+    elif progress == "none":
+        yield SilentProgress()
+    elif progress == "auto" and sys.stderr is not None and sys.stderr.isatty():
+        with progress_on_stderr() as display:
+            yield display
+    elif progress in ("auto", "lines"):
+        yield LineProgress()
+    else:
+        raise SettingsError(f"progress is {progress!r}, but must be auto, lines, none or a progress object")

@@ -1,0 +1,134 @@
+"""An open run: what the stages read from, write to and report to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+from dsrl.errors import StoreError
+from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.progress import Progress
+from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
+from dsrl.settings import Settings
+from dsrl.storage.run_store import RunStore
+from dsrl.teaching.ledger import Ledger
+from dsrl.teaching.reply_store import PaidCalls
+
+#: Seconds that the end of a failed run may take before the user is told why it takes so long.
+CLOSING_NOTE_DELAY = 2.0
+
+
+class StageClock:
+    """Counts the seconds in which a stage is at work, once for all its groups; stages that overlap count both."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._active: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Count the seconds of a block for a stage."""
+        if not self._active.get(stage):
+            self._started[stage] = monotonic()
+        self._active[stage] = self._active.get(stage, 0) + 1
+        try:
+            yield
+        finally:
+            self._active[stage] -= 1
+            if not self._active[stage]:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + monotonic() - self._started[stage]
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that this process works on.
+
+    Attributes:
+        context: what the run works with.
+        store: the folder and database of the run.
+        progress: what the user sees.
+        clock: counts the seconds of the stages.
+    """
+
+    context: RunContext
+    store: RunStore
+    progress: Progress
+    clock: StageClock = field(default_factory=StageClock)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return self.context.settings
+
+    def add_note(self, text: str) -> None:
+        """Show a note to the user and store it in the run."""
+        self.store.add_event("note", text)
+        self.progress.note(text)
+
+    def save_seconds(self) -> None:
+        """Store the seconds that the stages have worked so far."""
+        self.store.set_seconds(self.clock.seconds)
+
+    @asynccontextmanager
+    async def open_instructor(self) -> AsyncIterator[Instructor]:
+        """Open the ledger for the length of a block; at the end, wait for the calls in flight and close the teachers."""
+        context = self.context
+        teachers = {purpose: role.plugin for purpose, role in context.teachers.items()}
+        ledger = Ledger(
+            teachers["write"],
+            context.workspace.reply_store,
+            self.store.id,
+            context.policy,
+            teachers,
+            self.progress.note,
+            PaidCalls(self.store.paid_calls, self._keep_paid_calls),
+        )
+        self.progress.watch(ledger.get_spending, context.policy.budget)
+        settings = context.settings
+        try:
+            yield Instructor(
+                ledger,
+                context.teachers,
+                settings.teacher_temperature,
+                settings.teacher_max_tokens,
+                settings.retries_unreadable,
+            )
+        except BaseException as error:
+            await self._close_after(error, ledger)
+            raise
+        await ledger.close()
+
+    async def _close_after(self, error: BaseException, ledger: Ledger) -> None:
+        """Close the ledger after an error, and tell the user why this may take a while."""
+        is_stopped = isinstance(error, asyncio.CancelledError)  # Ctrl-C, SIGTERM, SIGHUP
+        reason = "" if is_stopped else f" ({error})"
+        text = (
+            f"stopping{reason}: waiting up to a minute for calls in flight, because they are paid for; press Ctrl-C to "
+            "stop at once"
+        )
+        delay = 0.0 if is_stopped else CLOSING_NOTE_DELAY
+        note = asyncio.get_running_loop().call_later(delay, self.progress.note, text)
+        try:
+            await ledger.close(hurry=is_stopped)
+        finally:
+            note.cancel()
+
+    def _keep_paid_calls(self, count: int) -> None:
+        with suppress(StoreError):  # the next process that works on the run stores it
+            self.store.keep_paid_calls(count)
+
+    @asynccontextmanager
+    async def open_model(self, model: str) -> AsyncIterator[AnsweringModel]:
+        """Open a model for the length of a block.
+
+        Args:
+            model: a folder or a hub id.
+        """
+        context = self.context
+        async with close_sampler(bind_sampler(context.settings, model)) as sampler:
+            yield AnsweringModel(sampler, context.definition, context.task, context.settings.max_completion_tokens)

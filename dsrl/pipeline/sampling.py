@@ -1,0 +1,84 @@
+"""The base model, or a trained one, at work: one function binds its sampler, one closes it, one asks it for texts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from dsrl.errors import PluginError
+from dsrl.pipeline.instructor import Definition
+from dsrl.plugins.binding import Plugin, load, takes_option
+from dsrl.plugins.specs import SamplerSpec, TaskSpec
+from dsrl.settings import Settings
+from dsrl.types import PluginRef
+
+
+def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
+    """Bind the sampler of a run to a model. ``--device`` and ``--dtype`` are passed only to a sampler that takes them.
+
+    Args:
+        settings: the settings of the run.
+        model: a folder or a hub id.
+
+    Raises:
+        DsrlError: there is no such sampler, or an option is wrong.
+    """
+    options = {"model": model, **settings.sampler_option}
+    for name in ("device", "dtype"):
+        value = getattr(settings, name)
+        if value != "auto" and takes_option("sampler", settings.sampler, name):
+            options[name] = value
+    return load(PluginRef("sampler", settings.sampler, options), "sampler")
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringModel:
+    """A model that answers inputs of the task.
+
+    Attributes:
+        sampler: runs the model.
+        definition: makes the prompts.
+        task: reads and grades the answers.
+        max_tokens: maximum length of an answer in tokens.
+    """
+
+    sampler: Plugin[SamplerSpec]
+    definition: Definition
+    task: Plugin[TaskSpec]
+    max_tokens: int
+
+    async def answer(
+        self, inputs: Sequence[str], n: int = 1, temperature: float = 0.0, seed: int = 0
+    ) -> list[list[str]]:
+        """Return ``n`` answers to each input; temperature 0 is greedy.
+
+        Raises:
+            PluginError: the sampler returned another number of texts.
+        """
+        texts = await self.sampler.hook.sample(
+            prompts=[self.definition.make_prompt(text) for text in inputs],
+            n=n,
+            temperature=temperature,
+            top_p=1.0,
+            max_tokens=self.max_tokens,
+            seed=seed,
+            first=0,
+            adapter=None,
+        )
+        answers = [list(completions) for completions in texts]
+        if len(answers) != len(inputs) or any(len(completions) != n for completions in answers):
+            raise PluginError(
+                f"sampler {self.sampler.name!r} of {self.sampler.distribution} did not return {n} texts for each of "
+                f"{len(inputs)} prompts"
+            )
+        return answers
+
+
+@asynccontextmanager
+async def close_sampler(sampler: Plugin[SamplerSpec]) -> AsyncIterator[Plugin[SamplerSpec]]:
+    """Use a sampler for the length of a block, then let it release its model."""
+    try:
+        yield sampler
+    finally:
+        await sampler.hook.aclose()

@@ -1,0 +1,98 @@
+"""The tables ``samples``, ``verdicts`` and ``votes``: what the teacher wrote, and the labels that the votes gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from dsrl.storage.stages import set_state
+from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
+from dsrl.types import Answer, Kind, Sample
+
+TABLES = """
+CREATE TABLE samples (
+    id TEXT PRIMARY KEY, iteration INTEGER NOT NULL, slot INTEGER NOT NULL, kind TEXT NOT NULL, input TEXT NOT NULL,
+    output TEXT NOT NULL, dropped TEXT, parent TEXT REFERENCES samples (id), passage TEXT);
+CREATE INDEX samples_by_slot ON samples (iteration, slot);
+CREATE TABLE verdicts (sample TEXT PRIMARY KEY REFERENCES samples (id), label TEXT, dropped TEXT);
+CREATE TABLE votes (
+    sample TEXT NOT NULL REFERENCES samples (id), number INTEGER NOT NULL, answer TEXT,
+    PRIMARY KEY (sample, number)) WITHOUT ROWID       -- number 0 is the sample's own; NULL is unreadable
+"""
+_SAMPLES = (
+    "SELECT s.id, s.iteration, s.slot, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped) AS reason, "
+    "s.parent, s.passage FROM samples s LEFT JOIN verdicts v ON v.sample = s.id"
+)
+_OF_ITERATION = f"{_SAMPLES} WHERE (?1 IS NULL OR s.iteration = ?1)"
+
+
+class SampleTables(Tables):
+    """Samples as the teacher wrote them, and what verification made of them."""
+
+    def samples(self, iteration: int, slots: range | None = None) -> list[Sample]:
+        """Return the samples of an iteration with their label or the reason for dropping them, in the order of slots."""
+        rows = self._read(
+            f"{_SAMPLES} WHERE s.iteration = ? AND s.slot >= ? AND s.slot < ? ORDER BY s.slot, s.parent IS NOT NULL",
+            iteration,
+            *slot_bounds(slots),
+        )
+        return [_make_sample(row) for row in rows]
+
+    def get_sample(self, sample_id: str) -> Sample | None:
+        """Return one sample; None if there is none with this id."""
+        row = self._read_one(f"{_SAMPLES} WHERE s.id = ?", sample_id)
+        return None if row is None else _make_sample(row)
+
+    def list_sample_ids(self, limit: int) -> list[str]:
+        """Return the first ids of samples, in alphabetical order."""
+        return [row[0] for row in self._read("SELECT id FROM samples ORDER BY id LIMIT ?", limit)]
+
+    def list_rewritten(self, parent: str) -> list[str]:
+        """Return the ids of the samples that were rewritten from this one."""
+        return [row[0] for row in self._read("SELECT id FROM samples WHERE parent = ?", parent)]
+
+    def count_votes(self, sample_id: str) -> dict[str, int]:
+        """Return answer -> how many votes it got; ``unreadable`` counts the votes without an answer."""
+        sql = "SELECT coalesce(answer, 'unreadable'), count(*) FROM votes WHERE sample = ? GROUP BY 1"
+        return dict(self._read(sql, sample_id))
+
+    def count_written(self, iteration: int | None = None) -> dict[str, int]:
+        """Return kind of sample -> how many were written, in one iteration or (None) in all."""
+        return dict(self._read(f"SELECT kind, count(*) FROM ({_OF_ITERATION}) GROUP BY kind", iteration))
+
+    def count_labelled(self, iteration: int | None = None) -> dict[str, int]:
+        """Return kind of sample -> how many have a label, in one iteration or (None) in all."""
+        sql = f"SELECT kind, count(*) FROM ({_OF_ITERATION}) WHERE label IS NOT NULL GROUP BY kind"
+        return dict(self._read(sql, iteration))
+
+    def count_dropped(self, iteration: int | None = None) -> dict[str, int]:
+        """Return reason -> how many samples were dropped for it, most frequent first."""
+        sql = (
+            f"SELECT reason, count(*) FROM ({_OF_ITERATION}) WHERE reason IS NOT NULL "
+            "GROUP BY reason ORDER BY 2 DESC, 1"
+        )
+        return dict(self._read(sql, iteration))
+
+    def add_samples(self, samples: Iterable[Sample]) -> None:
+        """Store samples as the teacher wrote them."""
+        samples = list(samples)
+        rows = [(s.id, s.round, s.slot, s.kind, s.input, s.output, s.dropped, s.parent, s.passage) for s in samples]
+        with self._transaction() as database:
+            insert(database, "samples", rows)
+            for iteration, stage in {(s.round, "adapted" if s.parent else "initial") for s in samples}:
+                set_state(database, iteration, stage, "started")
+
+    def add_verdicts(self, verdicts: Iterable[tuple[Sample, Sequence[Answer]]]) -> None:
+        """Store the label of each sample, or the reason for dropping it, with every vote; vote 0 is the sample's own."""
+        verdicts = list(verdicts)
+        votes = [(s.id, i, answer_text(vote)) for s, answers in verdicts for i, vote in enumerate(answers)]
+        with self._transaction() as database:
+            insert(database, "verdicts", [(s.id, s.label, s.dropped) for s, _ in verdicts])
+            insert(database, "votes", votes)
+            for iteration in {s.round for s, _ in verdicts}:
+                set_state(database, iteration, "verified", "started")
+
+
+def _make_sample(row: Sequence[Any]) -> Sample:
+    sample_id, iteration, slot, kind, text, output, label, dropped, parent, passage = row
+    return Sample(sample_id, iteration, slot, cast(Kind, kind), text, output, label, dropped, parent, passage)

@@ -1,0 +1,133 @@
+"""``dsrl plugins``: list, check, and the forms of version 0.1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from dsrl.plugins.specs import KINDS
+
+GOOD = """
+from dsrl import AnswerFormat, hookimpl
+
+@hookimpl
+def description():
+    return "Say yes or no."
+
+@hookimpl
+def answer_format():
+    return AnswerFormat("tag", choices=("yes", "no"))
+
+@hookimpl
+def base_model():
+    return "tiny"
+"""
+FAULTY = GOOD + "\n\n@hookimpl\ndef proces_label(output):\n    return output\n"
+FAULT = "'proces_label' is not a hook of a task; did you mean 'process_label'?"
+KEYS = ["kind", "name", "target", "distribution", "version"]
+
+
+@pytest.fixture
+def packages(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks ``good`` and ``faulty`` are installed. Commands see only them, because each check starts a process."""
+    from dsrl.cli import plugins
+
+    install("task", "good", GOOD, distribution="good-task")
+    install("task", "faulty", FAULTY, distribution="faulty-task")
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))  # for the processes of the checks
+    list_all = plugins._list_all
+    monkeypatch.setattr(plugins, "_list_all", lambda: [p for p in list_all() if p.distribution.endswith("-task")])
+
+
+@pytest.mark.parametrize("command", ["plugins", "plugins list"])
+def test_all_kinds_are_listed(dsrl: Any, command: str) -> None:
+    plugins = json.loads(dsrl(*command.split(), "--json").out)
+    assert {plugin["kind"] for plugin in plugins} == set(KINDS)
+    assert {tuple(plugin) for plugin in plugins} == {tuple(KEYS)}
+    table = dsrl(*command.split()).out
+    assert all(plugin["name"] in table for plugin in plugins)
+
+
+def test_a_list_imports_no_plugin(dsrl: Any, packages: Any, install: Any) -> None:
+    install("task", "loud", "raise SystemExit('imported')", distribution="loud-task")
+    outcome = dsrl("plugins", "list")
+    assert outcome.code == 0
+    assert "loud" in outcome.out
+
+
+def test_one_plugin_is_checked_by_its_name(dsrl: Any, packages: Any) -> None:
+    outcome = dsrl("plugins", "check", "good")
+    assert outcome.code == 0, outcome.out
+    assert "ok" in outcome.out
+    assert "faulty" not in outcome.out
+    assert outcome.err.strip() == "Checking 1 plugin"
+    assert dsrl("plugins", "check", "good", "-q").err == ""
+
+
+@pytest.mark.parametrize("command", ["plugins check", "plugins --check", "plugins check good faulty"])
+def test_a_fault_is_printed_and_sets_the_exit_code(dsrl: Any, packages: Any, command: str) -> None:
+    outcome = dsrl(*command.split())
+    assert outcome.code == 1
+    assert "FAULT" in outcome.out
+    assert FAULT in outcome.out
+    assert outcome.err.strip() == "Checking 2 plugins"
+
+
+def test_the_json_of_check(dsrl: Any, packages: Any) -> None:
+    outcome = dsrl("plugins", "check", "--json")
+    assert outcome.code == 1
+    report = json.loads(outcome.out)
+    assert list(report) == ["plugins", "unknown_groups"]
+    assert {tuple(plugin) for plugin in report["plugins"]} == {(*KEYS, "faults")}
+    faults = {plugin["name"]: plugin["faults"] for plugin in report["plugins"]}
+    assert faults["good"] == []
+    assert len(faults["faulty"]) == 1
+    assert FAULT in faults["faulty"][0]
+
+
+def test_the_json_of_version_0_1(dsrl: Any, packages: Any) -> None:
+    outcome = dsrl("plugins", "--check", "--json")
+    assert outcome.code == 1
+    plugins = json.loads(outcome.out)
+    assert {tuple(plugin) for plugin in plugins} == {(*KEYS, "fault")}
+    faults = {plugin["name"]: plugin["fault"] for plugin in plugins}
+    assert faults["good"] is None
+    assert FAULT in faults["faulty"]
+
+
+def test_an_unknown_group_is_a_fault_of_the_installation_not_of_a_plugin(
+    dsrl: Any, packages: Any, install: Any
+) -> None:
+    install("task", "lost", GOOD, distribution="lost-package", group="dsrl.trainer")
+    outcome = dsrl("plugins", "check", "--json")
+    (sentence,) = json.loads(outcome.out)["unknown_groups"]
+    assert "lost-package 1.0 declares 'lost' in the group 'dsrl.trainer'" in sentence
+    assert "did you mean 'dsrl.trainers'?" in sentence
+    assert dsrl("plugins", "check", "good").code == 0
+
+
+def test_an_unknown_name_names_the_nearest(dsrl: Any, packages: Any) -> None:
+    outcome = dsrl("plugins", "check", "goood", "faulty")
+    assert outcome.code == 1
+    assert "no plugin 'goood' is installed; did you mean 'good'? `dsrl plugins list` lists" in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("plugins --json list", "--json"), ("plugins --check list", "--check"), ("tasks --json show x", "--json")],
+)
+def test_an_option_that_has_no_effect_is_refused(dsrl: Any, command: str, option: str) -> None:
+    outcome = dsrl(*command.split())
+    assert outcome.code == 2
+    assert f"{option} has no effect before '{command.split()[2]}'; give it afterwards" in outcome.err
+
+
+def test_tasks_show_names_the_base_model(dsrl: Any, packages: Any) -> None:
+    assert json.loads(dsrl("tasks", "show", "good", "--json").out)["base_model"] == "tiny"
+    assert "base model: tiny\n" in dsrl("tasks", "show", "good").out
+    assert json.loads(dsrl("tasks", "show", "gsm8k", "--json").out)["base_model"] is None
+    assert "base model: none\n" in dsrl("tasks", "show", "gsm8k").out
