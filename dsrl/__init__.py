@@ -56,8 +56,8 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
-    from dsrl.pipeline.preflight import check_room
     from dsrl.plugins.specs import hookimpl
+    from dsrl.storage.disk import check_room
     from dsrl.types import (
         UNREADABLE,
         BatchState,
@@ -88,7 +88,7 @@ _HOMES = {
     "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
-    "check_room": "dsrl.pipeline.preflight",
+    "check_room": "dsrl.storage.disk",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",

@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast
 
-from dsrl import signals
 from dsrl.errors import SettingsError
+from dsrl.pipeline import signals
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.forecast import Range, StageForecast, make_plan
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr

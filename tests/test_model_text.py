@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dsrl.answers import AnswerFormat
 from dsrl.datasets import read_json_rows
 from dsrl.errors import DataError
-from dsrl.pipeline.instructor import Definition, as_json
+from dsrl.pipeline.instructor import Definition, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.attempted import grade
@@ -58,7 +58,7 @@ def _read_loose(text: str) -> Any:
 
 
 def _render(text: str) -> Any:
-    return render("write", **_DEFINITION.words(), pattern=text, examples=text, passage=text)
+    return render("write", **_DEFINITION.get_instructions(), pattern=text, examples=text, passage=text)
 
 
 def _answer_by_rule(purpose: Purpose, task: str, **variables: str) -> Callable[[str], Any]:
@@ -81,11 +81,11 @@ READERS: dict[str, Callable[[str], Any]] = {
     "loose JSON": _read_loose,
     "keywords": read_keywords,
     "rows of JSON": _read_demos,
-    "JSON of an example": lambda text: as_json(Example(text, text)),
+    "JSON of an example": lambda text: format_example(Example(text, text)),
     "storable text": replace_surrogates,
     "printable text": printable,
     "prompt": _render,
-    "prompt of the base model": _DEFINITION.prompt,
+    "prompt of the base model": _DEFINITION.make_prompt,
     **{f"answer in the format {name}": form.extract for name, form in _FORMATS.items()},
     **{f"bare answer in the format {name}": form.canonical for name, form in _FORMATS.items()},
 }

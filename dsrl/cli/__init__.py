@@ -50,7 +50,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. If a signal stops it, exit with the exit code of that signal."""
-        from dsrl.signals import exit_code, handle_signals
+        from dsrl.pipeline.signals import exit_code, handle_signals
 
         with handle_signals():
             try:

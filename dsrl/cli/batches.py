@@ -21,6 +21,7 @@ def command(cancelled_id: str | None, runs_dir: Path, cache_dir: Path, as_json: 
     The replies of a cancelled batch are stored when its run continues.
     """
     from dsrl.errors import DsrlError, SettingsError
+    from dsrl.pipeline import signals
     from dsrl.teaching.batches import cancel_batch, list_batches, poll_batch
     from dsrl.types import Completion
 
@@ -30,7 +31,7 @@ def command(cancelled_id: str | None, runs_dir: Path, cache_dir: Path, as_json: 
         if cancelled is None:
             names = ", ".join(batch.provider_id for batch in batches if batch.status == "in_progress")
             raise SettingsError(f"there is no batch {cancelled_id!r}; the unfinished batches are: {names or 'none'}")
-        cancel_batch(cancelled)
+        signals.run(cancel_batch(cancelled))
         print_note(
             f"The provider was asked to cancel the batch {cancelled_id}. Its run keeps the replies that exist by then."
         )
@@ -38,7 +39,7 @@ def command(cancelled_id: str | None, runs_dir: Path, cache_dir: Path, as_json: 
     for batch in batches:
         if batch.status == "in_progress":
             try:
-                state = poll_batch(batch)
+                state = signals.run(poll_batch(batch))
                 answered = sum(isinstance(result, Completion) for result in state.results.values())
                 done = state.done if state.status == "in_progress" else answered
                 batch = replace(batch, done=done, status=state.status)

@@ -35,11 +35,11 @@ class Definition:
     output_instruction: str
     demos: tuple[Example, ...] = ()
 
-    def prompt(self, input: str) -> Prompt:
+    def make_prompt(self, input: str) -> Prompt:
         """Return the prompt of the base model and of a voting teacher: the input, then the output instruction."""
         return Prompt(f"{input} {self.output_instruction}")
 
-    def words(self) -> dict[str, str]:
+    def get_instructions(self) -> dict[str, str]:
         """Return the three instructions under the names that the prompts of the teacher use."""
         return {
             "description": self.description,
@@ -101,6 +101,6 @@ class Instructor:
         return (await self.requester.complete(request)).replies
 
 
-def as_json(example: Example) -> str:
+def format_example(example: Example) -> str:
     """Return an example as one line of JSON, as the prompts show it."""
     return json.dumps({"input": example.input, "output": example.output}, ensure_ascii=False)

@@ -57,7 +57,7 @@ class AnsweringModel:
             PluginError: the sampler returned another number of texts.
         """
         texts = await self.sampler.hook.sample(
-            prompts=[self.definition.prompt(text) for text in inputs],
+            prompts=[self.definition.make_prompt(text) for text in inputs],
             n=n,
             temperature=temperature,
             top_p=1.0,

@@ -22,15 +22,17 @@ from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.summary import load_settings
 from dsrl.plugins.base_models import resolve_model
+from dsrl.plugins.binding import load
 from dsrl.settings import Settings, differences, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
+from dsrl.types import PluginRef
 
 #: Libraries whose versions influence the results.
 _LIBRARIES = ("torch", "transformers", "datasets", "pluggy")
 
 
 def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Resolve the settings of a run: the paper's, the recipe of the base model, the settings file, the flags.
+    """Resolve the settings of a run: the paper's, the base model of the task, its recipe, the settings file, the flags.
 
     Args:
         config: the settings file; None if there is none.
@@ -40,8 +42,17 @@ def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
         SettingsError, DataError: the text says what is wrong, and where.
     """
     file = read_settings(config) if config else {}
-    base_model = flags.get("base_model") or file.get("base_model") or Settings.base_model
-    return resolve(resolve_model(base_model).recipe.settings, file, flags)
+    chosen = {**file, **flags}
+    base_model = chosen.get("base_model") or _get_task_model(chosen) or Settings.base_model
+    return resolve({"base_model": base_model}, resolve_model(base_model).recipe.settings, file, flags)
+
+
+def _get_task_model(chosen: dict[str, Any]) -> str:
+    """Return the base model that the task names; empty if it names none, or if no task is chosen."""
+    if not chosen.get("task"):
+        return ""
+    task = load(PluginRef("task", chosen["task"], chosen.get("task_option", {}), chosen.get("override", ())), "task")
+    return task.hook.base_model() or "" if task.implements("base_model") else ""
 
 
 @contextmanager

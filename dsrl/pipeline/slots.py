@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from dsrl import signals
 from dsrl.errors import BudgetReached
+from dsrl.pipeline import signals
 from dsrl.pipeline.budget import check_unpaid, describe_unpaid
 from dsrl.pipeline.concurrency import run_limited, run_together
 from dsrl.pipeline.context import RunContext

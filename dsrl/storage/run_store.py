@@ -188,39 +188,6 @@ class RunStore(
             dropped=dropped,
         )
 
-    # --- TO BE DELETED AT THE MERGE: marks, until the pipeline uses ``stages`` ----------------------------------------
-
-    def has_passages(self, iteration: int) -> bool:
-        return self.stages.is_finished(iteration, "passages")
-
-    def reached(self, stage: str) -> bool:
-        return self.stages.has_reached(stage)
-
-    def set_unpaid(self, iteration: int, unpaid: Mapping[str, int]) -> None:
-        self.stages.set_unpaid(iteration, unpaid)
-
-    def unpaid(self, iteration: int | None = None) -> dict[str, int]:
-        return self.stages.count_unpaid(iteration)
-
-    def mark(self, key: str, value: str = "done") -> None:
-        name, _, iteration = key.partition("-")
-        if name == "selected":
-            self.stages.finish(int(iteration), "selected", value)
-        elif name == "training":
-            finished = self.stages.is_finished(int(iteration), "trained")
-            (self.stages.finish if finished else self.stages.begin)(int(iteration), "trained", value)
-        else:
-            assert name == "trained"
-            self.stages.finish(int(iteration), "trained")
-
-    def marked(self, key: str) -> str | None:
-        name, _, iteration = key.partition("-")
-        if name == "settings":
-            return self._read_value("settings")
-        if name == "trained":
-            return "done" if self.stages.is_finished(int(iteration), "trained") else None
-        return self.stages.get_basis(int(iteration), {"training": "trained"}.get(name, name))
-
 
 def run_folders(runs: Path) -> list[Path]:
     """Return the folders of all runs in ``runs``, also those whose database is missing or cannot be read.

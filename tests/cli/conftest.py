@@ -50,8 +50,8 @@ def dsrl(tmp_path, monkeypatch, capfd) -> Dsrl:
         code: object = 0
         try:
             main([str(arg) for arg in args])
-        except SystemExit as exit:
-            code = exit.code or 0
+        except SystemExit as stop:
+            code = stop.code or 0
         out, err = capfd.readouterr()
         assert isinstance(code, int)
         assert "Traceback" not in err

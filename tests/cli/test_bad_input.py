@@ -149,7 +149,7 @@ def test_data_set_without_columns_or_without_test_split(dsrl, small):
     datasets.DatasetDict({"train": one, "test": one}).save_to_disk("columns")
     refused(dsrl(*small, "--dataset-path", "columns"), "columns, test row 0", "Question")
     datasets.DatasetDict({"train": one}).save_to_disk("split")
-    refused(dsrl(*small, "--dataset-path", "split", "--name", "other"), "no 'test' split", "train")
+    refused(dsrl(*small, "--dataset-path", "split", "--name", "other"), "no split 'test'", "train")
     refused(dsrl(*small, "--dataset-path", "gone.jsonl", "--name", "third"), "gone.jsonl does not exist")
 
 

@@ -170,7 +170,7 @@ class RefusingHub(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD  # noqa: N815 - as the library names it
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the library names it
         """Log nothing."""
 
 
@@ -288,7 +288,7 @@ def test_a_data_set_that_cannot_be_evaluated_on(refused: Refused, tmp_path: Path
 
     one = datasets.Dataset.from_dict({"Input": ["a"], "Output": ["b"]})
     datasets.DatasetDict({"train": one}).save_to_disk("split")
-    refused("--dataset-path", "split", words=["no 'test' split", "train"])
+    refused("--dataset-path", "split", words=["no split 'test'", "train"])
     Path("gold.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
     refused("--dataset-path", "gold.jsonl", words=["test item 1", "gold.jsonl", "perhaps"])
     refused("--dataset-path", "gone.jsonl", words=["gone.jsonl does not exist"])

@@ -1,28 +1,21 @@
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.errors import SettingsError, StoreError
-from dsrl.pipeline.context import RunContext, make_call_policy
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.preflight import check_inputs, check_room, check_writable
+from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.preflight import check_inputs
 from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, get_output_basis
-from dsrl.pipeline.teachers import TeacherRole
-from dsrl.pipeline.workspace import Workspace
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
-from dsrl.settings import resolve
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef, Price, Purpose, TrainJob, TrainStep
+from dsrl.types import PluginRef, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -48,45 +41,12 @@ class CheckedTrainer:
         raise SettingsError("the trainer is not there")
 
 
-class FreeTeacher:
-    @hookimpl
-    async def complete(self) -> None:
-        """Never called here."""
-
-    @hookimpl
-    def price(self) -> Price:
-        return Price(0, 0)
-
-
 @pytest.fixture
-def inputs(bound: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunContext]:
+def inputs(make_context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunContext]:
     monkeypatch.chdir(tmp_path)
     CheckedTrainer.jobs = []
-    task = load(PluginRef("task", "mednli"), "task")
-    sampler, trainer, teacher = (
-        bound(kind, made)
-        for kind, made in (("sampler", CheckedSampler), ("trainer", CheckedTrainer), ("teacher", FreeTeacher))
-    )
-
-    def make(stop_after: str = "evaluated", **settings: Any) -> RunContext:
-        resolved = resolve({"task": "mednli", "name": "r", "test_size": 2, **settings})
-        return RunContext(
-            settings=resolved,
-            workspace=Workspace(tmp_path / "runs", tmp_path / ".dsrl"),
-            stop_after=stop_after,
-            base_model="owner/base",
-            task=task,
-            retriever=load(PluginRef("retriever", "bm25"), "retriever"),
-            sampler=sampler,
-            trainer=trainer,
-            teachers=dict.fromkeys(get_args(Purpose), TeacherRole(teacher, price=Price(0, 0))),
-            policy=make_call_policy(resolved),
-            definition=Definition("d", "", "o"),
-            domains=(),
-            corpus=Corpus([embedded_library()]),
-        )
-
-    return make
+    plugins = {"sampler": CheckedSampler, "trainer": CheckedTrainer}
+    return lambda stop_after="evaluated", **settings: make_context(stop_after, plugins, **settings)
 
 
 def evaluate_all(store: RunStore) -> None:
@@ -136,28 +96,3 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(now)
     store.close()
-
-
-def test_a_folder_is_tried_without_leaving_anything(tmp_path: Path) -> None:
-    check_writable(tmp_path / "a" / "b", "--runs-dir")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/b cannot be a folder, .*--runs-dir"):
-        check_writable(tmp_path / "file" / "b", "--runs-dir")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="dangling"):
-        check_writable(tmp_path / "dangling", "--runs-dir")
-    if os.geteuid():  # root may write what it likes
-        (tmp_path / "closed").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-        with pytest.raises(StoreError, match="cannot be written"):
-            check_writable(tmp_path / "closed" / "b", "--runs-dir")
-
-
-def test_room_of_folders_on_one_disk_counts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FakeUsage:
-        free = 1000
-
-    monkeypatch.setattr("shutil.disk_usage", lambda path: FakeUsage)
-    check_room({tmp_path / "a": 500, tmp_path / "b": 500}, "it")
-    with pytest.raises(StoreError, match=r"it takes at least 1.1 kB, and 1.0 kB is free"):
-        check_room({tmp_path / "a": 600, tmp_path / "b": 500}, "it")

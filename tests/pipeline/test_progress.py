@@ -11,7 +11,7 @@ from dsrl.teaching.reply_store import Spending
 
 
 @pytest.mark.parametrize(
-    ("spending", "budget", "said"),
+    ("spending", "budget", "text"),
     [
         (Spending(0, 0.0, True), 5.0, ""),
         (Spending(7, 0.0, True), None, ""),  # costs nothing
@@ -24,11 +24,11 @@ from dsrl.teaching.reply_store import Spending
         (Spending(7, 0.42, False, unknown_bills=1), 5.0, "7 calls, $0.42 of $5.00, bill of 1 call not known"),
     ],
 )
-def test_what_is_said_of_the_money(spending: Spending, budget: float | None, said: str) -> None:
-    assert describe_spending(spending, budget) == said
+def test_the_cost_is_described(spending: Spending, budget: float | None, text: str) -> None:
+    assert describe_spending(spending, budget) == text
 
 
-def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_shows_the_cost_at_the_time_when_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     booked = iter([Spending(1, 0.5, True), Spending(2, 1.0, True)])
     lines = LineProgress()
     lines.every = 0.0
@@ -37,29 +37,29 @@ def test_plain_lines_tell_the_money_as_it_is_when_they_are_written(capsys: pytes
     lines.watch(lambda: next(booked), 5.0)
     lines.advance("initial")
     lines.advance("initial")
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["initial 1/8", "initial 2/8  1 call, $0.50 of $5.00", "initial 3/8  2 calls, $1.00 of $5.00"]
+    text = capsys.readouterr().err.splitlines()
+    assert text == ["initial 1/8", "initial 2/8  1 call, $0.50 of $5.00", "initial 3/8  2 calls, $1.00 of $5.00"]
 
 
-def shown(live: LiveProgress) -> str:
+def render(live: LiveProgress) -> str:
     console = Console(width=80)
     with console.capture() as capture:
         console.print(live._bars.get_renderable())
     return capture.get()
 
 
-def test_the_live_display_tells_the_money_below_the_bars() -> None:
+def test_the_live_display_shows_the_cost_below_the_bars() -> None:
     live = LiveProgress()
     live.start("initial", 500)
-    assert "teacher" not in shown(live)
+    assert "teacher" not in render(live)
     calls = 0
     live.watch(lambda: Spending(calls, calls * 0.125, True), 5.0)
-    assert "teacher" not in shown(live), "nothing is spent yet"
+    assert "teacher" not in render(live), "nothing is spent yet"
     calls = 3
-    *_, last = shown(live).splitlines()
+    *_, last = render(live).splitlines()
     assert last == "teacher: 3 calls, $0.38 of $5.00"
     live.finish("initial", "500 written")
-    assert "$0.38 of $5.00" in shown(live)
+    assert "$0.38 of $5.00" in render(live)
 
 
 def test_counts_and_words_fit_a_narrow_terminal() -> None:
@@ -67,7 +67,7 @@ def test_counts_and_words_fit_a_narrow_terminal() -> None:
     live.start("attempted", 10_000, 9_998)
     live.advance("attempted")
     live.finish("keywords", "[/red] \x1b[2J medicine, " + "long " * 40)
-    text = shown(live)
-    assert all(len(line) <= 80 for line in text.splitlines())
-    assert "9999/10000" in text
-    assert "[/red]  [2J medic" in text, "a model's words are neither markup nor control sequences"
+    output = render(live)
+    assert all(len(line) <= 80 for line in output.splitlines())
+    assert "9999/10000" in output
+    assert "[/red]  [2J medic" in output, "a model's words are neither markup nor control sequences"

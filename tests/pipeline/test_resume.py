@@ -1,4 +1,4 @@
-"""``kill -9`` at every stage, then the same command: nothing is asked twice and the same samples are selected."""
+"""``kill -9`` at every stage, then the same command: nothing is requested twice and the same samples are selected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN = (
     "--batch-size 8 --group-size 8 --test-size 60 --concurrency 8  --teacher-option wait=0.02 --json"
 ).split()
 COMMAND = [sys.executable, "-c", "from dsrl.cli import main; main()"]
-#: stage -> a query that counts what it leaves behind
+#: Stage -> a query that counts its results.
 REACHED = {
     "keywords": "SELECT count(*) FROM keywords",
     "initial": "SELECT count(*) FROM samples WHERE parent IS NULL",
@@ -61,14 +61,14 @@ def _kill_when(process: subprocess.Popen[str], database: Path, sql: str) -> None
                 os.kill(process.pid, signal.SIGKILL)
                 break
         except sqlite3.Error:
-            pass  # not made yet
+            pass  # it does not exist yet
         time.sleep(0.002)
     process.communicate()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that nobody killed."""
+    """The run that was not killed."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, _finish(_start(folder))
 
@@ -84,16 +84,16 @@ def test_kill_and_resume(whole, tmp_path, stage):
     result = _finish(_start(tmp_path))
 
     after = set(_query(calls, "SELECT key, number, call FROM replies"))
-    assert before <= after  # what was there stays, from the call that brought it
-    ((asked,),) = _query(calls, "SELECT sum(replies) FROM calls")
-    assert asked == len(after)  # and no reply was asked for twice
+    assert before <= after  # stored replies stay, with the call that they came from
+    ((requested,),) = _query(calls, "SELECT sum(replies) FROM calls")
+    assert requested == len(after)  # no reply was requested twice
 
     folder, uninterrupted = whole
-    chosen = "SELECT place, sample FROM selected ORDER BY place"
-    assert _query(tmp_path / "runs/killed/run.db", chosen) == _query(folder / "runs/killed/run.db", chosen)
+    selection = "SELECT place, sample FROM selected ORDER BY place"
+    assert _query(tmp_path / "runs/killed/run.db", selection) == _query(folder / "runs/killed/run.db", selection)
     for key in ("samples", "teacher_calls", "n_test", "base_accuracy"):
         assert result[key] == uninterrupted[key], key
-    # Training goes on from a checkpoint; the steps are the same, each told once.
+    # Training goes on from a checkpoint; the steps are the same, each reported once.
     steps = [json.loads(line)["step"] for line in (tmp_path / "runs/killed/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, max(steps) + 1))
 

@@ -22,34 +22,34 @@ SETTINGS = resolve({"task": "mednli", "name": "trial"})
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    made = RunStore(tmp_path / "trial")
-    yield made
-    made.close()
+    store = RunStore(tmp_path / "trial")
+    yield store
+    store.close()
 
 
-def walked(store: RunStore, round: int = 1) -> None:
-    """Ten slots: two written badly, one without majority, seven kept, four of them solved; two rewritings lost."""
+def fill(store: RunStore, iteration: int = 1) -> None:
+    """Fill ten slots: two unreadable, one without majority, seven with a label (four solved); two rewritten ones dropped."""
 
     def sample(slot: int, kind: Kind = "initial", label: str | None = None, dropped: str | None = None) -> Sample:
-        parent = None if kind == "initial" else f"{round}-{slot}"
-        id = f"{round}-{slot}" + ("" if kind == "initial" else kind[0])
-        return Sample(id, round, slot, kind, "q", "o", label, dropped, parent, "p")
+        parent = None if kind == "initial" else f"{iteration}-{slot}"
+        sample_id = f"{iteration}-{slot}" + ("" if kind == "initial" else kind[0])
+        return Sample(sample_id, iteration, slot, kind, "q", "o", label, dropped, parent, "p")
 
     first = [sample(slot, dropped="not_json" if slot < 2 else None) for slot in range(10)]
     store.add_samples(first)
     store.add_verdicts(
         [(sample(2, dropped="no_majority"), ["a", "b"])] + [(sample(s, label="a"), ["a"]) for s in range(3, 10)]
     )
-    store.add_greedy_attempts([Attempt(f"{round}-{slot}", "o", "a", slot < 7) for slot in range(3, 10)])
+    store.add_greedy_attempts([Attempt(f"{iteration}-{slot}", "o", "a", slot < 7) for slot in range(3, 10)])
     kinds: dict[int, Kind] = {slot: "harder" if slot < 7 else "easier" for slot in range(3, 10)}
     store.add_samples([sample(s, kind, dropped="truncated" if s == 3 else None) for s, kind in kinds.items()])
     store.add_verdicts(
         [(sample(9, "easier", dropped="no_readable_answer"), [UNREADABLE])]
         + [(sample(s, kinds[s], label="a"), ["a"]) for s in range(4, 9)]
     )
-    kept = [s.id for s in store.samples(round) if s.label]
-    store.add_scores([(Score(id, 4, 1, 0.25), {"a": (1, True), "b": (3, False)}) for id in kept])
-    store.add_selected(round, kept[:5])
+    labelled = [s.id for s in store.samples(iteration) if s.label]
+    store.add_scores([(Score(sample_id, 4, 1, 0.25), {"a": (1, True), "b": (3, False)}) for sample_id in labelled])
+    store.add_selected(iteration, labelled[:5])
 
 
 def test_an_empty_run_counts_nothing(store: RunStore) -> None:
@@ -59,7 +59,7 @@ def test_an_empty_run_counts_nothing(store: RunStore) -> None:
 
 
 def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
-    walked(store)
+    fill(store)
     counts = store.count_samples()
     assert counts == {
         "initial": 10,
@@ -75,9 +75,9 @@ def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
     assert next(iter(counts["dropped"])) == "not_json", "the most frequent reason first"
 
 
-def test_rounds_are_counted_apart_and_together(store: RunStore) -> None:
-    walked(store)
-    walked(store, 2)
+def test_iterations_are_counted_alone_and_together(store: RunStore) -> None:
+    fill(store)
+    fill(store, 2)
     assert store.count_samples(1) == store.count_samples(2)
     both = store.count_samples()
     assert (both["initial"], both["scored"], both["selected"]) == (20, 24, 10)
@@ -94,7 +94,7 @@ def test_accuracy_is_known_when_all_items_are_answered(store: RunStore) -> None:
     assert compute_accuracy(store, "trained") is None
 
 
-def test_a_summary_has_the_promised_keys_and_says_none_for_what_is_not_known(store: RunStore) -> None:
+def test_a_summary_has_the_documented_keys_and_none_for_what_is_not_known(store: RunStore) -> None:
     outcome = summarise(store, SETTINGS, FREE)
     assert set(outcome) == {
         *("run", "task", "base_accuracy", "trained_accuracy", "gain_ci95", "n_test", "samples", "teacher_calls"),
@@ -106,7 +106,7 @@ def test_a_summary_has_the_promised_keys_and_says_none_for_what_is_not_known(sto
 
 
 def test_a_summary_of_a_whole_run(store: RunStore) -> None:
-    walked(store)
+    fill(store)
     store.replace_items([(f"q{number}", "a") for number in range(10)])
     base = {number: number < 4 for number in range(10)}
     trained = {number: number < 9 for number in range(10)}
@@ -126,7 +126,7 @@ def test_a_summary_of_a_whole_run(store: RunStore) -> None:
 def test_the_model_is_where_the_user_wanted_it(store: RunStore) -> None:
     settings = resolve({"task": "mednli", "name": "trial", "output_model": "my/model", "iterations": 2})
     store.stages.finish(1, "trained")
-    assert summarise(store, settings, FREE)["model_path"] is None, "the last round counts"
+    assert summarise(store, settings, FREE)["model_path"] is None, "the last iteration counts"
     store.stages.finish(2, "trained")
     assert summarise(store, settings, FREE)["model_path"] == "my/model"
 
@@ -137,14 +137,14 @@ def test_the_model_is_where_the_user_wanted_it(store: RunStore) -> None:
 def test_lineage_goes_from_keywords_to_rewards(store: RunStore) -> None:
     store.add_keywords(1, {"medicine": ["medicine", "drugs"]})
     store.add_passages(1, {"medicine": [Passage("p", "about drugs", "Drugs")]})
-    walked(store)
+    fill(store)
     store.add_rewards(1, {"1-3": 0.5})
-    found = lineage(store, "1-4h")
-    assert (found["kind"], found["parent"], found["label"], found["dropped"]) == ("harder", "1-4", "a", None)
-    assert found["passage"] == {"id": "p", "title": "Drugs", "text": "about drugs"}
-    assert found["keywords"] == ["medicine", "drugs"]
-    assert found["score"] == {"score": 0.25, "passed": 1, "attempts": 4}
-    assert found["attempts"] == [
+    record = lineage(store, "1-4h")
+    assert (record["kind"], record["parent"], record["label"], record["dropped"]) == ("harder", "1-4", "a", None)
+    assert record["passage"] == {"id": "p", "title": "Drugs", "text": "about drugs"}
+    assert record["keywords"] == ["medicine", "drugs"]
+    assert record["score"] == {"score": 0.25, "passed": 1, "attempts": 4}
+    assert record["attempts"] == [
         {"answer": "b", "times": 3, "right": False},
         {"answer": "a", "times": 1, "right": True},
     ]
@@ -157,17 +157,17 @@ def test_lineage_goes_from_keywords_to_rewards(store: RunStore) -> None:
     assert lineage(store, "1-0")["dropped"] == "not_json"
 
 
-def test_a_passage_of_two_domains_is_told_with_the_samples_own(store: RunStore) -> None:
+def test_a_passage_of_two_domains_is_shown_with_the_domain_of_the_sample(store: RunStore) -> None:
     """Slots take the domains in turn: slot 1 belongs to the second."""
     store.add_keywords(1, {"surgery": ["surgery"], "medicine": ["medicine"]})
     store.add_passages(1, {domain: [Passage("p", "shared")] for domain in ("surgery", "medicine")})
-    walked(store)
-    assert [lineage(store, id)["domain"] for id in ("1-2", "1-3")] == ["surgery", "medicine"]
+    fill(store)
+    assert [lineage(store, sample_id)["domain"] for sample_id in ("1-2", "1-3")] == ["surgery", "medicine"]
 
 
-def test_an_unknown_sample_is_told_with_what_ids_look_like(store: RunStore) -> None:
+def test_the_error_for_an_unknown_sample_shows_what_ids_look_like(store: RunStore) -> None:
     with pytest.raises(DataError, match="the run has no samples yet"):
         lineage(store, "1-0")
-    walked(store)
+    fill(store)
     with pytest.raises(DataError, match=r"run 'trial' has no sample 'x'; ids look like 1-0, 1-1, 1-2"):
         lineage(store, "x")

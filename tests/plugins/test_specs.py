@@ -16,7 +16,7 @@ import pytest
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import make_job
+from dsrl.pipeline.stages.trained import make_items, make_job
 from dsrl.plugins import specs as hookspecs
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import API_VERSION, KINDS, hookimpl
@@ -42,7 +42,7 @@ TESTS = {
     ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
     ("task", "process_label"): "tests/plugins/test_binding.py::test_a_gold_output_may_be_the_bare_answer",
     ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
-    ("task", "base_model"): "tests/plugins/test_checks.py::test_a_good_task_has_no_faults",
+    ("task", "base_model"): "tests/pipeline/test_setup.py::test_a_task_may_name_the_base_model_that_it_is_meant_for",
     ("task", "eval"): "tests/plugins/test_binding.py::test_the_default_reward_asks_the_tasks_own_eval",
     ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     (
@@ -198,7 +198,9 @@ def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) 
     task = bound("task", TASK)
     definition = Definition("d", "", "o")
     samples = [Sample(f"1-{n}", 1, n, "initial", "q", "o", label=label) for n, label in enumerate(("yes", "no"))]
-    job = make_job(resolve({"task": "t"}), definition, "base", samples, tmp_path / "out", tmp_path / "work")
+    job = make_job(
+        resolve({"task": "t"}), "base", make_items(definition, samples, {}), tmp_path / "out", tmp_path / "work"
+    )
     steps: list[TrainStep] = []
     bound("trainer", Rewarding).hook.train(job=job, task=task, on_step=steps.append)
     assert [step.rewards for step in steps] == [{"1-0": 1.0, "1-1": 0.1}]

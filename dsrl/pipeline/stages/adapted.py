@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsrl.pipeline.instructor import Definition, Instructor, as_json
+from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.initial import ask_sample
 from dsrl.types import Example, Kind, Sample
@@ -24,7 +24,9 @@ async def rewrite(instructor: Instructor, definition: Definition, sample: Sample
         The new sample; ``dropped`` is set if the reply holds no sample.
     """
     kind: Kind = "harder" if solved else "easier"
-    messages = render(kind, **definition.words(), sample=as_json(Example(sample.input, sample.output)))
+    messages = render(
+        kind, **definition.get_instructions(), sample=format_example(Example(sample.input, sample.output))
+    )
     variables = {"direction": kind, "input": sample.input}
     example, reason = await ask_sample(instructor, "rewrite", messages, variables, number)
     return replace(

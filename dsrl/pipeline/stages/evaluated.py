@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dsrl import signals
 from dsrl.errors import DataError
+from dsrl.pipeline import signals
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.attempted import grade
@@ -55,7 +55,7 @@ def _store_items(run: OpenRun) -> None:
     before = [(text, label) for _, text, label in store.items()]
     path = store.folder / "data" / "test.parquet"
     if list(items) != before or not path.is_file():
-        rows = [(run.context.definition.prompt(text), text, label) for text, label in items]
+        rows = [(run.context.definition.make_prompt(text), text, label) for text, label in items]
         write_parquet(path, run.context.task.name, "test", rows)
     if list(items) != before:
         store.replace_items(items)

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from dsrl.errors import RowRefused
-from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, as_json
+from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
@@ -61,9 +61,9 @@ async def write_initial(instructor: Instructor, definition: Definition, source: 
     text = passage.text[:PASSAGE_LENGTH] if passage else ""
     messages = render(
         "write",
-        **definition.words(),
+        **definition.get_instructions(),
         pattern=f"\nPattern of inputs and outputs, to be followed:\n{pattern}\n" if pattern else "",
-        examples="Demonstrations:\n" + "\n".join(map(as_json, demos)) + "\n" if demos else "",
+        examples="Demonstrations:\n" + "\n".join(map(format_example, demos)) + "\n" if demos else "",
         passage=text or "None; choose a fitting subject yourself.",
     )
     sample_id = f"{source.iteration}-{source.slot:05d}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from dsrl import signals
 from dsrl.errors import RowRefused
-from dsrl.pipeline.instructor import Definition, Instructor, as_json
+from dsrl.pipeline import signals
+from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.runtime import OpenRun
 
@@ -42,7 +42,7 @@ async def _ask_keywords(run: OpenRun) -> list[str]:
 
 async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:
     """Ask the teacher for the name of the domain and its synonyms; empty if the reply holds none."""
-    examples = "\n".join(as_json(demo) for demo in definition.demos[:3])
+    examples = "\n".join(format_example(demo) for demo in definition.demos[:3])
     messages = render(
         "keywords",
         description=definition.description,

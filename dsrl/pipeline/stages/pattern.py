@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dsrl import signals
 from dsrl.errors import RowRefused, TeacherError
-from dsrl.pipeline.instructor import Definition, Instructor, as_json
+from dsrl.pipeline import signals
+from dsrl.pipeline.instructor import Definition, Instructor, format_example
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.runtime import OpenRun
 
@@ -34,8 +34,8 @@ async def summarise_pattern(instructor: Instructor, definition: Definition) -> s
     """
     if not definition.demos:
         return ""
-    examples = "\n".join(as_json(demo) for demo in definition.demos[:MAX_DEMOS])
-    messages = render("pattern", **definition.words(), examples=examples)
+    examples = "\n".join(format_example(demo) for demo in definition.demos[:MAX_DEMOS])
+    messages = render("pattern", **definition.get_instructions(), examples=examples)
     try:
         (reply,) = await instructor.ask("pattern", messages, {"examples": examples})
     except RowRefused as refused:

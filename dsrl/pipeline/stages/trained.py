@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dsrl.errors import PluginError, StoreError
@@ -14,7 +14,7 @@ from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.metrics import Metrics
-from dsrl.types import Sample, TrainItem, TrainJob, TrainStep
+from dsrl.types import Sample, Score, TrainItem, TrainJob, TrainStep
 
 #: The basis of a training that an early version of dsrl started; it did not record the output folder.
 UNKNOWN_OUTPUT = "done"
@@ -47,11 +47,11 @@ def train_model(run: OpenRun, iteration: int) -> None:
 def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     context = run.context
     samples = {sample.id: sample for sample in run.store.samples(iteration)}
+    selected = [samples[sample_id] for sample_id in run.store.selected(iteration)]
     return make_job(
         context.settings,
-        context.definition,
         context.get_start_model(iteration),
-        [samples[sample_id] for sample_id in run.store.selected(iteration)],
+        make_items(context.definition, selected, run.store.scores(iteration)),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
     )
@@ -92,23 +92,40 @@ def _open_metrics(run: OpenRun) -> Metrics:
     return Metrics(run.context.folder / "metrics.jsonl", run.add_note)
 
 
-def make_job(
-    settings: Settings, definition: Definition, model: str, samples: Sequence[Sample], output_dir: Path, work_dir: Path
-) -> TrainJob:
+def make_items(definition: Definition, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
+    """Make the items of a training from samples.
+
+    Args:
+        definition: makes the prompts.
+        samples: what to train on; all have a label.
+        scores: id of a sample -> its score; a sample without one was not attempted.
+    """
+    return tuple(
+        TrainItem(
+            id=sample.id,
+            prompt=definition.make_prompt(sample.input),
+            input=sample.input,
+            label=str(sample.label),
+            attempts=scores[sample.id].attempts if sample.id in scores else 0,
+            passed=scores[sample.id].passed if sample.id in scores else 0,
+        )
+        for sample in samples
+    )
+
+
+def make_job(settings: Settings, model: str, items: Sequence[TrainItem], output_dir: Path, work_dir: Path) -> TrainJob:
     """Make the job of a trainer from the settings.
 
     Args:
         settings: the settings of the run.
-        definition: makes the prompts.
         model: folder or hub id of the model to start from.
-        samples: what to train on; all have a label.
+        items: what to train on.
         output_dir: the folder for the trained model.
         work_dir: the folder for checkpoints.
     """
-    items = tuple(TrainItem(s.id, definition.prompt(s.input), s.input, str(s.label)) for s in samples)
     return TrainJob(
         model=model,
-        items=items,
+        items=tuple(items),
         output_dir=output_dir,
         work_dir=work_dir,
         learning_rate=settings.learning_rate,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from dsrl import signals
 from dsrl.errors import TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TeacherSpec
@@ -15,24 +14,24 @@ from dsrl.types import BatchState, PluginRef
 T = TypeVar("T")
 
 
-def poll_batch(batch: BatchRecord) -> BatchState:
+async def poll_batch(batch: BatchRecord) -> BatchState:
     """Return the state of a batch from its provider; nothing is booked.
 
     Raises:
         DsrlError: the provider cannot be asked.
     """
-    return signals.run(
-        _ask_provider(batch, lambda teacher: teacher.hook.poll_batch(batch=batch.provider_id, model=batch.model))
+    return await _ask_provider(
+        batch, lambda teacher: teacher.hook.poll_batch(batch=batch.provider_id, model=batch.model)
     )
 
 
-def cancel_batch(batch: BatchRecord) -> None:
+async def cancel_batch(batch: BatchRecord) -> None:
     """Ask the provider to stop a batch. The run that waits for it keeps what was answered by then.
 
     Raises:
         DsrlError: the provider cannot be asked.
     """
-    signals.run(_ask_provider(batch, lambda teacher: teacher.hook.cancel_batch(batch=batch.provider_id)))
+    await _ask_provider(batch, lambda teacher: teacher.hook.cancel_batch(batch=batch.provider_id))
 
 
 async def _ask_provider(batch: BatchRecord, ask: Callable[[Plugin[TeacherSpec]], Awaitable[T]]) -> T:

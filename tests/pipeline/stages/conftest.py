@@ -1,4 +1,4 @@
-"""What the tests of single stages stand on: a small task, a teacher and a sampler that say what a test wants."""
+"""Fixtures for the tests of single stages: a small task, a teacher and a sampler whose answers a test chooses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def answer_format():
 
 
 class FakeTeacher:
-    """Answers with what ``answer`` gives for a request and a number: a text, a reply, or a fault to raise."""
+    """Answers with what ``answer`` returns for a request and a number: a text, a reply, or an exception to raise."""
 
     def __init__(self, answer: Callable[[Request, int], Any]) -> None:
         self.answer = answer
@@ -41,10 +41,10 @@ class FakeTeacher:
     async def complete(self, request: Request) -> Completion:
         replies = []
         for number in range(request.first, request.first + request.n):
-            given = self.answer(request, number)
-            if isinstance(given, Exception):
-                raise given
-            replies.append(given if isinstance(given, Reply) else Reply(given))
+            answer = self.answer(request, number)
+            if isinstance(answer, Exception):
+                raise answer
+            replies.append(answer if isinstance(answer, Reply) else Reply(answer))
         return Completion(tuple(replies))
 
     @hookimpl
@@ -53,7 +53,7 @@ class FakeTeacher:
 
 
 class FakeSampler:
-    """Completes a prompt with what ``answer`` gives for it and the number of the completion."""
+    """Completes a prompt with what ``answer`` returns for it and the number of the completion."""
 
     def __init__(self, answer: Callable[[str, int], str], fewer: int = 0) -> None:
         self.answer, self.fewer = answer, fewer
@@ -63,7 +63,7 @@ class FakeSampler:
         return [[self.answer(prompt, number) for number in range(n - self.fewer)] for prompt in prompts]
 
 
-#: Asks with a teacher: ``(answer, work)`` gives what ``work(instructor)`` gives, and the requests that were made.
+#: Asks a teacher: ``(answer, work)`` returns what ``work(instructor)`` returns, and the requests that were sent.
 Asking = Callable[..., tuple[Any, list[Request]]]
 
 
@@ -80,17 +80,17 @@ def definition() -> Definition:
 
 @pytest.fixture
 def asking(bound: Any, tmp_path: Path) -> Asking:
-    def asked(
+    def ask(
         answer: Callable[[Request, int], Any], work: Callable[[Instructor], Awaitable[T]]
     ) -> tuple[T, list[Request]]:
         requests: list[Request] = []
 
-        def noted(request: Request, number: int) -> Any:
+        def record(request: Request, number: int) -> Any:
             if request not in requests:
                 requests.append(request)
             return answer(request, number)
 
-        teacher = bound("teacher", FakeTeacher, answer=noted)
+        teacher = bound("teacher", FakeTeacher, answer=record)
 
         async def open_run() -> T:
             ledger = Ledger(teacher, tmp_path / "calls.db", "run", CallPolicy(8))
@@ -102,7 +102,7 @@ def asking(bound: Any, tmp_path: Path) -> Asking:
 
         return asyncio.run(open_run()), requests
 
-    return asked
+    return ask
 
 
 @pytest.fixture

@@ -54,11 +54,11 @@ def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, model: An
         for hook, value in (("description", "'x'"), ("answer_format", "AnswerFormat('tag')"))
     )
     output = "<answer>\ud800</answer>"
-    (found,) = asyncio.run(attempt(model(lambda *_: output, task=bound("task", own)), SAMPLES[:1]))
-    assert found.output.encode()
-    assert str(found.answer).encode()
+    (stored,) = asyncio.run(attempt(model(lambda *_: output, task=bound("task", own)), SAMPLES[:1]))
+    assert stored.output.encode()
+    assert str(stored.answer).encode()
 
 
-def test_a_sampler_that_gives_another_number_of_texts_is_told_by_name(model: Any) -> None:
+def test_a_sampler_that_returns_another_number_of_texts_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
         asyncio.run(attempt(model(lambda *_: "x", fewer=1), SAMPLES))

@@ -48,7 +48,7 @@ def test_items_are_inputs_with_canonical_labels(bound: Any) -> None:
     assert len(load_items(task, "", 9)) == 3
 
 
-def test_no_more_items_are_read_than_wanted(bound: Any) -> None:
+def test_no_more_items_are_read_than_requested(bound: Any) -> None:
     task = bound("task", with_items("(Example(str(number), 'yes') for number in __import__('itertools').count())"))
     assert len(load_items(task, "", 5)) == 5
 
@@ -60,19 +60,19 @@ def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> 
     assert load_items(task, str(tmp_path / "items.jsonl"), 0) == [("A?", "yes")]
 
 
-def test_an_empty_test_set_is_told(bound: Any) -> None:
+def test_an_empty_test_set_is_refused(bound: Any) -> None:
     with pytest.raises(DataError, match=r"the test set of task '?task0'? is empty"):
         load_items(bound("task", with_items("[]")), "", 0)
 
 
-def test_a_gold_answer_that_cannot_be_read_is_told_with_its_item(bound: Any) -> None:
+def test_a_gold_answer_that_cannot_be_read_is_named_with_its_item(bound: Any) -> None:
     task = bound("task", with_items("[Example('A?', 'yes'), Example('B?', 'perhaps')]"))
     with pytest.raises(DataError, match=r"test item 2 of task0: no answer can be read in the gold output 'perhaps'"):
         load_items(task, "", 0)
 
 
 @pytest.mark.parametrize("items", ["[('A?', 'yes')]", "[{'input': 'A?'}]", "['A?']", "5", "(1 / 0 for _ in 'x')"])
-def test_a_task_whose_items_are_no_examples_is_told_by_name(bound: Any, items: str) -> None:
+def test_a_task_whose_items_are_no_examples_is_named(bound: Any, items: str) -> None:
     with pytest.raises(DsrlError, match="task0"):
         load_items(bound("task", with_items(items)), "", 0)
 
@@ -98,7 +98,7 @@ def test_each_item_is_answered_once(model: Any) -> None:
     ]
 
 
-def test_a_sampler_that_gives_no_text_is_told_by_name(model: Any) -> None:
+def test_a_sampler_that_returns_no_text_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
         asyncio.run(evaluate(model(lambda *_: "x", fewer=1), "base", [(0, "A?", "yes")]))
 
@@ -107,7 +107,7 @@ def test_a_sampler_that_gives_no_text_is_told_by_name(model: Any) -> None:
 
 
 def outcomes(both: int, won: int, lost: int, neither: int) -> tuple[dict[int, bool], dict[int, bool]]:
-    """Give the items that both models got right, only the trained one, only the base model, none."""
+    """Return the items that both models got right, only the trained one, only the base model, none."""
     pairs = [(True, True)] * both + [(False, True)] * won + [(True, False)] * lost + [(False, False)] * neither
     return {i: base for i, (base, _) in enumerate(pairs)}, {i: trained for i, (_, trained) in enumerate(pairs)}
 

@@ -40,17 +40,17 @@ def test_keywords_are_read_without_bullets_numbers_quotes_and_doubles(text: str,
 
 @given(st.text())
 def test_any_text_gives_few_short_different_keywords(text: str) -> None:
-    found = read_keywords(text)
-    assert len(found) <= 16
-    assert len({word.casefold() for word in found}) == len(found)
-    assert all(word.strip() and len(word) <= 80 for word in found)
+    keywords = read_keywords(text)
+    assert len(keywords) <= 16
+    assert len({word.casefold() for word in keywords}) == len(keywords)
+    assert all(word.strip() and len(word) <= 80 for word in keywords)
 
 
 def test_the_teacher_sees_the_description_and_three_demonstrations(asking: Any) -> None:
     demos = tuple(Example(f"demo {number}", "x") for number in range(5))
     definition = Definition("Add numbers.", "in", "out", demos)
-    found, (request,) = asking(lambda request, number: "arithmetic\nsums", lambda i: find_keywords(i, definition))
-    assert found == ["arithmetic", "sums"]
+    keywords, (request,) = asking(lambda request, number: "arithmetic\nsums", lambda i: find_keywords(i, definition))
+    assert keywords == ["arithmetic", "sums"]
     (message,) = request.messages
     assert request.purpose == "keywords"
     assert request.variables == {"description": "Add numbers."}
@@ -59,6 +59,6 @@ def test_the_teacher_sees_the_description_and_three_demonstrations(asking: Any) 
 
 
 def test_a_refused_request_names_no_keywords(asking: Any, definition: Definition) -> None:
-    """The road then searches with the description; a refusal of one row must never end the run with a traceback."""
-    found, _ = asking(lambda request, number: RowRefused("content_filter"), lambda i: find_keywords(i, definition))
-    assert found == []
+    """The run then searches with the description; a refusal of one row must never end the run with a traceback."""
+    keywords, _ = asking(lambda request, number: RowRefused("content_filter"), lambda i: find_keywords(i, definition))
+    assert keywords == []

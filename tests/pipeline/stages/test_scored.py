@@ -30,14 +30,14 @@ def test_equation_7_is_never_zero(case: tuple[int, int]) -> None:
     assert 0 < compute_score(*case) <= 1
 
 
-def scored(model: Any, attempts: int) -> Any:
+def run_scoring(model: Any, attempts: int) -> Any:
     return asyncio.run(score(model, SAMPLES, attempts, 0.7, 0))
 
 
 def test_the_pass_rate_counts_right_answers(model: Any) -> None:
     outputs = {"0?": [YES, NO, "so: " + YES, NONE], "1?": [NO, NONE, NONE, NO], "2?": [YES] * 4}
     answering = model(lambda prompt, number: outputs[prompt.partition(" ")[0]][number])
-    first, second, third = scored(answering, 4)
+    first, second, third = run_scoring(answering, 4)
     assert first == (Score("1-00000", 4, 2, 0.5), {"yes": (2, True), "no": (1, False), UNREADABLE: (1, False)})
     assert second == (Score("1-00001", 4, 0, 1.0), {"no": (2, False), UNREADABLE: (2, False)})
     assert third == (Score("1-00002", 4, 4, 1.0), {"yes": (4, True)})
@@ -49,10 +49,10 @@ def test_no_samples_are_no_scores(model: Any) -> None:
 
 
 @pytest.mark.parametrize("fewer", [1, -1])
-def test_a_sampler_that_gives_another_number_of_attempts_is_told_by_name(model: Any, fewer: int) -> None:
+def test_a_sampler_that_gives_another_number_of_attempts_is_named(model: Any, fewer: int) -> None:
     """Else every pass rate would be wrong, and nobody would know."""
     with pytest.raises(PluginError, match="sampler"):
-        scored(model(lambda *_: YES, fewer=fewer), 4)
+        run_scoring(model(lambda *_: YES, fewer=fewer), 4)
 
 
 def test_the_answers_behind_a_score_can_be_stored(bound: Any, model: Any) -> None:
@@ -60,5 +60,5 @@ def test_the_answers_behind_a_score_can_be_stored(bound: Any, model: Any) -> Non
         "from dsrl import AnswerFormat, hookimpl\n@hookimpl\ndef description(): return 'x'\n"
         "@hookimpl\ndef answer_format(): return AnswerFormat('tag')\n"
     )
-    for _, answers in scored(model(lambda *_: "<answer>\ud800</answer>", task=bound("task", own)), 2):
+    for _, answers in run_scoring(model(lambda *_: "<answer>\ud800</answer>", task=bound("task", own)), 2):
         assert all(str(answer).encode() for answer in answers)

@@ -12,14 +12,14 @@ from dsrl.settings import SELECTIONS
 from dsrl.types import Score
 
 
-def made(**passed: int) -> list[Score]:
+def make_scores(**passed: int) -> list[Score]:
     """Make scores of ten attempts from sample -> right ones."""
     return [Score(sample, 10, right, compute_score(right, 10)) for sample, right in passed.items()]
 
 
-SCORES = made(never=0, hard=1, middle=5, easy=9, always=10)
+SCORES = make_scores(never=0, hard=1, middle=5, easy=9, always=10)
 rules = st.sampled_from(SELECTIONS)
-scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10)).map(lambda d: made(**d))
+scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10)).map(lambda d: make_scores(**d))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_unknown_rule_is_a_fault() -> None:
 
 
 def test_ties_are_broken_the_same_way_every_time_and_by_the_seed() -> None:
-    tied = made(**{f"s{number}": 3 for number in range(20)})
+    tied = make_scores(**{f"s{number}": 3 for number in range(20)})
     first = select(tied, 5, "potential", 0)
     assert select(tied, 5, "potential", 0) == first
     assert select(tied, 5, "potential", 1) != first
@@ -77,8 +77,8 @@ def test_the_order_of_two_does_not_hang_on_who_else_is_there(
 ) -> None:
     part = data.draw(st.lists(st.sampled_from(scores), unique=True)) if scores else []
     whole = select(scores, len(scores), rule, seed)
-    kept = {score.sample for score in part}
-    assert select(part, len(scores), rule, seed) == [sample for sample in whole if sample in kept]
+    remaining = {score.sample for score in part}
+    assert select(part, len(scores), rule, seed) == [sample for sample in whole if sample in remaining]
 
 
 @given(scores, rules, st.integers(1, 30), st.integers(0, 3))

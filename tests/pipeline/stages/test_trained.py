@@ -13,10 +13,10 @@ import pytest
 
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import check_trained_model, make_job, write_parquet
+from dsrl.pipeline.stages.trained import check_trained_model, make_items, make_job, write_parquet
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
-from dsrl.types import Sample, TrainItem, TrainJob
+from dsrl.types import Sample, Score, TrainItem, TrainJob
 
 
 def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path) -> None:
@@ -25,8 +25,9 @@ def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path
     values |= {"lora_rank": 10}
     settings = resolve({"task": "t", "device": "cuda:1", "dtype": "bfloat16", **values})
     samples = [Sample("1-00001h", 1, 1, "harder", "Is it?", "o", label="yes", parent="1-00001")]
-    job = make_job(settings, definition, "base", samples, tmp_path / "out", tmp_path / "work")
-    assert job.items == (TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes"),)
+    scores = {"1-00001h": Score("1-00001h", 8, 3, 0.375)}
+    job = make_job(settings, "base", make_items(definition, samples, scores), tmp_path / "out", tmp_path / "work")
+    assert job.items == (TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes", attempts=8, passed=3),)
     assert (job.model, job.output_dir, job.work_dir) == ("base", tmp_path / "out", tmp_path / "work")
     assert (job.temperature, job.top_p, job.device, job.dtype) == (1.1, 0.9, "cuda:1", "bfloat16")
     same = {field.name for field in fields(job)} & values.keys()

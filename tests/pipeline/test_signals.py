@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dsrl import signals
+from dsrl.pipeline import signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,0 +1,107 @@
+"""What is missing of a group of slots, and what making samples leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dsrl.errors import BudgetReached
+from dsrl.pipeline import slots as slots_module
+from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.slots import SLOT_STAGES, SlotGroup, make_samples
+from dsrl.storage.attempts import Attempt
+from dsrl.storage.run_store import RunStore
+from dsrl.types import Sample, Score
+
+SLOTS = range(2)
+
+
+def make_sample(slot: int, label: str | None = None, dropped: str | None = None, is_harder: bool = False) -> Sample:
+    sample_id = f"1-{slot}"
+    if is_harder:
+        return Sample(f"{sample_id}h", 1, slot, "harder", "q", "o", label, dropped, sample_id)
+    return Sample(sample_id, 1, slot, "initial", "q", "o", label, dropped)
+
+
+def list_incomplete(store: RunStore) -> list[str]:
+    return [stage for stage in SLOT_STAGES if not SlotGroup.read(store, 1, SLOTS).is_complete([stage])]
+
+
+def test_a_group_knows_what_is_missing_after_each_stage(open_store: RunStore) -> None:
+    store = open_store
+    assert list_incomplete(store) == ["initial"]
+    store.add_samples([make_sample(0)])
+    assert list_incomplete(store) == ["initial", "verified"]
+    store.add_samples([make_sample(1, dropped="not_json")])
+    assert list_incomplete(store) == ["verified"]
+    store.add_verdicts([(make_sample(0, "yes"), ["yes"])])
+    assert list_incomplete(store) == ["attempted", "adapted", "scored"]
+    store.add_greedy_attempts([Attempt("1-0", "o", "yes", True)])
+    assert list_incomplete(store) == ["adapted", "scored"]
+    store.add_samples([make_sample(0, is_harder=True)])
+    assert list_incomplete(store) == ["verified", "scored"]
+    store.add_verdicts([(make_sample(0, "yes", is_harder=True), ["yes"])])
+    store.add_scores([(Score("1-0", 4, 4, 1.0), {"yes": (4, True)})])
+    assert list_incomplete(store) == ["scored"]
+    store.add_scores([(Score("1-0h", 4, 4, 1.0), {"yes": (4, True)})])
+    assert list_incomplete(store) == []
+
+
+@pytest.fixture
+def prepared(make_run: Any) -> Any:
+    """Return a function that makes a run whose keywords, passages and pattern are stored."""
+
+    def prepare(stop_after: str, **settings: Any) -> Any:
+        run = make_run(stop_after, samples=4, votes=2, **settings)
+        if not run.store.keywords(1):
+            run.store.add_keywords(1, {"medicine": ["medicine"]})
+            run.store.add_passages(1, {"medicine": []})
+            run.store.add_pattern(1, "")
+        return run
+
+    return prepare
+
+
+def test_a_probe_makes_the_first_samples_of_the_run(prepared: Any) -> None:
+    run = prepared("verified")
+    make_samples(run, 1, 2)
+    assert [sample.slot for sample in run.store.samples(1)] == [0, 1]
+    assert run.store.stages.get_state(1, "initial") == "started", "the other slots are missing"
+    make_samples(run, 1)
+    assert [sample.slot for sample in run.store.samples(1)] == [0, 1, 2, 3]
+    assert all(sample.label == "entailment" for sample in run.store.samples(1))
+    states = [run.store.stages.get_state(1, stage) for stage in ("initial", "verified", "attempted")]
+    assert states == ["finished", "finished", "pending"]
+
+
+def test_rows_that_the_budget_does_not_pay_for_are_left_to_a_larger_one(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = slots_module.write_initial
+
+    async def write_two(instructor: Instructor, definition: Any, source: Any) -> Sample:
+        if source.slot >= 2:
+            raise BudgetReached("too little")
+        return await write(instructor, definition, source)
+
+    monkeypatch.setattr(slots_module, "write_initial", write_two)
+    run = prepared("verified", budget=1.0)
+    make_samples(run, 1)
+    assert run.store.stages.count_unpaid(1) == {"initial": 2}
+    assert run.store.stages.get_state(1, "initial") == "started"
+    (note,) = [text for _, _, text in run.store.events()]
+    assert "the budget of $1.00 is reached: 2 not written" in note
+    monkeypatch.setattr(slots_module, "write_initial", write)
+    make_samples(run, 1)
+    assert run.store.stages.count_unpaid(1) == {}
+    assert len(run.store.samples(1)) == 4
+
+
+def test_an_iteration_that_another_follows_must_be_whole(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*args: Any) -> Sample:
+        raise BudgetReached("too little")
+
+    monkeypatch.setattr(slots_module, "write_initial", refuse)
+    with pytest.raises(BudgetReached, match=r"4 not written, and another iteration follows.*larger --budget"):
+        make_samples(prepared("verified", budget=1.0, iterations=2), 1)
