@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,17 @@ def test_the_diagram_names_every_room() -> None:
     diagram = PAGE.split("```mermaid")[1].split("```")[0]
     rooms = {Path(path).stem for path in list_modules(ROOT / "dsrl")} - {"__init__", "__main__", "testing"}
     assert rooms <= set(re.findall(r"\w+", diagram))
+
+
+def test_the_arrows_of_the_diagram_point_down() -> None:
+    """The layers of the import contract in pyproject.toml are the order of the rooms."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(c["layers"] for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    level = {room: n for n, layer in enumerate(layers) for room in re.findall(r"dsrl\.(\w+)", layer)}
+    diagram = PAGE.split("```mermaid")[1].split("```")[0]
+    for line in diagram.splitlines():
+        rooms = line.strip().split(" --> ")
+        assert all(level[above] < level[below] for above, below in pairwise(rooms)), line
 
 
 def test_files_in_the_text_exist() -> None:
