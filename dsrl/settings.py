@@ -26,7 +26,7 @@ from dsrl.types import Purpose
 
 SELECTIONS = ("potential", "random", "easy", "hard", "full")
 #: Tables of run.toml that inform the reader and set nothing.
-INFORMATIVE_TABLES = ("versions",)
+INFORMATIVE_TABLES = ("versions", "model")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -167,6 +167,13 @@ class Settings:
 
     base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder or a hub id.")
     sampler: str = _setting("transformers", "score", "Sampler plugin; it runs the base model.", old_key="name")
+    chat_template: str = _setting(
+        "auto",
+        "score",
+        "Ask the base model through its chat template; auto: if it has one.",
+        choices=("auto", "on", "off"),
+    )
+    system_prompt: str = _setting("", "score", "System text in the prompts of the base model.")
     attempts: int = _setting(64, "score", "L: attempts per sample to measure its pass rate.", low=1)
     attempt_temperature: float = _setting(
         0.7, "score", "Temperature of the attempts.", old_key="temperature", low=0.01, high=10.0

@@ -63,19 +63,24 @@ class Message:
 class Prompt(str):
     """A prompt for the base model: the text of the user's turn, and perhaps a system text before it.
 
-    It is a string, so that an engine that knows no chat format can use it as it is. Whoever owns the tokenizer renders
-    ``messages`` once with the model's chat template, if the model has one.
+    It is a string, so that an engine that knows no chat format can use it as it is. Whoever owns the tokenizer renders the
+    prompt once. In a chat prompt, that is ``messages`` in the model's chat template, with the generation prompt at the end;
+    no further special tokens are added. Else it is plain text: the system text and a blank line if there is one, and the user's
+    text.
 
     Attributes:
         system: the system text; empty if there is none.
+        is_chat: whether the model's chat template is used.
     """
 
-    __slots__ = ("system",)
+    __slots__ = ("is_chat", "system")
     system: str
+    is_chat: bool
 
-    def __new__(cls, text: str, system: str = "") -> Prompt:
+    def __new__(cls, text: str, system: str = "", is_chat: bool = False) -> Prompt:
         prompt = super().__new__(cls, text)
         prompt.system = system
+        prompt.is_chat = is_chat
         return prompt
 
     @property
@@ -84,11 +89,17 @@ class Prompt(str):
         user = Message("user", str(self))
         return (Message("system", self.system), user) if self.system else (user,)
 
-    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
-        return str(self), self.system
+    @property
+    def plain_text(self) -> str:
+        """The text of a prompt without a chat template."""
+        return f"{self.system}\n\n{self}" if self.system else str(self)
+
+    def __getnewargs__(self) -> tuple[str, str, bool]:  # type: ignore[override]
+        return str(self), self.system, self.is_chat
 
     def __repr__(self) -> str:
-        return f"Prompt({str(self)!r}, system={self.system!r})" if self.system else f"Prompt({str(self)!r})"
+        system = f", system={self.system!r}" if self.system else ""
+        return f"Prompt({str(self)!r}{system}{', is_chat=True' if self.is_chat else ''})"
 
 
 class Reward(float):

@@ -144,4 +144,5 @@ def _read_definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
         input_instruction=task.hook.input_instruction(),
         output_instruction=task.hook.output_instruction(),
         demos=tuple(demos),
+        system_prompt=settings.system_prompt,
     )

@@ -78,5 +78,5 @@ def measure_prompts(context: RunContext) -> dict[Purpose, int]:
         sizes[request.purpose] = sum(
             len(message.content.encode("utf-8", "replace")) + _MESSAGE_BYTES for message in request.messages
         )
-    sizes["solve"] = len(definition.make_prompt(text).encode()) + _MESSAGE_BYTES
+    sizes["solve"] = len(definition.make_question(text).encode()) + _MESSAGE_BYTES
     return sizes

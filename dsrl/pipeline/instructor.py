@@ -28,16 +28,24 @@ class Definition:
         input_instruction: how an input is built; may be empty.
         output_instruction: how an answer is written; it ends every prompt of the base model.
         demos: demonstrations; there may be none.
+        system_prompt: the system text in the prompts of the base model; may be empty.
+        is_chat: whether the base model is asked through its chat template.
     """
 
     description: str
     input_instruction: str
     output_instruction: str
     demos: tuple[Example, ...] = ()
+    system_prompt: str = ""
+    is_chat: bool = False
+
+    def make_question(self, input: str) -> str:
+        """Return what the base model and a voting teacher are asked: the input, then the output instruction."""
+        return f"{input} {self.output_instruction}"
 
     def make_prompt(self, input: str) -> Prompt:
-        """Return the prompt of the base model and of a voting teacher: the input, then the output instruction."""
-        return Prompt(f"{input} {self.output_instruction}")
+        """Return the prompt of the base model for an input."""
+        return Prompt(self.make_question(input), self.system_prompt, self.is_chat)
 
     def get_instructions(self) -> dict[str, str]:
         """Return the three instructions under the names that the prompts of the teacher use."""

@@ -65,6 +65,7 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
     context = replace(context, test_items=check_inputs(context))
     store = RunStore(context.folder)
     try:
+        context = _resolve_chat_template(context, store)
         run = OpenRun(context, store, progress)
         for note in _record_settings(store, context):
             run.add_note(note)
@@ -90,7 +91,7 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
                 f"run {settings.name!r} was started with other settings ({'; '.join(changed)}). Give the settings that it "
                 "was started with, or another --name for a new run"
             )
-        versions = store.read_versions()
+        versions = store.read_table("versions")
         updates = [
             f"{name} {versions.get(name, '(none)')} -> {now.get(name, '(none)')}"
             for name in {**versions, **now}
@@ -98,13 +99,39 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
         ]
         if updates:
             notes.append(f"versions have changed since this run began: {', '.join(updates)}")
-    edited = store.keep_settings({**to_toml(settings), "versions": versions})
+    model = {"chat_template": "on" if context.definition.is_chat else "off"} if context.includes("attempted") else {}
+    edited = store.keep_settings({**to_toml(settings), "versions": versions, "model": model})
     if edited:
         notes.append(
             f"{store.settings_file} was edited, but it is only a copy of the settings of this run; it was written again, "
             f"and the edited file is now {edited}"
         )
     return notes
+
+
+def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
+    """Decide whether the base model is asked through its chat template.
+
+    Once the base model was asked, the decision stays.
+
+    Raises:
+        SettingsError: the user demands a template, and the model has none or the sampler cannot use it.
+    """
+    if not context.includes("attempted"):
+        return context
+    setting, sampler = context.settings.chat_template, context.sampler
+    if store.stages.has_reached("attempted"):
+        is_chat = store.read_table("model").get("chat_template") == "on"
+    elif setting == "off" or not sampler.implements("has_chat_template"):
+        is_chat = False
+    else:
+        is_chat = bool(sampler.hook.has_chat_template(system=context.settings.system_prompt))
+    if setting == "on" and not is_chat:
+        raise SettingsError(
+            f"--chat-template on: the base model {context.base_model} has no chat template, or the sampler {sampler.name!r} "
+            "cannot use it; give --chat-template off, another --base-model or another --sampler"
+        )
+    return replace(context, definition=replace(context.definition, is_chat=is_chat))
 
 
 def _list_versions(context: RunContext) -> dict[str, str]:

@@ -384,7 +384,8 @@ class SamplerSpec:
         """Return ``n`` completions of each prompt: ``len(prompts)`` lists of ``n`` texts, without the prompt.
 
         Args:
-            prompts: each is the text of the user's turn, and has a system text if the user gave one.
+            prompts: each is the text of the user's turn, and has a system text if the user gave one. A prompt with
+                ``is_chat`` is rendered with the model's chat template.
             n: number of completions per prompt.
             temperature: 0 is greedy.
             top_p: nucleus; 1 is off.
@@ -395,6 +396,21 @@ class SamplerSpec:
             adapter: folder of a LoRA adapter to answer with; None for the model itself.
 
         It is called on the event loop, several times at once: do blocking work in a thread. Mandatory.
+        """
+
+    @hook()
+    def has_chat_template(self, system: str) -> bool:
+        """Return whether the model has a chat template, in which the sampler renders the prompts with ``is_chat``.
+
+        It is called once, before a teacher is paid and before the first ``sample``. It loads no weights.
+
+        Args:
+            system: the user's system text; it may be empty.
+
+        Raises:
+            DsrlError: there is a template, but it cannot be used (for example with a system text).
+
+        Optional; without it every prompt is plain text.
         """
 
     @hook()

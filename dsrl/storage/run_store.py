@@ -154,10 +154,15 @@ class RunStore(
             self._set_value("settings", text)
         return edited
 
-    def read_versions(self) -> dict[str, Any]:
-        """Return the versions that the run was started with: name of a distribution -> version."""
+    def read_table(self, name: str) -> dict[str, Any]:
+        """Return an informative table that is stored with the settings, e.g. ``versions``; empty if there is none.
+
+        Raises:
+            SettingsError: the settings cannot be read.
+            StoreError: the run holds no settings.
+        """
         try:
-            return dict(tomllib.loads(self.settings_text).get("versions", {}))
+            return dict(tomllib.loads(self.settings_text).get(name, {}))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
 

@@ -14,7 +14,7 @@ from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.metrics import Metrics
-from dsrl.types import Sample, Score, TrainItem, TrainJob, TrainStep
+from dsrl.types import Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
 
 #: The basis of a training that an early version of dsrl started; it did not record the output folder.
 UNKNOWN_OUTPUT = "done"
@@ -197,11 +197,17 @@ def check_output_empty(output: Path) -> None:
         )
 
 
-def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[str, str, str]]) -> None:
+def _list_messages(prompt: Prompt) -> tuple[Message, ...]:
+    # Without a chat template, the model was asked with one plain text.
+    return prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
+
+
+def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[Prompt, str, str]]) -> None:
     """Write (prompt, input, label) rows to a Parquet file with the columns that verl reads.
 
     Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``, ``ground_truth``),
-    ``extra_info`` (``split``, ``index``, ``question``). Source: verl's documentation, "Prepare Data for Post-Training".
+    ``extra_info`` (``split``, ``index``, ``question``, ``chat_template``: whether the model was asked through its chat
+    template). Source: verl's documentation, "Prepare Data for Post-Training".
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -210,10 +216,15 @@ def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[str, s
         [
             {
                 "data_source": task,
-                "prompt": [{"role": "user", "content": prompt}],
+                "prompt": [{"role": message.role, "content": message.content} for message in _list_messages(prompt)],
                 "ability": task,
                 "reward_model": {"style": "rule", "ground_truth": label},
-                "extra_info": {"split": split, "index": index, "question": question},
+                "extra_info": {
+                    "split": split,
+                    "index": index,
+                    "question": question,
+                    "chat_template": prompt.is_chat,
+                },
             }
             for index, (prompt, question, label) in enumerate(rows)
         ]

@@ -42,7 +42,7 @@ async def verify(
         The sample with ``label`` or ``dropped`` set, and all answers, with the sample's own first.
     """
     answers = [task.hook.process_prediction(output=sample.output, input=sample.input)]
-    messages = (Message("user", definition.make_prompt(sample.input)),)
+    messages = (Message("user", definition.make_question(sample.input)),)
     rounds = 0
     while needed := count_needed_votes(answers, policy.votes, policy.confidence):
         rounds += 1

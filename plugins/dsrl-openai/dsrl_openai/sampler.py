@@ -1,4 +1,4 @@
-"""The sampler ``openai``: a base model behind a server that speaks OpenAI's completions (vLLM, llama.cpp, ...)."""
+"""The sampler ``openai``: a base model behind a server that speaks OpenAI's protocol (vLLM, llama.cpp, ...)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dsrl_http.endpoint import check_positive
 from dsrl_http.errors import ProviderError
@@ -23,11 +23,9 @@ from dsrl.text import replace_surrogates
 from dsrl_openai.endpoint import choose_endpoint
 from dsrl_openai.model_settings import find_refused_setting
 
-if TYPE_CHECKING:
-    pass
-
 _FLAG = "--sampler-option"
 _PATH = "/completions"
+_CHAT_PATH = "/chat/completions"
 #: How often a request is tried, about a minute in all.
 TRIES = 7
 #: Seconds for the list of models, before a run.
@@ -45,7 +43,10 @@ _log = logging.getLogger(__name__)
 
 
 class OpenAISampler(HttpPlugin):
-    """Samples from a served model with plain prompts, without a chat template; see :class:`dsrl.plugins.specs.SamplerSpec`.
+    """Samples from a served model; see :class:`dsrl.plugins.specs.SamplerSpec`.
+
+    A chat prompt goes to the server's chat completions, which apply the model's chat template. A plain prompt goes to its
+    completions.
 
     The sampler asks the server for the model by dsrl's name for it: a hub id or a folder. When the trained model of a run is
     evaluated, that is its folder. If the server answers with one model under any name, the run is worth nothing.
@@ -115,6 +116,25 @@ class OpenAISampler(HttpPlugin):
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     @hookimpl
+    def has_chat_template(self, system: str) -> bool:
+        """Return whether the server answers a chat prompt for this model; it is asked for one token.
+
+        Raises:
+            TeacherError: the server cannot be used.
+        """
+        return asyncio.run(self._try_chat(system))
+
+    async def _try_chat(self, system: str) -> bool:
+        prompt = Prompt("Hello", system, is_chat=True)
+        try:
+            async with self._hold_connection():
+                await self._request(prompt, 1, {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1}, 0)
+        except (RowRefused, TeacherError) as error:
+            _log.info("The server at %s does not answer chat prompts: %s", self.endpoint.address, error)
+            return False
+        return True
+
+    @hookimpl
     def check(self) -> None:
         """Check that the server can be reached and accepts the key. It asks for the list of models, which is free.
 
@@ -171,7 +191,7 @@ class OpenAISampler(HttpPlugin):
                 connection, self._connection = self._connection, None
                 await connection.aclose()
 
-    async def _complete(self, prompt: str, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
+    async def _complete(self, prompt: Prompt, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
         texts: list[str] = []
         try:
             while len(texts) < n:
@@ -190,9 +210,14 @@ class OpenAISampler(HttpPlugin):
             return [""] * n
         return texts[:n]
 
-    async def _request(self, prompt: str, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
+    async def _request(self, prompt: Prompt, n: int, settings: Mapping[str, float], seed: int) -> list[str]:
         """Send one request, again after failures that are worth a retry."""
-        body = {"model": self._model, "prompt": replace_surrogates(prompt), "seed": seed % 2**31, **settings}
+        body: dict[str, Any] = {"model": self._model, "seed": seed % 2**31, **settings}
+        if prompt.is_chat:
+            messages = [{"role": m.role, "content": replace_surrogates(m.content)} for m in prompt.messages]
+            body["messages"] = messages
+        else:
+            body["prompt"] = replace_surrogates(prompt.plain_text)
         if n > 1:
             body["n"] = n
         total_pause = 0.0
@@ -223,7 +248,8 @@ class OpenAISampler(HttpPlugin):
 
     async def _post(self, body: Mapping[str, object]) -> list[str]:
         try:
-            answer = await self.connection.post(_PATH, body, self._model)
+            path = _CHAT_PATH if "messages" in body else _PATH
+            answer = await self.connection.post(path, body, self._model)
         except ProviderError as error:
             if find_refused_setting(error, body) == "n":
                 self._max_n = 1
@@ -236,10 +262,15 @@ class OpenAISampler(HttpPlugin):
                 ) from None
             raise failure from None
         choices = get_member(answer.body, "choices", list)
-        texts = [get_member(choice, "text", str)[:MOST_CHARACTERS] for choice in choices]
+        texts = [_get_text(choice)[:MOST_CHARACTERS] for choice in choices]
         if not texts:
             raise TransientError("the answer has no choices")
         return texts
+
+
+def _get_text(choice: Any) -> str:
+    # The answer to a chat prompt is a message. A model that reasons may end before it writes the content of it.
+    return get_member(choice, "text", str) or get_member(get_member(choice, "message", dict), "content", str)
 
 
 def _get_served_name(model: str, served_model: str) -> str:

@@ -35,7 +35,11 @@ def make_fingerprint(job: TrainJob) -> str:
 
 def _describe_item(item: TrainItem) -> dict[str, str]:
     facts = {"id": item.id, "prompt": item.prompt, "input": item.input, "label": item.label}
-    return {**facts, "system": item.prompt.system} if item.prompt.system else facts
+    if item.prompt.system:
+        facts["system"] = item.prompt.system
+    if item.prompt.is_chat:
+        facts["chat_template"] = "on"
+    return facts
 
 
 class Checkpoints:

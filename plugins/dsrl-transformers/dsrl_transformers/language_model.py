@@ -17,7 +17,7 @@ from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
-from dsrl_transformers.prompts import render_prompt
+from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,12 @@ class LanguageModel:
         return torch.autocast(self.model.device.type, dtype=self.autocast_dtype)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Turn a prompt into tokens, at least one."""
-        ids: list[int] = self.tokenizer(render_prompt(prompt))["input_ids"]
+        """Turn a prompt into tokens, at least one.
+
+        Raises:
+            DataError: the chat template cannot render the prompt.
+        """
+        ids = encode_prompt(self.tokenizer, prompt)
         if ids:
             return ids
         start = self.tokenizer.bos_token_id
@@ -211,4 +215,4 @@ def _get_stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     tokens = [ids] if isinstance(ids, int) else list(ids or [])
     if tokenizer.eos_token_id is not None:
         tokens.append(tokenizer.eos_token_id)
-    return frozenset(tokens)
+    return frozenset({*tokens, *find_end_of_turn(tokenizer)})

@@ -92,6 +92,22 @@ class TransformersSampler:
             check_model(self._name)
 
     @hookimpl
+    def has_chat_template(self, system: str) -> bool:
+        """Return whether the model has a chat template, after a test that the template can render a prompt.
+
+        Raises:
+            DataError: the name leads to no readable tokenizer, or the template cannot render a prompt.
+        """
+        from transformers import AutoTokenizer
+
+        from dsrl_transformers.model_files import translate_errors
+        from dsrl_transformers.prompts import has_chat_template
+
+        with translate_errors(self._name, "tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(self._name, trust_remote_code=False)
+        return has_chat_template(tokenizer, system, self._name)
+
+    @hookimpl
     async def aclose(self) -> None:
         """Release the model and its memory."""
         thread, self._thread = self._thread, None
