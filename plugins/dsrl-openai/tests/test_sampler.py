@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, openai_error
 
 from dsrl.errors import SettingsError, TeacherError
 from dsrl.plugins.binding import load
+from dsrl.testing.fault_server import Fault, FaultServer, openai_error
 from dsrl.types import PluginRef
 
 PROMPTS = ["one", "two", "three"]
@@ -100,7 +100,7 @@ def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
 
 def test_nothing_to_sample_asks_nothing(server: FaultServer) -> None:
     assert sample(server, prompts=[]) == []
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
@@ -159,7 +159,7 @@ def test_another_name_is_for_one_model_only(server: FaultServer) -> None:
 
 def test_the_check_asks_for_the_list_of_models_only(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     bound(server).check()
-    assert server.asked == []
+    assert server.requests == []
     assert caplog.text == ""
     bound(server, "tiny").check()
     assert "not tiny" in caplog.text
