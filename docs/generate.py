@@ -39,7 +39,8 @@ hooks that cost nothing with texts that a model can produce. Without a name, it 
 group `dsrl.*`. The exit code is 1 if there is a fault. `dsrl plugins` and `dsrl plugins --check` still work; they are the
 older forms of `list` and `check`.
 
-The classes in `dsrl.testing` test a plugin in more depth, in its own test suite.
+The classes in `dsrl.testing` test a plugin in more depth, in its own test suite: see [testing.md](testing.md). The folder
+[examples](../examples/README.md) has a whole package for each kind of plugin.
 """
 
 
