@@ -97,7 +97,7 @@ def test_a_template_that_raises_is_an_error_before_the_run(chat_dir: Path, model
         TransformersSampler(str(chat_dir / "nowhere")).has_chat_template(system="")
 
 
-@pytest.mark.slow
+@pytest.mark.smollm2
 def test_smollm2_answers_through_its_template() -> None:
     folder = os.environ.get("DSRL_SMOLLM2", "")
     if not folder:
