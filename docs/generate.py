@@ -9,6 +9,40 @@ import click
 
 HERE = Path(__file__).parent
 
+#: The one part of docs/hooks.md that is written by hand.
+HOOK_API_VERSIONS = """
+## Versions of the hook API
+
+The contracts on this page are version 1 of the hook API. This number is not the version of dsrl.
+
+- dsrl can add an optional hook, or an argument to a hook, at any time. The version stays the same, and your plugin keeps
+  working: it leaves the hook out, or does not take the argument.
+- A hook or an argument that is to be removed stays for a support window of at least two minor releases of dsrl. During
+  this time a plugin that has it works, with a warning (`FutureWarning`), and the changelog names the change. Afterwards
+  the version of the hook API rises. At present there is one such hook: `close` of samplers, which is now `aclose`.
+
+If your plugin needs a newer version of the hook API than 1, set the attribute `dsrl_api` in its module or class:
+
+    dsrl_api = 2
+
+An older dsrl then refuses the plugin, and the error names both versions. Also declare in the `pyproject.toml` of the
+package which versions of dsrl it works with, for example `data-synthesis-rl>=0.1,<0.2`.
+
+To check an installed plugin, give its name; without a name, all plugins are checked:
+
+    dsrl plugins list
+    dsrl plugins check my_task
+    dsrl plugins check --json
+
+The check imports a plugin, compares its hooks with the contract, finds hooks without the mark `@hookimpl`, and calls the
+hooks that cost nothing with texts that a model can produce. Without a name, it also finds entry points in an unknown
+group `dsrl.*`. The exit code is 1 if there is a fault. `dsrl plugins` and `dsrl plugins --check` still work; they are the
+older forms of `list` and `check`.
+
+The classes in `dsrl.testing` test a plugin in more depth, in its own test suite: see [testing.md](testing.md). The folder
+[examples](../examples/README.md) has a whole package for each kind of plugin.
+"""
+
 
 def make_hooks_page() -> str:
     """Make the reference of all hooks from :mod:`dsrl.plugins.specs`."""
@@ -21,7 +55,7 @@ def make_hooks_page() -> str:
         "*Made by `make docs` from `dsrl/plugins/specs.py`.*",
         "",
         _to_markdown(hookspecs.__doc__),
-        "",
+        HOOK_API_VERSIONS,
     ]
     for kind in hookspecs.KINDS.values():
         if kind.spec is None:

@@ -65,8 +65,7 @@ class Prompt(str):
 
     It is a string, so that an engine that knows no chat format can use it as it is. Whoever owns the tokenizer renders the
     prompt once. In a chat prompt, that is ``messages`` in the model's chat template, with the generation prompt at the end;
-    no further special tokens are added. Else it is plain text: the system text and a blank line if there is one, and the user's
-    text.
+    no further special tokens are added. Otherwise it is :attr:`plain_text`.
 
     Attributes:
         system: the system text; empty if there is none.

@@ -14,7 +14,6 @@ from email.utils import formatdate
 from typing import Any, TypeVar
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl import (
     Completion,
@@ -29,6 +28,7 @@ from dsrl import (
     Usage,
 )
 from dsrl.plugins.binding import Plugin, load
+from dsrl.testing.fault_server import Fault, FaultServer
 
 T = TypeVar("T")
 
@@ -140,14 +140,14 @@ class ProviderContract:
 
         self.use(server, work, api_key_env="MY_KEY", **self.options)
         assert [body["messages"][0]["content"] for body in server.bodies] == texts
-        _, first, second, third = (dict(headers) for _, headers, _ in server.asked)
+        _, first, second, third = (dict(headers) for _, headers, _ in server.requests)
         lengths = {headers.pop("Content-Length") for headers in (first, second, third)}
         assert len(lengths) == 3
         assert first == second == third
         assert any(KEY in value for value in first.values())
         assert first["Cookie"] == "lane=7"
         assert not any("idempotency" in name.lower() for name in first)
-        assert len({path for path, _, _ in server.asked}) == 1
+        assert len({path for path, _, _ in server.requests}) == 1
 
     def test_lone_surrogates_of_other_models_can_be_sent(self, server: FaultServer) -> None:
         self.ask(server, replace(self.request, messages=(Message("user", "a \ud83d b"),)))
@@ -170,7 +170,7 @@ class ProviderContract:
         async def work(teacher: Plugin[Any]) -> None:
             tasks = [asyncio.create_task(teacher.hook.complete(request=self.request)) for _ in range(150)]
             async with asyncio.timeout(20):
-                while len(server.asked) < 150:
+                while len(server.requests) < 150:
                     await asyncio.sleep(0.01)
             for task in tasks:
                 task.cancel()
@@ -211,7 +211,7 @@ class ProviderContract:
                 await teacher.hook.complete(request=self.request)
             with pytest.raises(TransientError, match=text):
                 await teacher.hook.complete(request=self.request)
-            assert len(server.asked) == answers_before + 1, "the SDK must not retry, because the ledger does"
+            assert len(server.requests) == answers_before + 1, "the SDK must not retry, because the ledger does"
             completion = await teacher.hook.complete(request=self.request)
             assert isinstance(completion, Completion)
             return completion
@@ -287,7 +287,7 @@ class ProviderContract:
         with pytest.raises(RowRefused) as caught:
             self.ask_often(server, answers_before + 1)
         assert caught.value.reason == reason
-        assert len(server.asked) == answers_before + 1
+        assert len(server.requests) == answers_before + 1
 
     def test_an_unexplained_refusal_after_good_answers_drops_the_row(self, server: FaultServer) -> None:
         server.faults.extend([Fault(), Fault(400, make_error("frobnicate is wrong"))])
@@ -362,7 +362,7 @@ class ProviderContract:
             server.faults.append(Fault(status, "", {"Location": target}))
             with pytest.raises(TeacherError, match=rf"redirects to {other.root}/v1/answers .*base_url") as caught:
                 self.ask_often(server, answers_before + 1)
-            assert (len(server.asked), other.asked) == (answers_before + 1, [])
+            assert (len(server.requests), other.requests) == (answers_before + 1, [])
             assert "word" not in str(caught.value)
             assert "secret" not in str(caught.value)
 
@@ -388,7 +388,7 @@ class ProviderContract:
             self.ask(server)
         assert KEY not in str(caught.value) + repr(caught.value.__cause__)
         assert "[key]" in str(caught.value)
-        assert KEY in str(server.asked[0][1]), "it was sent"
+        assert KEY in str(server.requests[0][1]), "it was sent"
 
     def test_a_server_that_requires_a_key_says_how(self, server: FaultServer) -> None:
         server.key = "another"
@@ -399,9 +399,9 @@ class ProviderContract:
         monkeypatch.setenv(self.key_variable, KEY)
         monkeypatch.setenv("OTHER_KEY", "other-key")
         self.ask_often(server, 2)
-        assert KEY not in str(server.asked)
+        assert KEY not in str(server.requests)
         self.ask(server, api_key_env="OTHER_KEY")
-        assert "other-key" in str(server.asked[-1][1])
+        assert "other-key" in str(server.requests[-1][1])
 
     @pytest.mark.parametrize(
         ("options", "text"),

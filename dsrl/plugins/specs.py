@@ -20,11 +20,7 @@ A plugin that takes fewer arguments than a newer version of this page lists ther
 a hook that has a default. If a hook returns ``None``, the default is used instead. If the name of a hook is already in use
 in your module, write the hook under another name: ``@hookimpl(specname="eval") def evaluate(prediction, label)``.
 
-This is version 1 of the hook API (:data:`API_VERSION`). Within a version, hooks and arguments are only added. Before a hook
-or an argument is removed, it is accepted with a warning for at least two minor releases of dsrl. A plugin that needs a newer
-version states it with ``dsrl_api = 2`` in its module or class; a dsrl that is too old then refuses the plugin and says why.
-
-``dsrl plugins check`` finds what is wrong with an installed plugin.
+This is version 1 of the hook API (:data:`API_VERSION`). ``dsrl plugins check`` finds what is wrong with an installed plugin.
 """
 
 # The bodies are empty on purpose: these are specifications.

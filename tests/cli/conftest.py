@@ -7,9 +7,9 @@ from itertools import count
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
 
 from dsrl.cli import main
+from dsrl.testing.fault_server import FaultServer
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer
+
+from dsrl.testing.fault_server import Fault, FaultServer
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
@@ -67,9 +68,9 @@ def test_a_wrong_key_is_told_after_one_call_and_a_good_one_goes_on(
     refused(dsrl(*asking(provider, server.root)), "requires a key (401", "api_key_env")
     command = (*asking(provider, server.root), "--teacher-option", "api_key_env=MY_KEY")
     monkeypatch.setenv("MY_KEY", "wrong")
-    server.asked.clear()
+    server.requests.clear()
     refused(dsrl(*command), "rejected the key in MY_KEY (401")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     monkeypatch.setenv("MY_KEY", "good")
     assert dsrl(*command).code == 0
 
@@ -84,7 +85,7 @@ def test_no_model_and_an_unknown_one(dsrl: Any, server: FaultServer, provider: s
     wrong = f"{MODELS[provider]}x"
     outcome = dsrl(*asking(provider, server.root, wrong))
     refused(outcome, f"has no model {wrong!r}", f"; available models include {MODELS[provider]}")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert dsrl(*right).code == 0, "nothing was made yet, so that the run's name is still free"
 
 
@@ -96,10 +97,10 @@ def test_an_address_without_an_api_is_told_without_a_retry(dsrl: Any, server: Fa
     for root in (closed, "http://no.such.host.invalid", server.root.replace("http", "https")):
         refused(dsrl(*asking(provider, root)), f"no server can be reached at {root}", "is the address right")
     for status in (404, 200):
-        server.asked.clear()
+        server.requests.clear()
         server.faults.append(Fault(status, PAGE))
         refused(dsrl(*asking(provider, server.root)), "no such service", "a page of HTML (Welcome)", "/v1")
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
     refused(dsrl(*asking(provider, f"{server.root}/elsewhere")), "no such service", "404")
     refused(dsrl(*asking(provider, "localhost:8000")), "base_url is not a valid server URL", code=2)
     assert dsrl(*asking(provider, server.root)).code == 0
@@ -115,13 +116,13 @@ def test_a_second_teacher_that_is_wrong(
     command, model = asking(provider, server.root), MODELS[provider]
     refused(dsrl(*command, "--solve-teacher", "opnai:gpt-4o"), "no teacher 'opnai'", "did you mean openai?")
     refused(dsrl(*command, "--solve-teacher", provider), "needs a model", code=2)
-    assert server.asked == [], "both are told before anybody is asked"
+    assert server.requests == [], "both are told before anybody is asked"
     address = command[-1]
     options = ("--solve-teacher-option", address, "--solve-teacher-option", "api_key_env=MY_KEY")
     named = (*command, "--solve-teacher", f"{provider}:{model}", *options)
     server.refuses = lambda body: (
         None
-        if "JSON object" in json.dumps(body) or len(server.asked) == 1
+        if "JSON object" in json.dumps(body) or len(server.requests) == 1
         else Fault(401, {"error": {"message": "no"}})
     )
     monkeypatch.setenv("MY_KEY", "k")
@@ -178,10 +179,10 @@ def test_a_ledger_that_cannot_be_read(dsrl: Any, server: FaultServer, harm: Any,
     assert dsrl(*command, "--stop-after", "initial").code == 0
     kept = {path: path.read_bytes() for path in Path(".dsrl").glob("calls.db*")}
     harm()
-    server.asked.clear()
+    server.requests.clear()
     for wrong in (command, ("show", "bad"), ("plan", "--task", "mednli", *command[-4:])):
         refused(dsrl(*wrong), ".dsrl/calls.db", *words)
-    assert server.asked == [], "nobody is paid whose answer cannot be kept"
+    assert server.requests == [], "nobody is paid whose answer cannot be kept"
     overwrite(b"")
     for path, content in kept.items():
         path.write_bytes(content)
@@ -194,22 +195,22 @@ def test_a_ledger_that_another_process_has_locked(
     monkeypatch.setattr("dsrl.storage.sqlite.PATIENCE", 0.2)
     command = asking("openai", server.root)
     assert dsrl(*command, "--stop-after", "initial").code == 0
-    server.asked.clear()
+    server.requests.clear()
     with closing(sqlite3.connect(LEDGER, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         refused(dsrl(*command), "calls.db is locked by", "give the same command again")
-        assert server.asked == []
+        assert server.requests == []
     assert dsrl(*command).code == 0
 
 
 def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_path: Path) -> None:
     command = asking("openai", server.root)
     assert dsrl(*command, "--stop-after", "initial").code == 0
-    server.asked.clear()
+    server.requests.clear()
     if os.geteuid():
         LEDGER.chmod(0o444)
         refused(dsrl(*command), "calls.db cannot be written; check its permissions")
-        assert server.asked == [], "nobody is paid whose answer cannot be kept"
+        assert server.requests == [], "nobody is paid whose answer cannot be kept"
         LEDGER.chmod(0o644)
     else:  # root may write what it likes, but not to what is mounted for reading
         mount = shutil.which("mount")
@@ -219,7 +220,7 @@ def test_a_ledger_that_cannot_be_written(dsrl: Any, server: FaultServer, tmp_pat
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", ".dsrl"], check=True)
             refused(dsrl(*command), ".dsrl cannot be written (Read-only file system)", "--cache-dir")
-            assert server.asked == [], "nobody is paid whose answer cannot be kept"
+            assert server.requests == [], "nobody is paid whose answer cannot be kept"
         finally:
             subprocess.run(["umount", "-l", ".dsrl"], check=True)
     assert dsrl(*command).code == 0
@@ -231,7 +232,7 @@ def test_a_fault_that_waits_for_other_calls_is_told_before(
     monkeypatch.setattr("dsrl.pipeline.runtime.CLOSING_NOTE_DELAY", 0.1)
     monkeypatch.setattr("dsrl.teaching.ledger.GRACE", 1.0)
     met = {1: None, 2: None, 3: Fault(how="hang")}
-    server.refuses = lambda body: met.get(len(server.asked), Fault(401))
+    server.refuses = lambda body: met.get(len(server.requests), Fault(401))
     outcome = dsrl(*asking("openai", server.root))
     refused(outcome, "401")
     assert "stopping (" in outcome.err

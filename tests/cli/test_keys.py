@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, anthropic_error, openai_error
+
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, openai_error
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
@@ -64,7 +65,7 @@ def test_a_wrong_key_is_nowhere(server: FaultServer, tmp_path: Path, provider: s
     done = process(tmp_path, key, *RUN, "--teacher", f"{provider}:{model}", *options(url))
     assert done.returncode == 1
     assert "rejected the key in MY_KEY" in done.stderr
-    assert key in str(server.asked), "it was sent"
+    assert key in str(server.requests), "it was sent"
     searched(tmp_path, done, key)
 
 

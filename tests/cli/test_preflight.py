@@ -18,7 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
+
+from dsrl.testing.fault_server import FaultServer
 
 pytest.importorskip("openai")
 torch = pytest.importorskip("torch")
@@ -50,7 +51,7 @@ def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Pa
         assert found, outcome.err
         for word in words:
             assert word in " ".join(sentence.split()), (word, sentence)
-        assert server.asked == [], "somebody was paid"
+        assert server.requests == [], "somebody was paid"
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
 
     return run
@@ -201,7 +202,7 @@ def test_a_hub_id_that_is_not_in_the_cache(command: Sequence[str], server: Fault
     assert "owner/missing is not in the cache" in done.stderr
     assert "HF_HUB_OFFLINE" in done.stderr
     assert "Traceback" not in done.stderr
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.slow
@@ -215,7 +216,7 @@ def test_a_hub_id_that_is_not_there(
     assert "owner/missing" in done.stderr
     assert "--base-model" in done.stderr
     assert "Traceback" not in done.stderr
-    assert server.asked == []
+    assert server.requests == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -227,7 +228,7 @@ def test_a_hub_that_does_not_answer(command: Sequence[str], server: FaultServer,
     assert done.returncode == 1, done.stderr
     assert "owner/missing" in done.stderr
     assert "check the connection" in done.stderr
-    assert server.asked == []
+    assert server.requests == []
 
 
 # --- the folder for the trained model ----------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_another_output_folder_can_be_named_until_training_is_done(
     dsrl: Any, server: FaultServer, command: Sequence[str]
 ) -> None:
     assert dsrl(*command, "--output-model", "first", "--stop-after", "scored").code == 0
-    paid = len(server.asked)
+    paid = len(server.requests)
     Path("first").mkdir()
     Path("first/file").write_text("x")
     outcome = dsrl(*command, "--output-model", "first")
@@ -264,7 +265,7 @@ def test_another_output_folder_can_be_named_until_training_is_done(
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["model_path"] == "second"
     assert Path("second/config.json").is_file()
-    assert len(server.asked) == paid, "nothing is paid for twice"
+    assert len(server.requests) == paid, "nothing is paid for twice"
     assert dsrl(*command, "--output-model", "second").code == 0, "a run that is done does not mind its own model"
     for flags, words in ((["--output-model", "third"], "give --output-model second again"), ([], "second again")):
         outcome = dsrl(*command, *flags)
@@ -371,7 +372,7 @@ def test_what_is_not_reached_is_not_checked(dsrl: Any, server: FaultServer, comm
     Path("taken").mkdir()
     Path("taken/file").write_text("x")
     assert dsrl(*command, *wrong, "--stop-after", "verified").code == 0
-    paid = len(server.asked)
+    paid = len(server.requests)
     outcome = dsrl(*command, *wrong)
     assert outcome.code == 1
-    assert len(server.asked) == paid
+    assert len(server.requests) == paid

@@ -27,7 +27,7 @@ def test_a_recipe_cannot_name_a_server_for_the_users_key(dsrl, small, copied, se
     outcome = dsrl(*small, "--base-model", "./copy")
     assert outcome.code == 2
     assert "copy/dsrl.toml sets [score] name" in outcome.err
-    assert server.asked == []
+    assert server.requests == []
     assert not server.calls
     assert not Path("runs").exists()
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from fault_server import FaultServer
+
+from dsrl.testing.fault_server import FaultServer
 
 pytestmark = pytest.mark.slow
 

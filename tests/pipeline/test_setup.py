@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsrl.errors import DataError
+import dsrl
+from dsrl import Prompt, hookimpl
+from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.setup import resolve_settings
 
 TASK = """
@@ -58,3 +62,82 @@ def test_a_task_that_names_an_unknown_base_model_is_refused(install: Any) -> Non
     install("task", "lost", TASK + BASE_MODEL.format(name="no such model"))
     with pytest.raises(DataError, match="base model 'no such model' is neither an installed model"):
         resolve_settings(None, {"task": "lost"})
+
+
+# --- chat template ---------------------------------------------------------------------------------------------------
+
+
+class FakeChatSampler:
+    """Says whether its model has a chat template, and records the prompts."""
+
+    has_template = True
+    prompts: list[Prompt]
+
+    def __init__(self, model: str) -> None:
+        FakeChatSampler.prompts = []
+
+    @hookimpl
+    def has_chat_template(self, system: str) -> bool:
+        return self.has_template
+
+    @hookimpl
+    async def sample(self, prompts: Sequence[Prompt], n: int) -> list[list[str]]:
+        FakeChatSampler.prompts += prompts
+        return [["<answer>neutral</answer>"] * n for _ in prompts]
+
+
+@pytest.fixture
+def run(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a function that runs mednli up to the attempts and returns the folder of the run."""
+    install("sampler", "chat", FakeChatSampler)
+    monkeypatch.chdir(tmp_path)
+
+    def run_to_attempts(**settings: Any) -> Path:
+        small: dict[str, Any] = {"task": "mednli", "samples": 4, "votes": 2, "sampler": "chat", "name": "r"}
+        dsrl.run(**{**small, **settings}, stop_after="attempted", progress="none")
+        return tmp_path / "runs" / "r"
+
+    return run_to_attempts
+
+
+@pytest.mark.parametrize(
+    ("setting", "has_template", "used"),
+    [("auto", True, True), ("auto", False, False), ("on", True, True), ("off", True, False)],
+)
+def test_the_chat_template_is_used_if_there_is_one_and_the_run_says_so(
+    run: Any, monkeypatch: pytest.MonkeyPatch, setting: str, has_template: bool, used: bool
+) -> None:
+    monkeypatch.setattr(FakeChatSampler, "has_template", has_template)
+    folder = run(chat_template=setting, system_prompt="Be short.")
+    assert {(prompt.is_chat, prompt.system) for prompt in FakeChatSampler.prompts} == {(used, "Be short.")}
+    settings = tomllib.loads((folder / "run.toml").read_text())
+    assert settings["model"] == {"chat_template": "on" if used else "off"}
+    assert settings["score"].get("chat_template", "auto") == setting
+
+
+def test_a_template_that_is_demanded_and_missing_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeChatSampler, "has_template", False)
+    with pytest.raises(SettingsError, match=r"--chat-template on: the base model .* has no chat template"):
+        run(chat_template="on")
+
+
+def test_the_decision_stays_when_a_run_is_resumed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    monkeypatch.setattr(FakeChatSampler, "has_template", False)
+    folder = run()
+    assert tomllib.loads((folder / "run.toml").read_text())["model"] == {"chat_template": "on"}
+
+
+def test_a_sampler_without_the_hook_gets_plain_prompts(run: Any, install: Any) -> None:
+    class Old:
+        def __init__(self, model: str) -> None:
+            pass
+
+        @hookimpl
+        async def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+            assert not any(getattr(prompt, "is_chat", False) for prompt in prompts)
+            return [["<answer>neutral</answer>"] * n for _ in prompts]
+
+    install("sampler", "old", Old, distribution="old")
+    folder = run(sampler="old")
+    assert tomllib.loads((folder / "run.toml").read_text())["model"] == {"chat_template": "off"}

@@ -74,6 +74,10 @@ TESTS = {
     ("sampler", "close"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",
     (
         "sampler",
+        "has_chat_template",
+    ): "tests/pipeline/test_setup.py::test_the_chat_template_is_used_if_there_is_one_and_the_run_says_so",
+    (
+        "sampler",
         "check",
     ): "tests/pipeline/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
     (

@@ -71,10 +71,10 @@ def test_settings_are_kept_whole_or_not_at_all(store: RunStore) -> None:
         _ = store.settings_text
     store.keep_settings({"task": {"name": "mednli"}, "versions": {"dsrl": "0.1"}})
     assert store.settings_file.read_text() == store.settings_text
-    assert store.read_versions() == {"dsrl": "0.1"}
+    assert store.read_table("versions") == {"dsrl": "0.1"}
     with pytest.raises(TypeError):
         store.keep_settings({"task": {"name": object()}})
-    assert store.read_versions() == {"dsrl": "0.1"}
+    assert store.read_table("versions") == {"dsrl": "0.1"}
     assert not list(store.folder.glob("*.part"))
 
 
@@ -99,7 +99,7 @@ def test_the_file_of_the_settings_is_a_copy(store: RunStore) -> None:
 def test_settings_of_an_earlier_version_are_in_the_file_only(store: RunStore) -> None:
     store.settings_file.write_text('[task]\nname = "mednli"\n\n[versions]\ndsrl = "0.0.1"\n')
     assert "mednli" in store.settings_text
-    assert store.read_versions() == {"dsrl": "0.0.1"}
+    assert store.read_table("versions") == {"dsrl": "0.0.1"}
 
 
 # --- one process at a time -------------------------------------------------------------------------------------------

@@ -75,15 +75,8 @@ class FakeBatchTeacher:
 def teach(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeBatchTeacher, Plugin[Any]]:
     monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
     monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
-    made: list[FakeBatchTeacher] = []
-
-    class Kept(FakeBatchTeacher):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    plugin = bound("teacher", Kept)
-    return made[0], plugin
+    fake = FakeBatchTeacher()
+    return fake, bound("teacher", fake)
 
 
 def using(
@@ -339,15 +332,8 @@ class FakeNamingTeacher(FakeBatchTeacher):
 def naming(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeNamingTeacher, Plugin[Any]]:
     monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
     monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
-    made: list[FakeNamingTeacher] = []
-
-    class Kept(FakeNamingTeacher):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    plugin = bound("teacher", Kept)
-    return made[0], plugin
+    fake = FakeNamingTeacher()
+    return fake, bound("teacher", fake)
 
 
 def test_a_submission_under_way_is_not_taken_for_a_lost_one(
@@ -355,15 +341,15 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
 ) -> None:
     monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
     monkeypatch.setattr("dsrl.teaching.batches.limits.POLL_PAUSES", (0.005, 0.005))
-    fake: list[FakeNamingTeacher] = []
+    teachers: list[FakeNamingTeacher] = []
 
-    class Kept(FakeNamingTeacher):
+    class SlowTeacher(FakeNamingTeacher):
         def __init__(self) -> None:
             super().__init__()
             self.slow = 0.2
-            fake.append(self)
+            teachers.append(self)
 
-    plugin = bound("teacher", Kept)
+    plugin = bound("teacher", SlowTeacher)
     path = tmp_path / "calls.db"
 
     async def work(ledger: Ledger) -> list[Any]:
@@ -380,7 +366,7 @@ def test_a_submission_under_way_is_not_taken_for_a_lost_one(
     solver = load(plugin.ref, "teacher")  # another plugin object for the same provider
     outcome = using(plugin, path, work, others={"solve": solver})
     assert all(isinstance(each, Completion) for each in outcome)
-    assert [teacher.asked for teacher in fake] == [[], []]
+    assert [teacher.asked for teacher in teachers] == [[], []]
     assert {batch.status for batch in list_batches(path)} == {"ended"}
 
 

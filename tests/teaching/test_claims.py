@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
 
 from dsrl.teaching.claims import Claims
+from dsrl.testing.fault_server import FaultServer
 
 KEY = "0123456789abcdef" * 4
 
@@ -96,7 +96,7 @@ def test_what_a_killed_process_was_asking_for_is_asked_for_by_another(tmp_path: 
         slow(server, 0.2)
         killed = start(server, path, "killed")
         deadline = time.monotonic() + 30
-        while len(server.asked) < 4 and time.monotonic() < deadline:
+        while len(server.requests) < 4 and time.monotonic() < deadline:
             time.sleep(0.005)
         others = [start(server, path, f"run{number}") for number in range(2)]
         killed.send_signal(signal.SIGKILL)

@@ -76,22 +76,8 @@ def teach(bound: Any) -> Callable[..., tuple[FakeTeacher, Plugin[Any]]]:
     """Return a function that installs a FakeTeacher and returns it with its plugin."""
 
     def made(**options: Any) -> tuple[FakeTeacher, Plugin[Any]]:
-        kept: list[FakeTeacher] = []
-
-        class Kept(FakeTeacher):
-            def __init__(
-                self,
-                faults: Any = None,
-                texts: Any = "reply {}".format,
-                price: Any = Price(1.0, 2.0),  # noqa: B008
-                identity: str = "",
-                slip: float = 0.0,
-            ) -> None:
-                super().__init__(faults, texts, price, identity, slip)
-                kept.append(self)
-
-        plugin = bound("teacher", Kept, **options)
-        return kept[0], plugin
+        fake = FakeTeacher(**options)
+        return fake, bound("teacher", fake)
 
     return made
 
@@ -244,21 +230,15 @@ class FakeOneAtATime(FakeTeacher):
 
 
 def test_a_request_for_more_than_one_call_brings_is_split(bound: Any, tmp_path: Path) -> None:
-    made: list[FakeOneAtATime] = []
-
-    class Kept(FakeOneAtATime):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    plugin = bound("teacher", Kept)
+    fake = FakeOneAtATime()
+    plugin = bound("teacher", fake)
 
     async def work(ledger: Ledger) -> Completion:
         return await ledger.complete(replace(REQUEST, n=5))
 
     assert len(using(plugin, tmp_path / "calls.db", work).replies) == 5
-    assert sorted((request.first, request.n) for request in made[0].asked) == [(0, 2), (2, 2), (4, 1)]
-    assert made[0].most_under_way == 3, "at the same time"
+    assert sorted((request.first, request.n) for request in fake.asked) == [(0, 2), (2, 2), (4, 1)]
+    assert fake.most_under_way == 3, "at the same time"
 
 
 def test_other_numbers_of_the_same_prompt_do_not_wait_for_each_other(teach: Any, tmp_path: Path) -> None:
@@ -557,9 +537,9 @@ def test_no_reply_store_is_no_spending(tmp_path: Path) -> None:
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_changes_with_whatever_decides_a_reply(teach: Any) -> None:
+def test_the_key_changes_with_whatever_decides_a_reply(teach: Any, bound: Any) -> None:
     _, plugin = teach()
-    _, optioned = teach(slip=0.5)
+    optioned = bound("teacher", FakeTeacher, slip=0.5)
     _, identified = teach(identity="rules 2")
     keys = [
         compute_request_key(plugin, REQUEST),

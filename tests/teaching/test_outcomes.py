@@ -48,15 +48,8 @@ class FakeProvider:
 
 @pytest.fixture
 def provider(bound: Any) -> tuple[FakeProvider, Any]:
-    made: list[FakeProvider] = []
-
-    class Kept(FakeProvider):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    plugin = bound("teacher", Kept)
-    return made[0], plugin
+    fake = FakeProvider()
+    return fake, bound("teacher", fake)
 
 
 @pytest.fixture(autouse=True)

@@ -54,15 +54,8 @@ class FakeBusyProvider:
 @pytest.fixture
 def busy(bound: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeBusyProvider, Any]:
     monkeypatch.setattr("dsrl.teaching.batches.limits.WINDOW", 0.02)
-    made: list[FakeBusyProvider] = []
-
-    class Kept(FakeBusyProvider):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    plugin = bound("teacher", Kept)
-    return made[0], plugin
+    fake = FakeBusyProvider()
+    return fake, bound("teacher", fake)
 
 
 async def asked(plugin: Any, path: Path, batch: bool, notes: list[str], seconds: float = 30.0) -> Any:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import read_spending
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Completion, Message, PluginRef, Price, Rate, Reply, Request, Usage
 
 PRICE = Price(3.0, 15.0, cached=0.3, cache_write=3.75)
@@ -105,20 +105,13 @@ def test_the_cap_is_never_passed_and_nothing_is_lost_or_asked_twice(
     bound: Any, tmp_path: Path, no_pause: None, seed: int
 ) -> None:
     rng = random.Random(seed)
-    provider: list[FakeProvider] = []
-
-    class Kept(FakeProvider):
-        def __init__(self, seed: int, faulty: float) -> None:
-            super().__init__(seed, faulty)
-            provider.append(self)
-
-    plugin = bound("teacher", Kept, seed=seed, faulty=rng.choice([0.0, 0.1, 0.3]))
+    teacher = FakeProvider(seed, rng.choice([0.0, 0.1, 0.3]))
+    plugin = bound("teacher", teacher)
     requests = [request(number, rng.randint(1, 5)) for number in range(rng.randint(5, 40))]
     path = tmp_path / "calls.db"
     budget = rng.random() * 0.05
     for _ in range(3):  # three sessions, each with more money
         outcomes = asyncio.run(ask_all(plugin, path, budget, requests, rng.choice([1, 4, 64])))
-        (teacher,) = provider
         spent = read_spending(path, "run")
         assert teacher.billed <= budget + 1e-9
         assert spent.cost_usd == pytest.approx(teacher.billed - teacher.secret), "what was billed is booked"
@@ -171,29 +164,23 @@ def test_the_cap_holds_over_a_real_connection(tmp_path: Path, no_pause: None, se
                     await ledger.close()
 
             asyncio.run(sitting())
-            answered = [fault for fault in order[: len(server.asked)] if fault.status == 200]
+            answered = [fault for fault in order[: len(server.requests)] if fault.status == 200]
             spent = read_spending(path, "run")
             assert len(answered) * cost <= budget + 1e-9
             assert spent.cost_usd == pytest.approx(cost * answered.count(Fault()))
             assert spent.cost_usd + spent.uncertain_usd >= len(answered) * cost - 1e-9
-        met = zip(server.bodies, order[: len(server.asked)], strict=True)
+        met = zip(server.bodies, order[: len(server.requests)], strict=True)
         good = [body["messages"][0]["content"] for body, fault in met if fault == Fault()]
         assert len(good) == len(set(good)), "none is asked twice"
 
 
 def test_a_tight_budget_is_used_up(bound: Any, tmp_path: Path, no_pause: None) -> None:
     """Calls wait for what other calls leave of their holds, so less than one worst case of the budget is left over."""
-    provider: list[FakeProvider] = []
-
-    class Kept(FakeProvider):
-        def __init__(self) -> None:
-            super().__init__()
-            provider.append(self)
-
-    plugin = bound("teacher", Kept)
+    teacher = FakeProvider()
+    plugin = bound("teacher", teacher)
     outcomes = asyncio.run(ask_all(plugin, tmp_path / "calls.db", 0.02, [request(n) for n in range(100)], 64))
     worst = 0.0035
-    assert 0.02 - worst < provider[0].billed <= 0.02
+    assert 0.02 - worst < teacher.billed <= 0.02
     assert any(isinstance(outcome, BudgetReached) for outcome in outcomes)
 
 

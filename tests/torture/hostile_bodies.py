@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
-from fault_server import FaultServer
 
+from dsrl.testing.fault_server import FaultServer
 from torture.commands import KEY, Child, Ended, arguments_of, make_folder
 from torture.replies import reply_to
 
@@ -145,18 +145,18 @@ class HostileServer(FaultServer):
         self._body = body
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
-        self.asked.append((request.path, {}, asked))
+        body = await request.json()
+        self.requests.append((request.path, {}, body))
         if self._body.models:
             error = {"error": {"message": "no such model", "code": "model_not_found"}}
             return web.json_response(error, status=404)
-        if self._body.later and len(self.asked) == 1:
-            return web.json_response(self._good_reply(asked))
+        if self._body.later and len(self.requests) == 1:
+            return web.json_response(self._make_good_reply(body))
         return await self._pour(request)
 
-    def _good_reply(self, asked: Mapping[str, object]) -> object:
+    def _make_good_reply(self, body: Mapping[str, object]) -> object:
         self.text = lambda body: reply_to(body, 0)
-        return self._good("/chat/completions", asked)
+        return self._make_good_body("/chat/completions", body)
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return await self._pour(request) if self._body.models else await super()._models(request)
@@ -205,7 +205,7 @@ def endure(server: FaultServer, index: Path, more: Mapping[str, object] = {}, pa
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as temporary:
         folder = make_folder(Path(temporary) / "work", index)
         ended = run_against(server, folder, more, patience)
-    return Endured(ended.code, ended.stderr, ended.seconds, ended.cpu, ended.peak, ended.stopped, len(server.asked))
+    return Endured(ended.code, ended.stderr, ended.seconds, ended.cpu, ended.peak, ended.stopped, len(server.requests))
 
 
 def run_against(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from fault_server import FaultServer, completion
 
+from dsrl.testing.fault_server import FaultServer, completion
 from torture.commands import make_folder
 from torture.hostile_bodies import run_against
 from torture.replies import reply_to
@@ -68,7 +68,7 @@ class HostileTeacher(FaultServer):
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked.append((request.path, {}, body))
+        self.requests.append((request.path, {}, body))
         self.times.append(time.monotonic())
         turn = next(self._turns)
         texts = [self._hostile if (turn + i) % 2 == 0 else reply_to(body, turn) for i in range(body.get("n", 1))]

@@ -15,8 +15,8 @@ from random import Random
 from typing import Any
 
 from aiohttp import web
-from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 from torture.replies import digest_of, prompt_of, reply_to
 
 #: Dollars per million tokens, of a prompt and of a reply; the runs are told the same by --price.
@@ -166,7 +166,9 @@ class Provider(FaultServer):
     def _fault(self, name: str, path: str, good: Any, usage: tuple[int, int], random: Random) -> Fault:
         anthropic = path.endswith("/messages")
         error = (
-            anthropic_error("It failed.", "api_error") if anthropic else openai_error("It failed.", type="server_error")
+            anthropic_error("It failed.", "api_error")
+            if anthropic
+            else openai_error("It failed.", error_type="server_error")
         )
         used = {"usage": good["usage"]}
         match name:

@@ -105,7 +105,7 @@ class _Run:
             else:
                 self._fail(f"the run does not end by itself: exit codes {codes}")
             self._check_cap(enough)
-            outcome.strangers = len(provider.stranger.asked)
+            outcome.strangers = len(provider.stranger.requests)
             outcome.faults = sum(n for name, n in provider.met.items() if name != "none")
             outcome.requests = provider.met.total()
             if outcome.strangers:

@@ -13,7 +13,6 @@ import pytest
 pytest.register_assert_rewrite("provider_contract")
 
 from dsrl_anthropic.answers import read_usage  # noqa: E402
-from fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
 from provider_contract import KEY, SCHEMA, TOKEN, ProviderContract, get_texts, use_teacher  # noqa: E402
 
 from dsrl import (  # noqa: E402
@@ -30,6 +29,7 @@ from dsrl import (  # noqa: E402
     Usage,
 )
 from dsrl.plugins.binding import Plugin, load  # noqa: E402
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
 
 T = TypeVar("T")
 REQUEST = Request("write", "claude-haiku-4-5", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
@@ -106,7 +106,7 @@ def test_a_temperature_goes_out_where_the_api_takes_it(server: FaultServer, capl
     assert "takes no temperature" in caplog.text
     ask(server, hot, api_version="2023-06-01")
     assert (server.bodies[1]["temperature"], server.bodies[1]["top_p"]) == (1.0, 0.9)
-    versions = [{k.lower(): v for k, v in headers.items()}["anthropic-version"] for _, headers, _ in server.asked]
+    versions = [{k.lower(): v for k, v in headers.items()}["anthropic-version"] for _, headers, _ in server.requests]
     assert versions[1] == "2023-06-01" != versions[0]
 
 
@@ -119,7 +119,7 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
 
     def kinds() -> list[str]:
         sent = ["schema" if "output_config" in body else "tool" if "tools" in body else "off" for body in server.bodies]
-        server.asked.clear()
+        server.requests.clear()
         return sent
 
     using(server, twice)
@@ -191,7 +191,7 @@ def test_what_is_worth_a_retry_here(server: FaultServer, fault: Fault, text: str
     server.faults.append(fault)
     with pytest.raises(TransientError, match=text):
         ask(server)
-    assert len(server.asked) == 1, "the SDK must not retry, because the ledger does"
+    assert len(server.requests) == 1, "the SDK must not retry, because the ledger does"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str)
     with pytest.raises(RowRefused) as caught:
         ask(server, replace(REQUEST, schema=SCHEMA))
     assert caught.value.reason == reason
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -286,14 +286,14 @@ def test_headers_of_the_environment_go_to_anthropic_alone(server: FaultServer, m
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "planted-4")
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     ask(server, api_version="2023-06-01")
-    ((_, headers, _),) = server.asked
+    ((_, headers, _),) = server.requests
     assert "planted" not in str(headers)
     assert KEY not in str(headers)
     assert headers["anthropic-version"] == "2023-06-01"
     monkeypatch.setattr("dsrl_anthropic.endpoint.ADDRESS", server.root)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Team: planted-1")
     ask(server)
-    assert "planted-1" in str(server.asked[-1][1])
+    assert "planted-1" in str(server.requests[-1][1])
 
 
 @pytest.mark.parametrize(

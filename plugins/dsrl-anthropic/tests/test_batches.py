@@ -9,27 +9,25 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("batch_contract")
-
-from batch_contract import BatchContract, Lines, get_texts  # noqa: E402
-from fault_server import Fault, FaultServer, anthropic_error, message  # noqa: E402
+from dsrl.testing.contracts.batches import BatchLines, BatchTeacherContract, get_texts
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, message
 
 
-def _errored(text: str, type: str = "invalid_request_error") -> object:
-    return {"type": "errored", "error": anthropic_error(text, type)}
+def make_error_row(text: str, error_type: str = "invalid_request_error") -> object:
+    return {"type": "errored", "error": anthropic_error(text, error_type)}
 
 
-class TestAnthropicBatches(BatchContract):
+class TestAnthropicBatches(BatchTeacherContract):
     plugin, model, tokens = "anthropic", "claude-haiku-4-5", 105
     places = ("create",)
-    lines = Lines(
+    lines = BatchLines(
         refused={"type": "succeeded", "message": message("", stop="refusal")},
-        filtered=_errored("Output blocked by content filtering policy"),
-        bad=_errored("messages.0 is odd"),
-        failed=_errored("boom", "api_error"),
+        filtered=make_error_row("Output blocked by content filtering policy"),
+        bad=make_error_row("messages.0 is odd"),
+        failed=make_error_row("boom", "api_error"),
         expired={"type": "expired"},
         cancelled={"type": "canceled"},
-        setting=_errored("output_config.format: this model does not support structured outputs"),
+        setting=make_error_row("output_config.format: this model does not support structured outputs"),
     )
 
     def has_setting(self, line: Any) -> bool:

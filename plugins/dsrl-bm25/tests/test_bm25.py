@@ -133,12 +133,6 @@ def test_ties_follow_the_library_also_at_the_cut(tmp_path: Path, threads: int) -
         assert [p.id for p in retriever.search(tmp_path, ["fever"], k)] == ranked[:k]
 
 
-def test_nothing_in_the_library(tmp_path: Path) -> None:
-    retriever = BM25Retriever()
-    assert retriever.index([], tmp_path) == 0
-    assert retriever.search(tmp_path, ["fever"], 5) == []
-
-
 def test_a_faulty_corpus_frees_the_folder(tmp_path: Path) -> None:
     def broken() -> Iterator[Passage]:
         yield PASSAGES[0]

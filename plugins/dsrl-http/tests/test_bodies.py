@@ -11,9 +11,9 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl.plugins.binding import load
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Message, PluginRef, Request
 
 pytest.importorskip("openai")

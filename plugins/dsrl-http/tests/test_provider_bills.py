@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 
 from dsrl.errors import RowRefused, TransientError
 from dsrl.plugins.binding import load
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import read_spending
+from dsrl.testing.fault_server import Fault, FaultServer, anthropic_error, completion, message, openai_error
 from dsrl.types import Message, PluginRef, Price, Request, Usage
 
 pytest.importorskip("openai")
@@ -135,7 +135,7 @@ def test_a_billed_refusal_of_a_setting_is_booked_before_the_next_try(
         server.faults.append(Fault(400, {**make_error(plugin, text), "usage": make_usage(plugin)}, bill=BILL))
         (outcome,) = spend(plugin, server, tmp_path / "calls.db", 1.0, [make_request(plugin, 0, schema=SCHEMA)])
         assert not isinstance(outcome, Exception)
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
         assert server.bodies[0] != server.bodies[1], "what it does not take is left out"
     spent = read_spending(tmp_path / "calls.db", "run")
     good = Usage(100, 10, 40) if plugin == "openai" else Usage(100, 5, 60, 30)

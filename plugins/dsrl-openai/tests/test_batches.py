@@ -5,27 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.register_assert_rewrite("batch_contract")
-
-from batch_contract import BatchContract, Lines  # noqa: E402
-from fault_server import FaultServer, completion, openai_error  # noqa: E402
-
-from dsrl.errors import TeacherError  # noqa: E402
-from dsrl.teaching.reply_store import read_spending  # noqa: E402
+from dsrl.errors import TeacherError
+from dsrl.teaching.reply_store import read_spending
+from dsrl.testing.contracts.batches import BatchLines, BatchTeacherContract
+from dsrl.testing.fault_server import FaultServer, completion, openai_error
 
 _EXPIRED = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
 
 
-class TestOpenAIBatches(BatchContract):
+class TestOpenAIBatches(BatchTeacherContract):
     plugin, model, tokens = "openai", "gpt-4o", 110
     places = ("upload", "create")
-    lines = Lines(
+    lines = BatchLines(
         refused={"status_code": 200, "body": completion([""], refusal="no")},
         filtered={"status_code": 400, "body": openai_error("flagged", "content_filter")},
         bad={"status_code": 400, "body": openai_error("messages[0] is odd")},
-        failed={"status_code": 500, "body": openai_error("boom", type="server_error")},
+        failed={"status_code": 500, "body": openai_error("boom", error_type="server_error")},
         expired={"error": _EXPIRED},
         cancelled={"error": {"code": "batch_cancelled", "message": "This request was not executed."}},
         setting={

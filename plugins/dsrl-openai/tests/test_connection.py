@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from dsrl_openai.answers import read_usage
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import TeacherError
 from dsrl.plugins.binding import load
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Message, PluginRef, Request, Usage
 
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
@@ -52,7 +52,7 @@ def ask(times: int = 2, **options: Any) -> None:
 
 
 def headers_of(server: FaultServer) -> str:
-    return str([headers for _, headers, _ in server.asked])
+    return str([headers for _, headers, _ in server.requests])
 
 
 # --- headers of the environment ----------------------------------------------------------------------------------------
@@ -60,9 +60,9 @@ def headers_of(server: FaultServer) -> str:
 
 def test_another_server_gets_no_header_of_the_environment(server: FaultServer, planted: None) -> None:
     ask(base_url=server.url)
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
     assert "planted" not in headers_of(server)
-    assert [headers["Authorization"] for _, headers, _ in server.asked] == ["Bearer none"] * 2
+    assert [headers["Authorization"] for _, headers, _ in server.requests] == ["Bearer none"] * 2
 
 
 @pytest.mark.parametrize("version", ["", "2024-10-21"])
@@ -106,7 +106,7 @@ def test_an_sdk_that_keeps_its_headers_elsewhere_is_refused(
     monkeypatch.setattr(openai, "AsyncOpenAI", FakeNewClient)
     with pytest.raises(TeacherError, match="cannot be kept from sending headers"):
         ask(base_url=server.url)
-    assert server.asked == []
+    assert server.requests == []
 
 
 # --- redirects ---------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_requests_after_a_redirect_go_where_they_always_went(server: FaultServer
     with FaultServer() as other:
         server.faults.append(Fault(307, "", {"Location": f"{other.url}/chat/completions"}))
         asyncio.run(work())
-        assert (len(server.asked), other.asked) == (3, [])
+        assert (len(server.requests), other.requests) == (3, [])
 
 
 @pytest.mark.parametrize("location", ["", "//", "http://[::1", "http:", "x" * 5000])

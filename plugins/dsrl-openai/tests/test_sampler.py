@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fault_server import Fault, FaultServer, openai_error
 
 from dsrl.errors import SettingsError, TeacherError
 from dsrl.plugins.binding import load
-from dsrl.types import PluginRef
+from dsrl.testing.fault_server import Fault, FaultServer, openai_error
+from dsrl.types import PluginRef, Prompt
 
-PROMPTS = ["one", "two", "three"]
+PROMPTS = [Prompt("one"), Prompt("two"), Prompt("three")]
 SETTINGS: dict[str, Any] = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 8, "seed": 5}
 
 
@@ -39,7 +39,7 @@ def bound(server: FaultServer, model: str = "gpt-4o", **options: Any) -> Any:
     return load(PluginRef("sampler", "openai", {"model": model, "base_url": server.url, **options}), "sampler").hook
 
 
-def sample(server: FaultServer, prompts: list[str] = PROMPTS, n: int = 4, first: int = 0, **options: Any) -> Any:
+def sample(server: FaultServer, prompts: list[Prompt] = PROMPTS, n: int = 4, first: int = 0, **options: Any) -> Any:
     async def work() -> Any:
         hook = bound(server, **options)
         try:
@@ -69,7 +69,7 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
 
 
 def test_later_attempts_have_other_seeds(server: FaultServer) -> None:
-    sample(server, prompts=["x"], first=4)
+    sample(server, prompts=[Prompt("x")], first=4)
     assert server.bodies[0]["seed"] == SETTINGS["seed"] + 4
 
 
@@ -91,7 +91,7 @@ def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
     hook = bound(server, served_model="folder=gpt-4o-mini", model="/a/folder")
 
     async def work() -> None:
-        await asyncio.gather(*(hook.sample(prompts=["x"], n=1, **SETTINGS) for _ in range(3)))
+        await asyncio.gather(*(hook.sample(prompts=[Prompt("x")], n=1, **SETTINGS) for _ in range(3)))
 
     asyncio.run(work())
     asyncio.run(work())
@@ -100,12 +100,12 @@ def test_it_can_be_called_many_times_and_at_once(server: FaultServer) -> None:
 
 def test_nothing_to_sample_asks_nothing(server: FaultServer) -> None:
     assert sample(server, prompts=[]) == []
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
     server.faults.extend([Fault(500, "x"), Fault(429, "y", {"Retry-After": "9"}), Fault(body={"choices": []})])
-    assert len(sample(server, prompts=["x"])[0]) == 4
+    assert len(sample(server, prompts=[Prompt("x")])[0]) == 4
     assert len(pauses) == 3
     assert pauses[1] == 9.0
 
@@ -113,7 +113,7 @@ def test_faults_are_repeated(server: FaultServer, pauses: list[float]) -> None:
 def test_it_gives_up(server: FaultServer, pauses: list[float]) -> None:
     server.faults.extend([Fault(500, "boom")] * 7)
     with pytest.raises(TeacherError, match=r"failed 7 times in a row: .* 500: boom"):
-        sample(server, prompts=["x"])
+        sample(server, prompts=[Prompt("x")])
 
 
 def test_a_long_wait_is_logged_once_and_an_endless_one_ends_the_run(
@@ -129,19 +129,19 @@ def test_a_long_wait_is_logged_once_and_an_endless_one_ends_the_run(
     pauses.clear()
     server.faults.extend([slow] * 9)
     with pytest.raises(TeacherError, match=r"to wait 600 s, which is too long: .*slow down"):
-        sample(server, prompts=["x"])
+        sample(server, prompts=[Prompt("x")])
     assert len(pauses) == 3, "half an hour in all"
     server.faults.clear()
     server.faults.append(Fault(429, openai_error("slow down"), {"Retry-After": "900000000"}))
     pauses.clear()
     with pytest.raises(TeacherError, match=r"to wait 900000000 s, which is too long: .*slow down"):
-        sample(server, prompts=["x"])
+        sample(server, prompts=[Prompt("x")])
     assert pauses == []
 
 
 def test_a_prompt_that_is_too_long_has_empty_completions(server: FaultServer) -> None:
     server.faults.append(Fault(400, openai_error("maximum context length is 16 tokens")))
-    assert sample(server, prompts=["x"], n=2) == [["", ""]]
+    assert sample(server, prompts=[Prompt("x")], n=2) == [["", ""]]
 
 
 def test_an_unknown_model_brings_the_nearest_names(server: FaultServer) -> None:
@@ -159,7 +159,7 @@ def test_another_name_is_for_one_model_only(server: FaultServer) -> None:
 
 def test_the_check_asks_for_the_list_of_models_only(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     bound(server).check()
-    assert server.asked == []
+    assert server.requests == []
     assert caplog.text == ""
     bound(server, "tiny").check()
     assert "not tiny" in caplog.text
@@ -199,3 +199,24 @@ def test_the_check_refuses_a_key_or_an_address(server: FaultServer, monkeypatch:
     server.stop()
     with pytest.raises(TeacherError, match="no server can be reached"):
         hook.check()
+
+
+def test_a_chat_prompt_goes_to_the_chat_completions(server: FaultServer) -> None:
+    (texts,) = sample(server, [Prompt("hi", "be short", is_chat=True)], n=2)
+    assert len(texts) == 2
+    assert all(texts)
+    messages = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hi"}]
+    assert [body["messages"] for body in server.bodies] == [messages]
+    assert "prompt" not in server.bodies[0]
+
+
+def test_a_plain_prompt_with_a_system_text_is_one_text(server: FaultServer) -> None:
+    sample(server, [Prompt("hi", "be short")], n=1)
+    assert server.bodies[0]["prompt"] == "be short\n\nhi"
+
+
+def test_a_server_says_by_an_answer_whether_it_has_a_chat_template(server: FaultServer) -> None:
+    assert bound(server).has_chat_template(system="")
+    assert server.bodies[-1]["max_tokens"] == 1
+    server.faults.append(Fault(400, openai_error("the tokenizer has no chat template")))
+    assert not bound(server).has_chat_template(system="")

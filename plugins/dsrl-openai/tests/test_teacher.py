@@ -13,7 +13,6 @@ import pytest
 
 pytest.register_assert_rewrite("provider_contract")
 
-from fault_server import Fault, FaultServer, completion, openai_error  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from provider_contract import KEY, SCHEMA, TOKEN, ProviderContract, get_texts, use_teacher  # noqa: E402
@@ -34,6 +33,7 @@ from dsrl import (  # noqa: E402
     Usage,
 )
 from dsrl.plugins.binding import Plugin, load  # noqa: E402
+from dsrl.testing.fault_server import Fault, FaultServer, completion, openai_error  # noqa: E402
 
 T = TypeVar("T")
 REQUEST = Request("solve", "gpt-4o", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
@@ -201,7 +201,7 @@ def test_a_schema_is_sent_and_given_up_step_by_step(server: FaultServer) -> None
 
     def formats() -> list[Any]:
         kinds = [body.get("response_format", {}).get("type") for body in server.bodies]
-        server.asked.clear()
+        server.requests.clear()
         return kinds
 
     using(server, twice)
@@ -229,11 +229,11 @@ def test_requests_at_the_same_time_learn_together(server: FaultServer) -> None:
     async def work(teacher: Plugin[Any]) -> None:
         schemed = replace(REQUEST, schema=SCHEMA)
         await asyncio.gather(*(teacher.hook.complete(request=schemed) for _ in range(8)))
-        server.asked.clear()
+        server.requests.clear()
         await teacher.hook.complete(request=schemed)
 
     using(server, work)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_reasoning_model_gets_its_own_names(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -248,7 +248,7 @@ def test_a_reasoning_model_gets_its_own_names(server: FaultServer, caplog: pytes
         await teacher.hook.complete(request=REQUEST)
 
     using(server, work)
-    assert len(server.asked) == 5
+    assert len(server.requests) == 5
     assert set(server.bodies[-1]) == {"model", "messages", "max_completion_tokens"}
     assert "does not support temperature" in caplog.text
 
@@ -354,7 +354,7 @@ def test_what_drops_the_row_here(server: FaultServer, fault: Fault, reason: str,
         assert caught.value.reason == reason
 
     using(server, work)
-    assert len(server.asked) == 1 + answers_before
+    assert len(server.requests) == 1 + answers_before
 
 
 def test_a_refusal_is_billed(server: FaultServer) -> None:
@@ -378,10 +378,10 @@ def test_the_address_of_the_environment_gets_the_key_of_the_environment(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     ask(server)
-    assert server.asked[-1][1]["Authorization"] == "Bearer none"
+    assert server.requests[-1][1]["Authorization"] == "Bearer none"
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     ask(server, base_url="")
-    assert server.asked[-1][1]["Authorization"] == f"Bearer {KEY}"
+    assert server.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize(

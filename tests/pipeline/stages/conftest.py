@@ -15,20 +15,10 @@ from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger
+from dsrl.testing import SmallTask
 from dsrl.types import Completion, Price, Purpose, Reply, Request
 
 T = TypeVar("T")
-TASK = """
-from dsrl import AnswerFormat, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", ("yes", "no"))
-"""
 
 
 class FakeTeacher:
@@ -69,7 +59,7 @@ Asking = Callable[..., tuple[Any, list[Request]]]
 
 @pytest.fixture
 def task(bound: Any) -> Plugin[Any]:
-    plugin: Plugin[Any] = bound("task", TASK)
+    plugin: Plugin[Any] = bound("task", SmallTask())
     return plugin
 
 

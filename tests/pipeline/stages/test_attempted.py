@@ -9,6 +9,7 @@ from dsrl.errors import PluginError
 from dsrl.pipeline.stages.attempted import attempt, grade
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import Attempt
+from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample
 
 SAMPLES = [
@@ -49,12 +50,9 @@ def test_each_sample_is_attempted_once(model: Any) -> None:
 
 
 def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, model: Any) -> None:
-    own = "from dsrl import AnswerFormat, hookimpl\n" + "".join(
-        f"@hookimpl\ndef {hook}(): return {value}\n"
-        for hook, value in (("description", "'x'"), ("answer_format", "AnswerFormat('tag')"))
-    )
+    open_task = bound("task", SmallTask(choices=()))
     output = "<answer>\ud800</answer>"
-    (stored,) = asyncio.run(attempt(model(lambda *_: output, task=bound("task", own)), SAMPLES[:1]))
+    (stored,) = asyncio.run(attempt(model(lambda *_: output, task=open_task), SAMPLES[:1]))
     assert stored.output.encode()
     assert str(stored.answer).encode()
 

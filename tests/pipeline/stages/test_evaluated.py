@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,16 @@ from dsrl.pipeline.stages.evaluated import _store_items, compute_gain, evaluate,
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import DevItem
 from dsrl.storage.evaluations import Evaluation
-from dsrl.types import UNREADABLE, Sample
-
-TASK = """
-from dsrl import AnswerFormat, Example, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", CHOICES)
-
-@hookimpl
-def load_dataset(path, split):
-    return ITEMS
-"""
-
-
-def with_items(items: str, choices: str = "('yes', 'no')") -> str:
-    return TASK.replace("ITEMS", items).replace("CHOICES", choices)
-
+from dsrl.testing import SmallTask
+from dsrl.types import UNREADABLE, Example, Sample
 
 # --- test items ------------------------------------------------------------------------------------------------------
 
 
 def test_items_are_inputs_with_canonical_labels(bound: Any) -> None:
     task = bound(
-        "task", with_items("[Example('A?', 'Yes'), Example('B?', '<answer>no</answer>'), Example('C?', 'yes')]")
+        "task",
+        SmallTask(items=[Example("A?", "Yes"), Example("B?", "<answer>no</answer>"), Example("C?", "yes")]),
     )
     assert load_items(task, "", 0) == [("A?", "yes"), ("B?", "no"), ("C?", "yes")]
     assert load_items(task, "", 2) == [("A?", "yes"), ("B?", "no")]
@@ -50,7 +32,7 @@ def test_items_are_inputs_with_canonical_labels(bound: Any) -> None:
 
 
 def test_no_more_items_are_read_than_requested(bound: Any) -> None:
-    task = bound("task", with_items("(Example(str(number), 'yes') for number in __import__('itertools').count())"))
+    task = bound("task", SmallTask(items=(Example(str(number), "yes") for number in count())))
     assert len(load_items(task, "", 5)) == 5
 
 
@@ -63,23 +45,23 @@ def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> 
 
 def test_an_empty_test_set_is_refused(bound: Any) -> None:
     with pytest.raises(DataError, match=r"the test set of task '?task0'? is empty"):
-        load_items(bound("task", with_items("[]")), "", 0)
+        load_items(bound("task", SmallTask(items=[])), "", 0)
 
 
 def test_a_gold_answer_that_cannot_be_read_is_named_with_its_item(bound: Any) -> None:
-    task = bound("task", with_items("[Example('A?', 'yes'), Example('B?', 'perhaps')]"))
+    task = bound("task", SmallTask(items=[Example("A?", "yes"), Example("B?", "perhaps")]))
     with pytest.raises(DataError, match=r"test item 2 of task0: no answer can be read in the gold output 'perhaps'"):
         load_items(task, "", 0)
 
 
-@pytest.mark.parametrize("items", ["[('A?', 'yes')]", "[{'input': 'A?'}]", "['A?']", "5", "(1 / 0 for _ in 'x')"])
-def test_a_task_whose_items_are_no_examples_is_named(bound: Any, items: str) -> None:
+@pytest.mark.parametrize("items", [[("A?", "yes")], [{"input": "A?"}], ["A?"], 5, (1 / 0 for _ in "x")])
+def test_a_task_whose_items_are_no_examples_is_named(bound: Any, items: Any) -> None:
     with pytest.raises(DsrlError, match="task0"):
-        load_items(bound("task", with_items(items)), "", 0)
+        load_items(bound("task", SmallTask(items=items)), "", 0)
 
 
 def test_items_can_be_stored_whatever_they_hold(bound: Any) -> None:
-    task = bound("task", with_items("[Example('\\ud800?', '\\ud800')]", choices="()"))
+    task = bound("task", SmallTask(choices=(), items=[Example("\ud800?", "\ud800")]))
     ((input, label),) = load_items(task, "", 0)
     assert input.encode()
     assert label.encode()

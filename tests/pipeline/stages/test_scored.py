@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dsrl.errors import PluginError
 from dsrl.pipeline.stages.scored import compute_score, score
+from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample, Score
 
 YES, NO, NONE = "<answer>yes</answer>", "<answer>no</answer>", "no idea"
@@ -56,9 +57,6 @@ def test_a_sampler_that_gives_another_number_of_attempts_is_named(model: Any, fe
 
 
 def test_the_answers_behind_a_score_can_be_stored(bound: Any, model: Any) -> None:
-    own = (
-        "from dsrl import AnswerFormat, hookimpl\n@hookimpl\ndef description(): return 'x'\n"
-        "@hookimpl\ndef answer_format(): return AnswerFormat('tag')\n"
-    )
-    for _, answers in run_scoring(model(lambda *_: "<answer>\ud800</answer>", task=bound("task", own)), 2):
+    open_task = bound("task", SmallTask(choices=()))
+    for _, answers in run_scoring(model(lambda *_: "<answer>\ud800</answer>", task=open_task), 2):
         assert all(str(answer).encode() for answer in answers)

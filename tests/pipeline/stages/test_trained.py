@@ -17,7 +17,7 @@ from dsrl.pipeline.stages.trained import check_trained_model, make_dev_items, ma
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.storage.attempts import DevItem
-from dsrl.types import Sample, Score, TrainItem, TrainJob
+from dsrl.types import Prompt, Sample, Score, TrainItem, TrainJob
 
 
 def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path) -> None:
@@ -51,19 +51,21 @@ def test_a_job_evaluates_only_with_development_items(definition: Definition, tmp
 
 def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
     path = tmp_path / "data" / "train.parquet"
-    write_parquet(path, "mednli", "train", [("Is it? Tag it.", "Is it?", "yes"), ("ä \u2028?", "ä", "no")])
+    write_parquet(
+        path, "mednli", "train", [(Prompt("Is it? Tag it."), "Is it?", "yes"), (Prompt("ä \u2028?"), "ä", "no")]
+    )
     first, second = pq.read_table(path).to_pylist()
     assert first == {
         "data_source": "mednli",
         "prompt": [{"role": "user", "content": "Is it? Tag it."}],
         "ability": "mednli",
         "reward_model": {"style": "rule", "ground_truth": "yes"},
-        "extra_info": {"split": "train", "index": 0, "question": "Is it?"},
+        "extra_info": {"split": "train", "index": 0, "question": "Is it?", "chat_template": False},
     }
     assert second["prompt"][0]["content"] == "ä \u2028?"
     assert second["extra_info"]["index"] == 1
     assert [entry.name for entry in path.parent.iterdir()] == ["train.parquet"]
-    write_parquet(path, "mednli", "train", [("p", "q", "yes")])
+    write_parquet(path, "mednli", "train", [(Prompt("p"), "q", "yes")])
     assert pq.read_table(path).num_rows == 1
 
 

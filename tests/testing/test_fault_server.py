@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from fault_server import FaultServer, completion, message
+
+from dsrl.testing.fault_server import FaultServer, completion, message
 
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")

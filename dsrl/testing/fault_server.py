@@ -1,7 +1,7 @@
-"""A fake server that speaks as much of OpenAI's and Anthropic's API as dsrl uses, and fails as it is told to.
+"""A fake server that speaks the parts of the APIs of OpenAI and Anthropic that dsrl uses, and that fails on request.
 
-For what no real server does on demand. Real servers drive the plugins in their slow tests. Its replies are built as the
-SDKs' own types have them; ``test_fault_server.py`` holds it to those.
+It is for faults that no real server makes on request. Its good answers have the form of the types of both SDKs; a test
+of dsrl compares them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-#: Bytes that stand for a body without end: more than any client should read.
+#: Bytes of a body "without end": more than any client should read.
 ENDLESS = 600 * 2**20
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "claude-haiku-4-5")
 
@@ -31,14 +31,19 @@ class Fault:
     """One answer of the server.
 
     Attributes:
-        status: of HTTP.
-        body: sent as JSON, or as it is where it is text or bytes; None: the good answer to the request, or an error's body
-            where the status is one.
-        headers: on top of the usual.
-        how: ``answer`` whole; ``half`` of the body, then the connection goes; ``cut`` it at once; ``hang`` for ever. What is
-            asked is not done then, but with ``lost`` (done, then cut) and ``late`` (done, then hanging for ever).
-            ``endless``: the body again and again, until the client goes away or ``ENDLESS`` bytes were sent.
-        bill: prompt and completion tokens that the server writes into its own book for it, whatever the body says.
+        status: the HTTP status.
+        body: a text or bytes, sent as they are, or a value that is sent as JSON. None: the good answer to the request, or
+            the body of an error if the status is an error.
+        headers: headers in addition to the usual ones.
+        how: how the answer is sent.
+            ``answer``: whole.
+            ``half``: half of the body, then the connection is cut. The request has no effect.
+            ``cut``: the connection is cut at once. The request has no effect.
+            ``hang``: nothing is sent, and the connection stays open. The request has no effect.
+            ``lost``: the request takes effect, then the connection is cut.
+            ``late``: the request takes effect, then nothing is sent, and the connection stays open.
+            ``endless``: the body again and again, until the client goes away or ``ENDLESS`` bytes are sent.
+        bill: prompt and completion tokens that the server writes into its own book for this answer, whatever the body says.
     """
 
     status: int = 200
@@ -48,42 +53,50 @@ class Fault:
     bill: tuple[int, int] = (0, 0)
 
 
-def openai_error(message: str, code: str | None = None, type: str = "invalid_request_error", param: str = "") -> Any:
-    """Build an error's body as OpenAI does."""
-    return {"error": {"message": message, "type": type, "param": param or None, "code": code}}
+def openai_error(
+    message: str, code: str | None = None, error_type: str = "invalid_request_error", param: str = ""
+) -> Any:
+    """Return the body of an error in the form of OpenAI."""
+    return {"error": {"message": message, "type": error_type, "param": param or None, "code": code}}
 
 
-def anthropic_error(message: str, type: str = "invalid_request_error") -> Any:
-    """Build an error's body as Anthropic does."""
-    return {"type": "error", "error": {"type": type, "message": message}, "request_id": "req_1"}
+def anthropic_error(message: str, error_type: str = "invalid_request_error") -> Any:
+    """Return the body of an error in the form of Anthropic."""
+    return {"type": "error", "error": {"type": error_type, "message": message}, "request_id": "req_1"}
 
 
 class FaultServer:
-    """Runs in a thread, on a free port of the loopback. ``with FaultServer() as server: server.url``.
+    """A server in a thread, on a free port of this machine: ``with FaultServer() as server: ... server.url``.
 
     Attributes:
-        faults: the next answers to POSTs that ask for text; when they are used up, answers are good.
-        asked: path, headers and body of every request for text.
-        key: the one it takes; None: any. A wrong one is echoed, as careless servers do.
-        any_model: whether it has every model that it is asked for, and not only ``MODELS``.
-        ignores_n: whether it gives one choice whatever is asked for.
-        refuses: given the body of a request, the fault that it always meets; None for none.
-        text: given the body of a request, the text to reply with, where numbered ones won't do; None for those.
-        batch_lines: number of a request -> what becomes of that line of the next batch instead of a good answer.
-        batch_status: of batches that are asked for, in the words of OpenAI; ``batch_statuses`` of the first, the second, ...
-            win over it.
-        batch_faults: by place (``upload``, ``create``, ``list``, ``poll``, ``results``, ``cancel``), as ``faults``.
-        batches: name of a batch -> what was asked, in the order that they were made.
-        calls: how often each place was asked.
-        page: entries of a list in one answer at most.
-        book: what the server billed for each answer that has a ``Fault.bill``: prompt and completion tokens.
-        streamed: bytes of bodies without end that went out.
-        unknown_headers: headers of requests for paths that the server does not have.
+        url: the address of the API, with ``/v1``; the clients of OpenAI expect this one.
+        root: the address without ``/v1``; the clients of Anthropic expect this one.
+        faults: the next answers to requests for text. When the list is empty, the answers are good.
+        requests: path, headers and body of every request for text.
+        key: the API key that the server accepts; None: any key. The refusal of a wrong key repeats the key, as careless
+            servers do.
+        any_model: whether the server has every model, and not only ``MODELS``.
+        ignores_n: whether the server returns one choice, whatever the request's ``n`` is.
+        headers: headers of every answer.
+        refuses: a function from the body of a request to the fault that this request always meets, or to None.
+        text: a function from the body of a request to the text of the reply, or to None for a numbered text.
+        batch_lines: the number of a request in the next batch -> the result line in place of a good one.
+        batch_status: the status of every batch, in the words of OpenAI.
+        batch_statuses: the statuses of the first, the second, ... batch; they are stronger than ``batch_status``.
+        batch_faults: like ``faults``, but by place: ``upload``, ``create``, ``list``, ``poll``, ``results``, ``cancel``.
+        batches: the name of a batch -> its requests, in the order in which the batches were made.
+        cancelled: the names of the batches that a client tried to cancel.
+        files: the name of an uploaded file -> its content.
+        calls: how many requests each place has had.
+        page: maximum number of entries in one page of a list.
+        book: prompt and completion tokens of each answer that has a ``Fault.bill``.
+        streamed: bytes sent of bodies without end.
+        unknown_headers: the headers of requests for paths that the server does not have.
     """
 
     def __init__(self) -> None:
         self.faults: deque[Fault] = deque()
-        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.key: str | None = None
         self.any_model = False
         self.ignores_n = False
@@ -121,7 +134,7 @@ class FaultServer:
         self.stop()
 
     def stop(self) -> None:
-        """Go away, connections and all; a second time does nothing."""
+        """Stop the server and cut its connections. A second call does nothing."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
@@ -130,10 +143,10 @@ class FaultServer:
     @property
     def bodies(self) -> list[Any]:
         """The bodies of the requests for text."""
-        return [body for _, _, body in self.asked]
+        return [body for _, _, body in self.requests]
 
     async def _run(self) -> None:
-        app = web.Application(client_max_size=2**28, middlewares=[self._failing])
+        app = web.Application(client_max_size=2**28, middlewares=[self._fail_on_request])
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._text),
@@ -168,18 +181,18 @@ class FaultServer:
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked.append((request.path, dict(request.headers), body))
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+        self.requests.append((request.path, dict(request.headers), body))
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
         fault = self.faults.popleft() if self.faults else self.refuses(body) or Fault()
-        if self.key is not None and given != self.key:
-            say = f"Incorrect API key provided: {given}. You can find your key on the page of keys."
-            fault = Fault(401, openai_error(say, "invalid_api_key"))
+        if self.key is not None and key != self.key:
+            text = f"Incorrect API key provided: {key}. You can find your key on the page of keys."
+            fault = Fault(401, openai_error(text, "invalid_api_key"))
         elif not self.any_model and body["model"] not in MODELS and fault == Fault():
             fault = Fault(404, openai_error(f"The model `{body['model']}` does not exist", "model_not_found"))
         content = fault.body
         if content is None:
             refused = openai_error(f"status {fault.status}")
-            content = self._good(request.path, body) if fault.status < 400 else refused
+            content = self._make_good_body(request.path, body) if fault.status < 400 else refused
         if any(fault.bill):
             self.book.append(fault.bill)
         return await self._send(request, fault, content)
@@ -214,7 +227,7 @@ class FaultServer:
             return response
         return web.Response(status=fault.status, body=raw, headers=headers)
 
-    def _good(self, path: str, body: Any) -> Any:
+    def _make_good_body(self, path: str, body: Any) -> Any:
         number, text = next(self._numbers), self.text(body)
         if path.endswith("/messages"):
             return message(text or f"reply {number}", model=body["model"], tools=body.get("tools"))
@@ -232,7 +245,7 @@ class FaultServer:
     # --- batches ------------------------------------------------------------------------------------------------------
 
     @web.middleware
-    async def _failing(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _fail_on_request(self, request: web.Request, handler: Any) -> web.StreamResponse:
         assert request.match_info.route
         if request.match_info.http_exception is not None:
             self.unknown_headers.append(dict(request.headers))
@@ -246,12 +259,12 @@ class FaultServer:
             await handler(request)
         return await self._send(request, fault, fault.body)
 
-    def _fate(self, custom_id: str, good: Any) -> Any:
+    def _take_line(self, custom_id: str, good: Any) -> Any:
         return self.batch_lines.pop(custom_id.rpartition("-")[2], good)
 
-    def _status(self, name: str) -> str:
-        made = list(self.batches).index(name)
-        return self.batch_statuses[made] if made < len(self.batch_statuses) else self.batch_status
+    def _get_status(self, name: str) -> str:
+        index = list(self.batches).index(name)
+        return self.batch_statuses[index] if index < len(self.batch_statuses) else self.batch_status
 
     async def _list(self, request: web.Request) -> web.Response:
         of_messages = "messages" in request.path
@@ -259,19 +272,19 @@ class FaultServer:
         after = request.query.get("after_id" if of_messages else "after")
         start = names.index(after) + 1 if after else 0
         page = names[start : start + min(int(request.query.get("limit", 20)), self.page)]
-        described = self._message_batch_object if of_messages else self._batch_object
-        data = [described(name, self._status(name)) for name in page]
+        describe = self._describe_message_batch if of_messages else self._describe_batch
+        data = [describe(name, self._get_status(name)) for name in page]
         more = start + len(page) < len(names)
         ends = {"first_id": page[0], "last_id": page[-1]} if page else {"first_id": None, "last_id": None}
         return web.json_response({"object": "list", "data": data, "has_more": more, **ends})
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
-        sent = form["file"]
-        assert isinstance(sent, web.FileField)
+        upload = form["file"]
+        assert isinstance(upload, web.FileField)
         name = f"file-{next(self._numbers)}"
-        self.files[name] = sent.file.read()
-        described = {
+        self.files[name] = upload.file.read()
+        description = {
             "id": name,
             "object": "file",
             "bytes": 1,
@@ -279,7 +292,7 @@ class FaultServer:
             "filename": "f",
             "purpose": form["purpose"],
         }
-        return web.json_response({**described, "status": "processed"})
+        return web.json_response({**description, "status": "processed"})
 
     async def _content(self, request: web.Request) -> web.Response:
         return web.Response(body=self.files[request.match_info["id"]])
@@ -289,24 +302,29 @@ class FaultServer:
         name = f"batch_{next(self._numbers)}"
         lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         self.batches[name] = lines
-        good, bad = [], []
+        good: list[str] = []
+        bad: list[str] = []
         self._orders[name] = {"metadata": body.get("metadata"), "created_at": int(time.time())}
         for line in lines:
-            answer = {"status_code": 200, "request_id": "r", "body": self._good("/chat/completions", line["body"])}
-            said = self._fate(line["custom_id"], answer)
+            answer = {
+                "status_code": 200,
+                "request_id": "r",
+                "body": self._make_good_body("/chat/completions", line["body"]),
+            }
+            result = self._take_line(line["custom_id"], answer)
             row = (
-                said
-                if isinstance(said, str)
-                else json.dumps({"custom_id": line["custom_id"], "response": said, "error": None, "id": "x"})
-                if "error" not in said
-                else json.dumps({"custom_id": line["custom_id"], "response": None, "id": "x", **said})
+                result
+                if isinstance(result, str)
+                else json.dumps({"custom_id": line["custom_id"], "response": result, "error": None, "id": "x"})
+                if "error" not in result
+                else json.dumps({"custom_id": line["custom_id"], "response": None, "id": "x", **result})
             )
-            (good if isinstance(said, dict) and said.get("status_code") == 200 else bad).append(row)
+            (good if isinstance(result, dict) and result.get("status_code") == 200 else bad).append(row)
         self.files[f"{name}-output"] = "\n".join(good).encode()
         self.files[f"{name}-error"] = "\n".join(bad).encode()
-        return web.json_response(self._batch_object(name, "validating"))
+        return web.json_response(self._describe_batch(name, "validating"))
 
-    def _batch_object(self, name: str, status: str) -> Any:
+    def _describe_batch(self, name: str, status: str) -> Any:
         over = status in ("completed", "expired", "cancelled")
         lines = self.batches[name]
         good = len(self.files[f"{name}-output"].splitlines())
@@ -334,16 +352,16 @@ class FaultServer:
         name = request.match_info["id"]
         if name not in self.batches:
             return web.json_response(openai_error(f"No batch found with id '{name}'."), status=404)
-        return web.json_response(self._batch_object(name, self._status(name)))
+        return web.json_response(self._describe_batch(name, self._get_status(name)))
 
     async def _cancel(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
         self.cancelled.append(name)
-        if self._status(name) == "completed":
+        if self._get_status(name) == "completed":
             return web.json_response(openai_error("Cannot cancel a batch with status 'completed'."), status=409)
         if "messages" in request.path:
-            return web.json_response(self._message_batch_object(name, "canceling"))
-        return web.json_response(self._batch_object(name, "cancelling"))
+            return web.json_response(self._describe_message_batch(name, "canceling"))
+        return web.json_response(self._describe_batch(name, "cancelling"))
 
     async def _message_batch(self, request: web.Request) -> web.Response:
         name = f"msgbatch_{next(self._numbers)}"
@@ -351,22 +369,22 @@ class FaultServer:
         self._orders[name] = {"created_at": datetime.now(UTC).isoformat()}
         self._rows[name] = []
         for line in self.batches[name]:
-            good = {"type": "succeeded", "message": self._good("/messages", line["params"])}
-            said = self._fate(line["custom_id"], good)
-            row = said if isinstance(said, str) else json.dumps({"custom_id": line["custom_id"], "result": said})
-            self._rows[name].append((said["type"] if isinstance(said, dict) else "succeeded", row))
-        return web.json_response(self._message_batch_object(name, "in_progress"))
+            good = {"type": "succeeded", "message": self._make_good_body("/messages", line["params"])}
+            result = self._take_line(line["custom_id"], good)
+            row = result if isinstance(result, str) else json.dumps({"custom_id": line["custom_id"], "result": result})
+            self._rows[name].append((result["type"] if isinstance(result, dict) else "succeeded", row))
+        return web.json_response(self._describe_message_batch(name, "in_progress"))
 
-    def _message_batch_object(self, name: str, status: str) -> Any:
+    def _describe_message_batch(self, name: str, status: str) -> Any:
         ended = status not in ("in_progress", "canceling")
         kinds = ("processing", "succeeded", "errored", "canceled", "expired")
-        found = Counter(kind if ended else "processing" for kind, _ in self._rows[name])
+        counts = Counter(kind if ended else "processing" for kind, _ in self._rows[name])
         return {
             **self._orders[name],
             "id": name,
             "type": "message_batch",
             "processing_status": "ended" if ended else status,
-            "request_counts": {kind: found[kind] for kind in kinds},
+            "request_counts": {kind: counts[kind] for kind in kinds},
             "expires_at": "2100-01-02T00:00:00Z",
             "results_url": f"{self.root}/v1/messages/batches/{name}/results" if ended else None,
         }
@@ -375,7 +393,7 @@ class FaultServer:
         name = request.match_info["id"]
         if name not in self.batches:
             return web.json_response(anthropic_error("no such batch", "not_found_error"), status=404)
-        return web.json_response(self._message_batch_object(name, self._status(name)))
+        return web.json_response(self._describe_message_batch(name, self._get_status(name)))
 
     async def _message_results(self, request: web.Request) -> web.Response:
         rows = [row for _, row in self._rows[request.match_info["id"]]]
@@ -383,7 +401,7 @@ class FaultServer:
 
 
 def completion(texts: list[str], model: str = "gpt-4o", finish: str = "stop", refusal: str | None = None) -> Any:
-    """Build a chat completion as OpenAI does."""
+    """Return a chat completion in the form of OpenAI, with one choice for each text."""
     choices = [
         {
             "index": i,
@@ -403,7 +421,7 @@ def completion(texts: list[str], model: str = "gpt-4o", finish: str = "stop", re
 
 
 def message(text: str, model: str = "claude-haiku-4-5", stop: str = "end_turn", tools: Any = None) -> Any:
-    """Build a message as Anthropic does."""
+    """Return a message in the form of Anthropic."""
     content: list[Any] = [{"type": "text", "text": text, "citations": None}]
     if tools:
         stop = "tool_use"

@@ -1,6 +1,6 @@
-"""The contract of teachers with batches: tests that use a real plugin behind the ledger, against the fake server.
+"""The contract class of teachers with batches: it drives the plugin behind the ledger, against the fault server.
 
-A plugin's own tests inherit them and say how its provider writes what goes wrong.
+A subclass states how its provider writes the lines of results in which something went wrong.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fault_server import Fault, FaultServer
 
 from dsrl.errors import BudgetReached, RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.teaching.batches import list_batches
 from dsrl.teaching.ledger import CallPolicy, Ledger
 from dsrl.teaching.reply_store import read_spending
+from dsrl.testing.fault_server import Fault, FaultServer
 from dsrl.types import Completion, Message, PluginRef, Price, Request
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ PRICE = Price(1000.0, 1000.0, batch=0.5)
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from batch_contract import complete_requests, run_session
+from dsrl.testing.contracts.batches import complete_requests, run_session
 from dsrl.teaching.batches import limits
 limits.WINDOW, limits.POLL_PAUSES, limits.MAX_REQUESTS = 0.02, (0.01, 0.01), 3
 plugin, address, model, path, run, count = sys.argv[1:]
@@ -46,12 +46,12 @@ print(*(each.replies[0].text for each in outcome), sep="|")
 
 
 def make_requests(model: str, count: int) -> list[Request]:
-    """Make different requests."""
+    """Return requests that all differ."""
     return [Request("write", model, (Message("user", f"Write {n}."),), 1.0, 100) for n in range(count)]
 
 
-def complete_requests(model: str, count: int) -> Callable[[Ledger], Awaitable[list[Any]]]:
-    """Return work that sends all requests at once and returns their completions and exceptions."""
+def complete_requests(model: str, count: int) -> Callable[[Ledger], Coroutine[Any, Any, list[Any]]]:
+    """Return work that sends all requests at the same time. Its outcomes are completions or errors."""
 
     async def work(ledger: Ledger) -> list[Any]:
         return await asyncio.gather(*map(ledger.complete, make_requests(model, count)), return_exceptions=True)
@@ -70,7 +70,7 @@ async def run_session(
     batch: bool = True,
     notes: list[str] | None = None,
 ) -> T:
-    """Open a ledger with the real plugin, run ``work`` with it, and close it."""
+    """Open a ledger with the plugin, run ``work`` with it and close it."""
     teacher = load(PluginRef("teacher", plugin, {"base_url": address}), "teacher")
     policy = CallPolicy(8, budget=budget, prices={model: PRICE}, batch=batch)
     ledger = Ledger(teacher, path, run, policy, note=([] if notes is None else notes).append)
@@ -81,15 +81,25 @@ async def run_session(
 
 
 def get_texts(outcome: list[Any]) -> list[str]:
-    """Return the texts of outcomes that must all be completions."""
+    """Return the texts of outcomes; all outcomes must be completions."""
     for each in outcome:
         assert isinstance(each, Completion), each
     return [each.replies[0].text for each in outcome]
 
 
 @dataclass(frozen=True)
-class Lines:
-    """The lines in a provider's results for requests that fail; ``refused`` is billed as a reply."""
+class BatchLines:
+    """A provider's lines of results in which something went wrong, as ``FaultServer.batch_lines`` takes them.
+
+    Attributes:
+        refused: the model refused to answer; this is billed like a reply.
+        filtered: a content filter stopped the request.
+        bad: the request has a fault of its own.
+        failed: the provider failed.
+        expired: the batch expired before the request was answered.
+        cancelled: the batch was cancelled before the request was answered.
+        setting: the model does not accept a setting of the request.
+    """
 
     refused: Any
     filtered: Any
@@ -100,21 +110,22 @@ class Lines:
     setting: Any
 
 
-class BatchContract:
-    """The tests. A subclass names its plugin.
+class BatchTeacherContract:
+    """Tests of a teacher with the hooks ``submit_batch``, ``find_batch``, ``poll_batch`` and ``cancel_batch``.
 
     Attributes:
-        plugin, model: of the teacher.
-        tokens: that the fake server bills for a good reply.
-        places: where submitting can fail.
-        lines: of its results.
+        plugin: the name of the installed teacher. Its option ``base_url`` is the address of the server.
+        model: the model of the requests.
+        tokens: the tokens that the fault server bills for a good reply.
+        places: the places of the server where submitting can fail, see ``FaultServer.batch_faults``.
+        lines: the lines of results in which something went wrong.
     """
 
     plugin: str
     model: str
     tokens: int
     places: tuple[str, ...]
-    lines: Lines
+    lines: BatchLines
 
     def has_setting(self, line: Any) -> bool:
         """Return whether a line of a batch has the setting that ``lines.setting`` refuses."""
@@ -176,7 +187,7 @@ class BatchContract:
         server.batch_lines = {"2": self.lines.refused, "3": self.lines.filtered, "4": self.lines.failed, "5": "<html>"}
         outcome = self.complete_all(server, path, 6)
         assert [type(each) for each in outcome] == [Completion] * 2 + [RowRefused] * 2 + [Completion] * 2
-        assert self.count_lines(server) == [6, 2], "what the provider failed with is asked again"
+        assert self.count_lines(server) == [6, 2], "the requests that the provider failed with are sent again"
         spent = read_spending(path, "run")
         assert (spent.calls, spent.cost_usd, spent.uncertain_usd) == (5, self.compute_cost(5), 0), "a refusal is billed"
 
@@ -331,7 +342,7 @@ class BatchContract:
                 await asyncio.sleep(0.01)
             server.batch_status = "completed"
             output, _ = await asyncio.to_thread(child.communicate, timeout=60)
-            assert read_spending(path, "run").calls == 2, "booked by the other, on the run that asked"
+            assert read_spending(path, "run").calls == 2, "the other process books it on the run that made the batch"
             outcome = await waiting
             assert output.split("\n")[1].split("|") == get_texts(outcome)
             assert ledger.get_spending().cost_usd == self.compute_cost(2)
@@ -386,7 +397,7 @@ class BatchContract:
 
     def start_child(self, server: FaultServer, path: Path, run: str, count: int) -> subprocess.Popen[str]:
         arguments = [self.plugin, self.get_address(server), self.model, str(path), run, str(count)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.Popen(
             [sys.executable, "-c", CHILD, *arguments], env=environment, stdout=subprocess.PIPE, text=True
         )
@@ -401,16 +412,16 @@ class BatchContract:
                 PluginRef("teacher", self.plugin, {"base_url": self.get_address(server)}), "teacher"
             )
             tokens = [f"{n:016x}" for n in range(7)]
-            began = time.time()
-            made = [
+            start = time.time()
+            names = [
                 await teacher.hook.submit_batch(requests=make_requests(self.model, 2), token=token) for token in tokens
             ]
-            found = [
-                await teacher.hook.find_batch(token=token, submitted=began, requests=2)
+            results = [
+                await teacher.hook.find_batch(token=token, submitted=start, requests=2)
                 for token in (tokens[0], tokens[6], "f" * 16)
             ]
             await teacher.hook.aclose()
-            assert found == [made[0], made[6], None]
-            return found
+            assert results == [names[0], names[6], None]
+            return results
 
         asyncio.run(work())

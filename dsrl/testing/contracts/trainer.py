@@ -1,0 +1,140 @@
+"""Contract classes of trainers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.plugins.base_models import resolve_model
+from dsrl.plugins.binding import Plugin
+from dsrl.plugins.specs import hookimpl
+from dsrl.testing.contracts.base import PluginContract
+from dsrl.testing.contracts.model import check_model_folder
+from dsrl.testing.fixtures import Installer
+from dsrl.testing.small_task import SmallTask
+from dsrl.types import Prompt, TrainItem, TrainJob, TrainStep
+
+ITEMS = tuple(
+    TrainItem(f"1-{n}", Prompt(f"Is {n} an even number?"), f"Is {n} an even number?", "no" if n % 2 else "yes")
+    for n in range(8)
+)
+
+
+class VowelTask(SmallTask):
+    """Rewards the share of vowels in an output, so that also a model that has learnt nothing earns different rewards."""
+
+    @hookimpl
+    def reward(self, output: str) -> float:
+        return sum(letter in "aeiou" for letter in output) / (len(output) + 1)
+
+
+class TrainerContract(PluginContract):
+    """Tests of every trainer. They train a tiny job.
+
+    Attributes:
+        model: the base model: the name of an installed one, a folder or a hub id; or a fixture that returns it.
+        job_settings: fields of :class:`dsrl.types.TrainJob` that replace the usual ones.
+    """
+
+    kind = "trainer"
+    model: Any = "tiny"
+    job_settings: Any = {}  # noqa: RUF012 - it is read only
+
+    @pytest.fixture
+    def task(self, installer: Installer) -> Plugin[Any]:
+        """The task of the job."""
+        return installer.bind("task", VowelTask())
+
+    @pytest.fixture
+    def job(self, request: pytest.FixtureRequest, tmp_path: Path) -> TrainJob:
+        """A job of a few steps on the CPU."""
+        usual: dict[str, Any] = {
+            "model": resolve_model(str(self.read("model", request))).location,
+            "items": ITEMS,
+            "output_dir": tmp_path / "run" / "model",
+            "work_dir": tmp_path / "run" / "work",
+            "learning_rate": 1e-3,
+            "epochs": 2,
+            "batch_size": 4,
+            "group_size": 4,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "kl_coef": 0.0,
+            "max_completion_tokens": 8,
+            "max_prompt_tokens": 64,
+            "seed": 1,
+            "device": "cpu",
+        }
+        return TrainJob(**{**usual, **self.job_settings})
+
+    def train(
+        self,
+        trainer: Plugin[Any],
+        job: TrainJob,
+        task: Plugin[Any],
+        on_step: Callable[[TrainStep], None] = lambda step: None,
+    ) -> list[TrainStep]:
+        """Train and return the steps that were reported."""
+        steps: list[TrainStep] = []
+
+        def report(step: TrainStep) -> None:
+            steps.append(step)
+            on_step(step)
+
+        trainer.hook.train(job=job, task=task, on_step=report)
+        return steps
+
+    def test_a_job_makes_a_model(self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any]) -> None:
+        before = {path.name: path.read_bytes() for path in Path(job.model).glob("*") if path.is_file()}
+        steps = self.train(subject, job, task)
+        check_model_folder(job.output_dir)
+        after = {path.name: path.read_bytes() for path in Path(job.model).glob("*") if path.is_file()}
+        assert before == after, "the base model was changed"
+
+        assert [step.step for step in steps] == list(range(1, len(steps) + 1))
+        assert steps, "no step was reported"
+        assert all(step.step <= step.steps == steps[0].steps for step in steps)
+        assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
+        assert {item for step in steps for item in step.rewards} <= {item.id for item in job.items}
+
+    def test_the_check_leaves_nothing_on_the_disk(self, subject: Plugin[Any], job: TrainJob, tmp_path: Path) -> None:
+        if not subject.implements("check"):
+            pytest.skip("the trainer has no hook check")
+        before = sorted(tmp_path.rglob("*"))
+        subject.hook.check(job=replace(job, items=()))
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+class ResumableTrainerContract(TrainerContract):
+    """Tests of a trainer that goes on after an interruption. ``options`` should make it write checkpoints often."""
+
+    def test_an_interrupted_job_goes_on_with_the_same_steps(
+        self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any], tmp_path: Path
+    ) -> None:
+        undisturbed = replace(job, output_dir=tmp_path / "whole" / "model", work_dir=tmp_path / "whole" / "work")
+        whole = {step.step: step.rewards for step in self.train(subject, undisturbed, task)}
+        last = max(whole)
+        assert last > 1, "the job needs at least two steps"
+
+        def interrupt(step: TrainStep) -> None:
+            if step.step == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.train(subject, job, task, interrupt)
+        rest = self.train(subject, job, task)
+        assert rest == [] or rest[0].step > 1, "it began again"
+        assert {step.step: step.rewards for step in rest}.items() <= whole.items()
+        assert not rest or rest[-1].step == last
+        check_model_folder(job.output_dir)
+
+    def test_a_finished_job_stays_finished(self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any]) -> None:
+        """A run that is killed just after the training gives the same job again."""
+        self.train(subject, job, task)
+        self.train(subject, job, task)
+        check_model_folder(job.output_dir)
