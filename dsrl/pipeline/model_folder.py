@@ -1,4 +1,4 @@
-"""Did a trainer write a model? The check of the core, without a library for models.
+"""What the core must know of a folder that holds a model, without a library for models: did a trainer write a model?
 
 A trainer is a plugin of anybody, and the core cannot load what it wrote: it depends neither on torch nor on safetensors. But
 it must know before it records the training as finished: a missing or half-written model would otherwise be found only when
@@ -45,6 +45,14 @@ def find_fault(folder: Path) -> str | None:
         if missing:
             return f"{missing[0]} is missing, but {index.name} names it"
     return None
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Return whether the files of a model in Hugging Face form hold a chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    settings = _read_json(folder / "tokenizer_config.json")
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
 
 
 def _is_whole(path: Path) -> bool:

@@ -18,6 +18,7 @@ import dsrl
 from dsrl.errors import SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.inputs import record_inputs
+from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
@@ -116,6 +117,11 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
     return notes
 
 
+def _may_have_template(model: str) -> bool:
+    # A server may answer chat prompts for a model without a template; the trainer could not render them.
+    return not Path(model).is_dir() or has_chat_template(Path(model))
+
+
 def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     """Decide whether the base model is asked through its chat template.
 
@@ -129,7 +135,7 @@ def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     setting, sampler = context.settings.chat_template, context.sampler
     if store.stages.has_reached("attempted"):
         is_chat = store.read_table("model").get("chat_template") == "on"
-    elif setting == "off" or not sampler.implements("has_chat_template"):
+    elif setting == "off" or not sampler.implements("has_chat_template") or not _may_have_template(context.base_model):
         is_chat = False
     else:
         is_chat = bool(sampler.hook.has_chat_template(system=context.settings.system_prompt))

@@ -87,13 +87,15 @@ class FakeChatSampler:
 
 
 @pytest.fixture
-def run(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(install: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give a function that runs mednli up to the attempts and returns the folder of the run."""
     install("sampler", "chat", FakeChatSampler)
+    (model / "chat_template.jinja").write_text("{{ messages }}")
     monkeypatch.chdir(tmp_path)
 
     def run_to_attempts(**settings: Any) -> Path:
         small: dict[str, Any] = {"task": "mednli", "samples": 4, "votes": 2, "sampler": "chat", "name": "r"}
+        small |= {"base_model": str(model)}
         dsrl.run(**{**small, **settings}, stop_after="attempted", progress="none")
         return tmp_path / "runs" / "r"
 
@@ -119,6 +121,14 @@ def test_a_template_that_is_demanded_and_missing_is_refused(run: Any, monkeypatc
     monkeypatch.setattr(FakeChatSampler, "has_template", False)
     with pytest.raises(SettingsError, match=r"--chat-template on: the base model .* has no chat template"):
         run(chat_template="on")
+
+
+def test_a_server_that_chats_for_a_model_without_a_template_is_asked_plainly(run: Any, model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    (model / "tokenizer_config.json").write_text('{"chat_template": null}')
+    folder = run()
+    assert tomllib.loads((folder / "run.toml").read_text())["model"] == {"chat_template": "off"}
+    assert not any(prompt.is_chat for prompt in FakeChatSampler.prompts)
 
 
 def test_the_decision_stays_when_a_run_is_resumed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
