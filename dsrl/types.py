@@ -446,6 +446,9 @@ class TrainJob:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         lora_rank: 0 trains all weights; above 0, LoRA adapters of this rank are trained and merged at the end.
+        eval_every: number of steps between two evaluations on ``dev_items``; 0: never. A trainer that evaluates reports
+            ``dev_accuracy`` in the metrics of these steps, saves the model of the best evaluation (of the latest, if several
+            are equal), and gives the number of its step as ``best_step`` in the metrics of the last step.
     """
 
     model: str
@@ -466,6 +469,7 @@ class TrainJob:
     dtype: str = "auto"
     lora_rank: int = 0
     dev_items: tuple[TrainItem, ...] = ()
+    eval_every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
