@@ -50,12 +50,21 @@ class DevEvaluation:
 
     def evaluate(self, step: int) -> float:
         """Return the accuracy of the greedy answers, 0 to 1. Keep the weights if none were better."""
+        accuracy = self._measure(step)
+        # The best weights may be of a later step that a kill has undone. Then this training comes to that step again.
+        if accuracy >= self.best_accuracy:
+            self.best_step, self.best_accuracy = step, accuracy
+            weights = {name: weight.detach().to(self.dtype) for name, weight in self.weights.items()}
+            self.checkpoints.save_best({"step": step, "accuracy": accuracy, "weights": weights})
+        return accuracy
+
+    def _measure(self, step: int) -> float:
         settings = DecodeSettings(
             n=1,
             temperature=0.0,
             top_p=1.0,
             max_tokens=self.job.max_completion_tokens,
-            seed=self.job.seed,
+            seed=(self.job.seed << 32) + step,
             cache_tokens=self.cache_tokens,
         )
         prompts, settings = self.lm.fit_to_context(
@@ -64,13 +73,7 @@ class DevEvaluation:
         answers = self.lm.complete(prompts, settings)
         texts = (self.lm.decode_text(completions.distinct[completions.indices[0]]) for completions in answers)
         right = sum(self.grade(text, item) for text, item in zip(texts, self.job.dev_items, strict=True))
-        accuracy = right / len(self.job.dev_items)
-        # The best weights may be of a later step that a kill has undone. Then this training comes to that step again.
-        if accuracy >= self.best_accuracy:
-            self.best_step, self.best_accuracy = step, accuracy
-            weights = {name: weight.detach().to(self.dtype) for name, weight in self.weights.items()}
-            self.checkpoints.save_best({"step": step, "accuracy": accuracy, "weights": weights})
-        return accuracy
+        return right / len(self.job.dev_items)
 
     def restore_best(self) -> None:
         """Put the best weights into the model."""
