@@ -29,8 +29,9 @@ class GRPOTrainer:
             every step, however long that takes.
         cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
         batch_tokens: number of tokens of one forward and backward pass, with padding. 0 means at most 2048 on a CPU, where
-            larger passes are slower, and 16384 on CUDA, and fewer if their activations would take more than 1 GB on a CPU or
-            six tenths of the memory without the weights on CUDA. When the memory is too small for a pass, it is halved.
+            larger passes are slower, and 16384 on CUDA. It means fewer if their activations would take more than six tenths
+            of the memory that weights and optimizer leave, or on a CPU more than 1 GB and a quarter of what these take. When
+            the memory is too small for a pass, it is halved.
         gradient_checkpointing: ``on`` computes the layers again in the backward pass: much less memory, a third more time.
             ``auto`` does so if the activations of one answer would not fit otherwise.
         optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package

@@ -50,20 +50,15 @@ class ModelShape:
         widths = 2 * (self.hidden + self.attention) + 2 * (self.hidden + self.key_value)
         return rank * self.layers * (widths + 3 * (self.hidden + self.intermediate))
 
-    def get_token_bytes(self, is_recomputed: bool) -> int:
-        """Return the bytes that a token of a training pass needs for its activations in float32."""
-        if is_recomputed:
-            return 4 * self.layers * self.hidden
-        return 4 * self.layers * self._layer_numbers
-
     def get_pass_bytes(self, tokens: int, is_recomputed: bool) -> int:
-        """Return the bytes of the activations of a training pass."""
-        one_layer = 4 * self._layer_numbers if is_recomputed else 0
-        return tokens * (self.get_token_bytes(is_recomputed) + one_layer)
+        """Return the bytes of the activations of a training pass in float32.
 
-    @property
-    def _layer_numbers(self) -> int:
-        return 6 * self.hidden + 3 * self.attention + 4 * self.intermediate
+        Args:
+            tokens: the tokens of the pass.
+            is_recomputed: whether each layer keeps only its input, so that one layer at a time is in memory.
+        """
+        one_layer = 6 * self.hidden + 3 * self.attention + 4 * self.intermediate
+        return 4 * tokens * (self.layers * self.hidden + one_layer if is_recomputed else self.layers * one_layer)
 
 
 def read_shape(config: Any) -> ModelShape:

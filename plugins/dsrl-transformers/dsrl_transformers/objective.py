@@ -97,7 +97,7 @@ def cut_groups(
         groups: all groups of the step.
         with_kl: whether the loss has a KL term.
         share: False puts each completion into a piece of its own, for models that cannot work on trees.
-        max_tokens: limit on a piece; twice the prompt if that is more.
+        max_tokens: limit on a piece.
         pair_cost: the cost of a pair of tokens in the attention, in passes of one token through the weights.
     """
     pieces = []
@@ -108,8 +108,7 @@ def cut_groups(
         order = sorted(
             (i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__
         )
-        limit = max(max_tokens, 2 * len(group.prompt)) if share else 0
-        for part in _split_completions(group, order, limit, pair_cost):
+        for part in _split_completions(group, order, max_tokens if share else 0, pair_cost):
             pieces.append(
                 Piece(
                     trie=build_trie(group.prompt, [group.completions[i] for i in part]),

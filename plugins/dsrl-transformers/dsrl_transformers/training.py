@@ -40,8 +40,9 @@ _MAX_SKIPPED = 5
 _MAX_LOGITS = 2**28
 #: Tokens of a training pass on a CPU, where larger passes are slower, and on other devices.
 _CPU_TOKENS, _DEVICE_TOKENS = 2048, 16384
-#: Memory for the activations of a pass on a CPU in bytes, if one answer does not need more.
-_CPU_PASS_BYTES = 2**30
+#: Memory for the activations of a pass on a CPU: so many bytes, or this part of what the weights and the optimizer take if
+#: that is more. One answer may need more.
+_CPU_PASS_BYTES, _CPU_PASS_SHARE = 2**30, 0.25
 #: Part of the memory without the weights that the activations of a pass may take.
 _MAX_PASS_SHARE = 0.6
 #: The user is warned after this many steps in a row without a difference between the rewards of any prompt's answers.
@@ -163,10 +164,12 @@ class Training:
         mode = options.gradient_checkpointing
         self.is_recomputed = (mode == "on" or (mode == "auto" and is_too_large)) and self._recompute_layers()
         tokens = _CPU_TOKENS if is_cpu else _DEVICE_TOKENS
-        token_bytes = shape.get_token_bytes(self.is_recomputed)
-        budget = _CPU_PASS_BYTES if is_cpu else spare
-        if budget is not None and token_bytes:
-            tokens = min(tokens, int(budget / token_bytes))
+        token_bytes = shape.get_pass_bytes(1, self.is_recomputed)
+        budgets = [] if spare is None else [spare]
+        if is_cpu:
+            budgets.append(max(_CPU_PASS_BYTES, _CPU_PASS_SHARE * fixed))
+        if budgets and token_bytes:
+            tokens = min(tokens, int(min(budgets) / token_bytes))
         self.batch_tokens = options.batch_tokens or max(1, tokens)
         if not self.is_head_linear:
             vocabulary = model.get_input_embeddings().weight.shape[0]
