@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,24 @@ from dsrl import StoreError, TrainItem, TrainJob, check_room
 log = logging.getLogger(__name__)
 
 #: Checkpoints may take at most one part in this many of the time.
-_MIN_TIME_RATIO = 20
+_MIN_TIME_RATIO = 10
+#: If a kill can lose more than so much of a training, the user reads it.
+_MAX_LOSS_SECONDS = 60.0
 #: Fields of a job that do not change the result of GRPO.
-_IRRELEVANT = ("output_dir", "work_dir", "device", "dev_items")
+_IRRELEVANT = ("output_dir", "work_dir", "device")
+#: Fields that matter only if the model is evaluated in training.
+_FOR_EVALUATION = ("dev_items", "eval_every")
 
 
 def make_fingerprint(job: TrainJob) -> str:
     """Return a short text. Two jobs have the same one if a checkpoint of one is valid for the other."""
     # Only what the weights depend on: a field that GRPO does not use must not make a checkpoint unusable.
-    facts = {f.name: getattr(job, f.name) for f in fields(job) if f.name not in _IRRELEVANT}
-    facts["items"] = [_describe_item(item) for item in job.items]
+    is_evaluated = job.eval_every > 0 and job.dev_items
+    unused = _IRRELEVANT if is_evaluated else _IRRELEVANT + _FOR_EVALUATION
+    facts = {f.name: getattr(job, f.name) for f in fields(job) if f.name not in unused}
+    for name in ("items", "dev_items"):
+        if name in facts:
+            facts[name] = [_describe_item(item) for item in facts[name]]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
@@ -43,20 +53,27 @@ def _describe_item(item: TrainItem) -> dict[str, str]:
 
 
 class Checkpoints:
-    """The checkpoint of one job in its work folder.
+    """The checkpoint of one job in its work folder, and the best weights so far.
 
     Args:
         folder: the work folder; it is created if it does not exist.
         job: the job's fingerprint, see :func:`make_fingerprint`.
-        seconds: minimum time between two checkpoints.
+        seconds: minimum time between two checkpoints; 0: one after every step, however long that takes. None: the first one
+            is written after the first step, which shows how long it takes, and the others after ``default_seconds``.
+        default_seconds: minimum time between two checkpoints if ``seconds`` is None.
 
     Raises:
         StoreError: the folder cannot be created.
     """
 
-    def __init__(self, folder: Path, job: str, seconds: float) -> None:
-        self._path, self._end_mark = folder / "checkpoint.pt", folder / "finished"
-        self._job, self._seconds, self._pause = job, seconds, seconds
+    def __init__(self, folder: Path, job: str, seconds: float | None, default_seconds: float = 15.0) -> None:
+        self._path, self._end_mark, self._best_path = folder / "checkpoint.pt", folder / "finished", folder / "best.pt"
+        self._job, self._is_every_step = job, seconds == 0
+        self._seconds = default_seconds if seconds is None else seconds
+        self._pause = 0.0 if seconds is None else seconds
+        self._is_first = True
+        self._sync: threading.Thread | None = None
+        self._sync_errors: list[OSError] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -69,20 +86,25 @@ class Checkpoints:
         Raises:
             StoreError: the checkpoint belongs to another job.
         """
-        if not self._path.exists():
-            return None
-        try:
-            state = torch.load(self._path, map_location=device, weights_only=True)
-            job = state.pop("job")
-        except Exception as error:  # noqa: BLE001  a damaged file may raise anything
-            log.warning("The checkpoint %s cannot be read, so the training starts again: %s", self._path, error)
-            return None
-        if job != self._job:
-            raise StoreError(
-                f"{self._path} is a checkpoint of a training with other settings or items. Remove it, or give another "
-                "folder."
-            )
-        return dict(state)
+        return self._read(self._path, device, "so the training starts again")
+
+    def load_best(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the best weights, with ``step`` and ``accuracy``; None if there are none that can be read.
+
+        Raises:
+            StoreError: they belong to another job.
+        """
+        return self._read(self._best_path, device, "so the best weights so far are lost")
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Replace the best weights by ``state``: ``step``, ``accuracy`` and ``weights``.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        self._write(self._best_path, state)
+        self._finish_file(self._best_path)
+        self._raise_sync_error()
 
     def is_due(self) -> bool:
         """Return whether it is time for the next checkpoint."""
@@ -91,23 +113,39 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by ``state`` (tensors and plain values).
 
+        The state is in the system's hands when the function returns. Unless there is a checkpoint after every step by
+        request, another thread waits until the disk has it, and only then replaces the last checkpoint.
+
         Raises:
-            StoreError: the checkpoint cannot be written.
+            StoreError: this checkpoint, or the one before it, cannot be written.
         """
         start = time.monotonic()
-        partial = self._path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save({**state, "job": self._job}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            partial.unlink(missing_ok=True)
-            raise StoreError(f"The checkpoint {self._path} cannot be written: {error}") from error
+        self.wait()
+        self._write(self._path, state)
+        if self._is_every_step:
+            self._finish_file(self._path)
+            self._raise_sync_error()
+        else:
+            self._sync = threading.Thread(target=self._finish_file, args=(self._path,), name="dsrl-checkpoint")
+            self._sync.start()
         self._last_time = time.monotonic()
-        if self._seconds:
-            self._pause = max(self._seconds, _MIN_TIME_RATIO * (self._last_time - start))
+        if not self._is_every_step:
+            seconds = self._last_time - start
+            self._pause = max(self._seconds, (_MIN_TIME_RATIO - 1) * seconds)
+            if self._is_first:
+                self._report_loss(seconds)
+        self._is_first = False
+
+    def wait(self) -> None:
+        """Wait until the disk has the last checkpoint.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if self._sync is not None:
+            self._sync.join()
+            self._sync = None
+        self._raise_sync_error()
 
     @property
     def is_finished(self) -> bool:
@@ -116,13 +154,82 @@ class Checkpoints:
 
     def mark_finished(self) -> None:
         """Record that all steps are done. From now on, a model in the output folder is the model of this job."""
+        self.wait()
         partial = self._end_mark.with_suffix(".partial")
         partial.write_text(self._job)
         os.replace(partial, self._end_mark)
 
     def remove(self) -> None:
-        """Delete the checkpoint; the model is saved."""
+        """Delete the checkpoint and the best weights; the model is saved."""
+        self.wait()
         self._path.unlink(missing_ok=True)
+        self._best_path.unlink(missing_ok=True)
+
+    def _report_loss(self, seconds: float) -> None:
+        text = (
+            "A checkpoint takes %.1f s. Checkpoints may take a tenth of the time, so there is one every %.0f s or after the "
+            "step that is then running: a kill can lose so much of the training."
+        )
+        level = logging.WARNING if self._pause > _MAX_LOSS_SECONDS else logging.INFO
+        log.log(level, text, seconds, self._pause)
+
+    def _read(self, path: Path, device: torch.device, consequence: str) -> dict[str, Any] | None:
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            job = state.pop("job")
+        except Exception as error:  # noqa: BLE001  a damaged file may raise anything
+            log.warning("The checkpoint %s cannot be read, %s: %s", path, consequence, error)
+            return None
+        if job != self._job:
+            raise StoreError(
+                f"{path} is a checkpoint of a training with other settings or items. Remove it, or give another folder."
+            )
+        return dict(state)
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
+        """Write a state beside its file, without waiting for the disk."""
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file, _without_checksums():
+                torch.save({**state, "job": self._job}, file)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise StoreError(f"The checkpoint {path} cannot be written: {error}") from error
+
+    def _finish_file(self, path: Path) -> None:
+        """Wait until the disk has the new file, and put it in the place of the old one."""
+        partial = path.with_suffix(".partial")
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(partial, path)
+        except OSError as error:
+            self._sync_errors.append(error)
+
+    def _raise_sync_error(self) -> None:
+        if self._sync_errors:
+            error = self._sync_errors.pop()
+            raise StoreError(f"The checkpoint {self._path} cannot be written: {error}") from error
+
+
+@contextmanager
+def _without_checksums() -> Iterator[None]:
+    """Let torch write files without checksums, which take two thirds of the time. Nothing reads them."""
+    functions = torch.serialization
+    if not hasattr(functions, "set_crc32_options"):
+        yield
+        return
+    is_enabled = functions.get_crc32_options()
+    functions.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        functions.set_crc32_options(is_enabled)
 
 
 def check_output_is_free(folder: Path) -> None:
@@ -167,6 +274,8 @@ def check_training_room(job: TrainJob, weight_bytes: int, itemsize: int) -> None
     checkpoint = 0 if job.lora_rank > 0 else weight_bytes // itemsize * 4 * 3
     # The next checkpoint is written beside the last one.
     needs = 2 * checkpoint - _get_size(job.work_dir / "checkpoint.pt")
+    if job.eval_every > 0 and job.lora_rank == 0:
+        needs += 2 * weight_bytes  # the best weights, and the next ones beside them
     check_room(
         {job.work_dir: max(0, needs), job.output_dir.parent: weight_bytes},
         "a checkpoint of the training and the model",

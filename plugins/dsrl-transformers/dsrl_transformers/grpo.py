@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, SettingsError, TrainJob, TrainStep, hookimpl
-from dsrl_transformers.options import check_seconds, check_whole_number
+from dsrl import UNREADABLE, BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, hookimpl
+from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
+from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
 if TYPE_CHECKING:
     from dsrl.plugins.specs import TaskSpec
+
+_FLAG = "--trainer-option"
 
 
 class GRPOTrainer:
@@ -20,17 +23,39 @@ class GRPOTrainer:
     always off, because the old and the new policy must be the same function.
 
     Args:
-        checkpoint_seconds: minimum time between two checkpoints: a kill costs about so much work. Checkpoints never take
-            more than a twentieth of the time. 0 writes one after every step.
+        checkpoint_seconds: minimum time between two checkpoints: a kill costs about so much work. The default is 15, and
+            with LoRA, whose checkpoints are small, one after every step. Checkpoints never take more than a tenth of the
+            time; if a kill can therefore lose more than a minute, a warning says so after the first one. 0 writes one after
+            every step, however long that takes.
         cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
-        batch_tokens: number of tokens of one forward and backward pass, with padding; it is reduced for a large vocabulary.
-            0 means 2048 on a CPU, where larger passes are slower, and 16384 on CUDA.
+        batch_tokens: number of tokens of one forward and backward pass, with padding. 0 means at most 2048 on a CPU, where
+            larger passes are slower, and 16384 on CUDA. It means fewer if their activations would take more than six tenths
+            of the memory that weights and optimizer leave, or on a CPU more than 1 GB and a quarter of what these take. When
+            the memory is too small for a pass, it is halved.
+        gradient_checkpointing: ``on`` computes the layers again in the backward pass: much less memory, a third more time.
+            ``auto`` does so if the activations of one answer would not fit otherwise.
+        optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package
+            bitsandbytes).
     """
 
-    def __init__(self, checkpoint_seconds: float = 15.0, cache_tokens: int = 32768, batch_tokens: int = 0) -> None:
-        self._checkpoint_seconds = check_seconds("--trainer-option checkpoint_seconds", checkpoint_seconds)
-        self._cache_tokens = check_whole_number("--trainer-option cache_tokens", cache_tokens, 1)
-        self._batch_tokens = check_whole_number("--trainer-option batch_tokens", batch_tokens, 0)
+    def __init__(
+        self,
+        checkpoint_seconds: float | None = None,
+        cache_tokens: int = 32768,
+        batch_tokens: int = 0,
+        gradient_checkpointing: str = "auto",
+        optimizer: str = "adamw",
+    ) -> None:
+        seconds = checkpoint_seconds
+        self._options = TrainerOptions(
+            checkpoint_seconds=None if seconds is None else check_seconds(f"{_FLAG} checkpoint_seconds", seconds),
+            cache_tokens=check_whole_number(f"{_FLAG} cache_tokens", cache_tokens, 1),
+            batch_tokens=check_whole_number(f"{_FLAG} batch_tokens", batch_tokens, 0),
+            gradient_checkpointing=check_choice(
+                f"{_FLAG} gradient_checkpointing", gradient_checkpointing, ("auto", "on", "off")
+            ),
+            optimizer=check_choice(f"{_FLAG} optimizer", optimizer, OPTIMIZERS),
+        )
 
     @hookimpl
     def train(self, job: TrainJob, task: BoundPlugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
@@ -40,23 +65,29 @@ class GRPOTrainer:
         the same number and the same result.
 
         The metrics also have ``left_out`` (items whose prompt is too long), ``skipped`` (steps so far that changed nothing
-        because their gradient was not finite) and, if the task's rewards have parts, ``reward/<part>`` for each part.
+        because their gradient was not finite), ``equal_groups`` (the share of the prompts whose answers all have the same
+        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part.
 
         Raises:
             DataError: there is no readable model to start from.
-            DsrlError: no item is left to train on, a reward is not a number, several steps in a row were skipped, or peft
-                is needed and not installed.
+            DsrlError: no item is left to train on, a reward is not a number, several steps in a row were skipped, the memory
+                is too small for a pass, or peft or bitsandbytes is needed and not installed.
             StoreError: a checkpoint or the model cannot be written, or the checkpoint belongs to another job.
         """
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.training import Training
 
+        def grade(output: str, item: TrainItem) -> bool:
+            answer = task.hook.process_prediction(output=output, input=item.input)
+            return answer is not UNREADABLE and bool(
+                task.hook.eval(prediction=answer, label=item.label, input=item.input)
+            )
+
         Training(
             job,
             reward=lambda output, item: task.hook.reward(output=output, label=item.label, input=item.input),
-            checkpoint_seconds=self._checkpoint_seconds,
-            cache_tokens=self._cache_tokens,
-            batch_tokens=self._batch_tokens,
+            grade=grade,
+            options=self._options,
         ).run(on_step)
 
     @hookimpl
@@ -65,18 +96,20 @@ class GRPOTrainer:
 
         Raises:
             DataError: there is no readable model to start from.
-            DsrlError: peft is needed and not installed.
-            SettingsError: this machine does not have the device, the dtype is not supported, or the model's context is too
-                short for the answers.
+            DsrlError: peft or bitsandbytes is needed and not installed.
+            SettingsError: this machine does not have the device, the dtype is not supported, the model's context is too
+                short for the answers, or the device's memory is too small for the training.
             StoreError: the model cannot be put into the output folder, or the disk has no space for checkpoints.
         """
         from dsrl_transformers.checkpoint import check_output_place, check_training_room
         from dsrl_transformers.language_model import hide_progress_bars, resolve_device
         from dsrl_transformers.lora import require_peft
+        from dsrl_transformers.memory_check import check_training_memory
         from dsrl_transformers.model_files import check_model
 
         check_output_place(job.output_dir)
-        resolve_device(job.device, job.dtype)
+        device, forward_dtype = resolve_device(job.device, job.dtype)
+        check_optimizer(self._options.optimizer, device)
         if job.lora_rank > 0:
             require_peft()
         with hide_progress_bars():
@@ -89,3 +122,4 @@ class GRPOTrainer:
             )
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
+        check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl import DsrlError, Prompt, SettingsError
+from dsrl import DataError, DsrlError, Prompt, SettingsError
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
+from dsrl_transformers.memory_estimate import needs_narrow_base, read_capacity
+from dsrl_transformers.memory_saving import store_in_bfloat16
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
 from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
@@ -114,7 +117,7 @@ class LanguageModel:
 
 
 def load_model(
-    name: str, device: str = "auto", dtype: str = "auto", purpose: Literal["sample", "train"] = "sample"
+    name: str, device: str = "auto", dtype: str = "auto", purpose: Literal["sample", "train", "adapt"] = "sample"
 ) -> LanguageModel:
     """Load a model and its tokenizer.
 
@@ -123,22 +126,30 @@ def load_model(
         device: ``auto`` (CUDA if there is a CUDA device), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto`` (bfloat16 on CUDA if the device supports it, else float32), ``float32``, ``bfloat16``.
         purpose: for ``train`` the weights are always float32, and ``dtype`` is the type of the forward pass: a step with a
-            learning rate of 1e-6 is lost in the 8 bits of bfloat16.
+            learning rate of 1e-6 is lost in the 8 bits of bfloat16. For ``adapt`` the weights are frozen; they are bfloat16
+            if :func:`~dsrl_transformers.memory_estimate.needs_narrow_base` says so, else float32.
 
     Raises:
-        DataError: there is no readable model.
+        DataError: there is no readable model, or some of its weights are not finite numbers.
         DsrlError: the device's memory is too small.
         SettingsError: this machine does not have the device, or the dtype is not supported.
     """
     place, forward_dtype = resolve_device(device, dtype)
-    weights_dtype = torch.float32 if purpose == "train" else forward_dtype
+    weights_dtype = forward_dtype if purpose == "sample" else torch.float32
+    if purpose == "adapt" and _needs_narrow_base(name, place, forward_dtype):
+        weights_dtype = torch.bfloat16
+    is_narrow_in_float32 = weights_dtype != forward_dtype == torch.float32
     with translate_errors(name), hide_progress_bars():
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype, trust_remote_code=False)
             model = model.to(place).eval()
+            if is_narrow_in_float32:
+                store_in_bfloat16(model)
         except torch.OutOfMemoryError as error:
             raise DsrlError(f"The memory of {place} is too small for the model {name}. ({error})") from error
+    _check_weights(model, name)
+    choose_threads(model)
     has_trees = supports_trees(model)
     if not has_trees:
         log.info("%s cannot compute trees of completions, so each completion is computed separately.", name)
@@ -148,8 +159,52 @@ def load_model(
         stop=_get_stop_tokens(model, tokenizer),
         context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
         has_trees=has_trees,
-        autocast_dtype=forward_dtype if forward_dtype != weights_dtype else None,
+        # Adapters are float32, so a forward pass in bfloat16 needs autocast for them, too.
+        autocast_dtype=forward_dtype if forward_dtype != torch.float32 and purpose != "sample" else None,
     )
+
+
+def _needs_narrow_base(name: str, place: torch.device, forward_dtype: torch.dtype) -> bool:
+    if forward_dtype == torch.bfloat16:
+        return True
+    with translate_errors(name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return needs_narrow_base(model.num_parameters(), config.dtype == torch.bfloat16, False, read_capacity(place))
+
+
+def _check_weights(model: Any, name: str) -> None:
+    """Check that all weights are finite numbers, with one pass over them.
+
+    Raises:
+        DataError: some are not.
+    """
+    weights = dict(model.named_parameters())
+    with torch.inference_mode():
+        sums = torch.stack([weight.sum(dtype=torch.float32) for weight in weights.values()])
+        broken = [key for key, is_sound in zip(weights, torch.isfinite(sums).tolist(), strict=True) if not is_sound]
+    if broken:
+        raise DataError(
+            f"{len(broken)} of {len(weights)} weights of the model {name} hold values that are not finite numbers, among "
+            f"them {broken[0]}. Its files are damaged: fetch the model again, or give another one."
+        )
+
+
+#: Number of weights below which a second thread makes a model slower.
+_MIN_WEIGHTS_FOR_THREADS = 20_000_000
+_DEFAULT_THREADS = torch.get_num_threads()
+
+
+def choose_threads(model: Any) -> None:
+    """Let a small model on a CPU compute in one thread: the threads would wait for each other most of the time.
+
+    A number of threads in the environment variable OMP_NUM_THREADS or MKL_NUM_THREADS has precedence.
+    """
+    if os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS"):
+        return
+    is_small = model.device.type == "cpu" and model.num_parameters() < _MIN_WEIGHTS_FOR_THREADS
+    torch.set_num_threads(1 if is_small else _DEFAULT_THREADS)
 
 
 @contextmanager

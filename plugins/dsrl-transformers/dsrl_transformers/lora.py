@@ -41,6 +41,23 @@ def add_adapters(model: Any, rank: int) -> Any:
     return get_peft_model(model, config)
 
 
+def merge_adapters(adapted: Any) -> Any:
+    """Add the adapters of peft's model to its weights. Return the model without adapters.
+
+    The sum is made in float32 and rounded once to the type of the weight, one layer at a time.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    with torch.no_grad():
+        layers: list[Any] = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
+        for layer in layers:
+            weight = layer.get_base_layer().weight
+            for name in layer.active_adapters:
+                weight.copy_(weight.float() + layer.get_delta_weight(name).float())
+    return adapted.unload()
+
+
 @contextmanager
 def use_adapter(model: Any, folder: Path | None) -> Iterator[None]:
     """Put the adapter in a folder on a model while the context lasts. None leaves the model as it is.

@@ -10,11 +10,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dsrl import DataError, check_room
+from dsrl_transformers.memory_estimate import ModelShape, read_shape
 
 T = TypeVar("T")
 
@@ -43,11 +44,17 @@ class ModelFacts:
         context: length of the context in tokens; None if the model's settings do not say it.
         weight_bytes: size of the weights in bytes; None if the hub does not say it.
         itemsize: bytes of one number of the weights.
+        weights: the number of weights; None if the hub does not say it.
+        shape: the sizes of the model.
+        is_bfloat16: whether the weights are stored in bfloat16.
     """
 
     context: int | None
     weight_bytes: int | None
     itemsize: int
+    weights: int | None = None
+    shape: ModelShape = field(default_factory=ModelShape)
+    is_bfloat16: bool = False
 
 
 def check_model(name: str) -> ModelFacts:
@@ -132,9 +139,17 @@ def _read_facts(name: str, weights: int | None) -> ModelFacts:
         text = config.get_text_config(decoder=True)
         context = getattr(text, "max_position_embeddings", None)
         itemsize = getattr(config.dtype, "itemsize", 4)
+        is_bfloat16 = str(config.dtype) == "torch.bfloat16"
     with translate_errors(name, "tokenizer"):
         AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    return ModelFacts(context if isinstance(context, int) else None, weights, itemsize)
+    return ModelFacts(
+        context=context if isinstance(context, int) else None,
+        weight_bytes=weights,
+        itemsize=itemsize,
+        weights=None if weights is None else weights // itemsize,
+        shape=read_shape(text),
+        is_bfloat16=is_bfloat16,
+    )
 
 
 def _check_folder_weights(folder: Path) -> int:

@@ -82,17 +82,23 @@ class Terms:
     kl: float
 
 
-def cut_groups(groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: int) -> list[Piece]:
+def cut_groups(
+    groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: int, pair_cost: float = 0.0
+) -> list[Piece]:
     """Cut groups into pieces of at most ``max_tokens`` tokens (a single completion may be longer).
 
     Without the KL term, a group of equal rewards has no gradient and is left out.
+
+    A piece computes its prompt once for all its completions, but each token of a piece also meets all others in the
+    attention. So a row of ``S`` tokens costs ``S + pair_cost * S**2``, and a completion joins a piece only if that costs
+    less than the completion with the prompt alone.
 
     Args:
         groups: all groups of the step.
         with_kl: whether the loss has a KL term.
         share: False puts each completion into a piece of its own, for models that cannot work on trees.
-        max_tokens: limit on a piece; twice the prompt if that is more. Attention takes the square of it, so long completions
-            are faster alone.
+        max_tokens: limit on a piece.
+        pair_cost: the cost of a pair of tokens in the attention, in passes of one token through the weights.
     """
     pieces = []
     for group in groups:
@@ -102,7 +108,7 @@ def cut_groups(groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: 
         order = sorted(
             (i for i in range(len(group.completions)) if group.completions[i]), key=group.completions.__getitem__
         )
-        for part in _split_completions(group, order, max(max_tokens, 2 * len(group.prompt)) if share else 0):
+        for part in _split_completions(group, order, max_tokens if share else 0, pair_cost):
             pieces.append(
                 Piece(
                     trie=build_trie(group.prompt, [group.completions[i] for i in part]),
@@ -113,17 +119,28 @@ def cut_groups(groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: 
     return pieces
 
 
-def _split_completions(group: Group, order: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+def _split_completions(group: Group, order: Sequence[int], max_tokens: int, pair_cost: float) -> Iterator[list[int]]:
     part: list[int] = []
     size = len(group.prompt)
     for i in order:
-        if part and size + len(group.completions[i]) > max_tokens:
-            yield part
-            part, size = [], len(group.prompt)
+        completion = group.completions[i]
+        if part:
+            # In sorted order, what a completion has in common with the piece it has in common with the one before it.
+            common = _count_common(completion, group.completions[part[-1]])
+            new, alone = len(completion) - common, len(group.prompt) + len(completion)
+            extra = new + pair_cost * ((size + new) ** 2 - size**2)
+            if size + new > max_tokens or extra > alone + pair_cost * alone**2:
+                yield part
+                part, size = [], len(group.prompt)
+        size += len(completion) - (common if part else 0)
         part.append(i)
-        size += len(group.completions[i])
     if part:
         yield part
+
+
+def _count_common(one: Sequence[int], two: Sequence[int]) -> int:
+    """Return the number of tokens with which both begin."""
+    return next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
 def make_batches(pieces: Sequence[Piece], tokens: int) -> list[list[Piece]]:
@@ -157,6 +174,10 @@ def backward(
         kl_coef: weight of the KL term.
     """
     tries = [piece.trie for piece in pieces]
+    reference_log_p = None
+    if reference is not None:  # before the policy, whose pass keeps a lot in memory for its gradient
+        with torch.no_grad():
+            reference_log_p = reference(tries)
     log_p = policy(tries)
     node, weight, advantage = (t.to(log_p.device) for t in _flatten(pieces))
     log_p = log_p[node]
@@ -164,10 +185,8 @@ def backward(
     # the ratio is not 0.
     loss = compute_clipped_loss(log_p, log_p.detach(), advantage)
     kl = torch.zeros_like(loss)
-    if reference is not None:
-        with torch.no_grad():
-            reference_log_p = reference(tries)[node]
-        kl = estimate_kl(log_p, reference_log_p)
+    if reference_log_p is not None:
+        kl = estimate_kl(log_p, reference_log_p[node])
         loss = loss + kl_coef * kl
     total = (weight * loss).sum()
     torch.autograd.backward(total)

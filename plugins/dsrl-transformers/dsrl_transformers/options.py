@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dsrl import SettingsError
@@ -28,3 +30,25 @@ def check_seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise SettingsError(f"{name}={value} must be a number of seconds, 0 or more")
     return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return one of ``choices``.
+
+    Raises:
+        SettingsError: the value is another one.
+    """
+    if value not in choices:
+        raise SettingsError(f"{name}={value} must be {', '.join(choices[:-1])} or {choices[-1]}")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerOptions:
+    """The options of the trainer ``grpo``; see :class:`dsrl_transformers.grpo.GRPOTrainer`."""
+
+    checkpoint_seconds: float | None
+    cache_tokens: int
+    batch_tokens: int
+    gradient_checkpointing: str
+    optimizer: str

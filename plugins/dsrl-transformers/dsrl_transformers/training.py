@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import math
 import random
@@ -19,9 +20,15 @@ from transformers import AutoConfig
 from dsrl import DsrlError, PluginError, Reward, TrainItem, TrainJob, TrainStep
 from dsrl_transformers.checkpoint import Checkpoints, check_output_is_free, make_fingerprint, write_folder
 from dsrl_transformers.decode import DecodeSettings
+from dsrl_transformers.dev_evaluation import DevEvaluation
 from dsrl_transformers.language_model import LanguageModel, hide_progress_bars, load_model
-from dsrl_transformers.lora import add_adapters
+from dsrl_transformers.log_probability import has_linear_head
+from dsrl_transformers.lora import add_adapters, merge_adapters
+from dsrl_transformers.memory_estimate import PROCESS_BYTES, ModelShape, is_out_of_memory, read_capacity, read_shape
+from dsrl_transformers.memory_saving import recompute_layers, store_in_bfloat16
 from dsrl_transformers.objective import Group, Piece, Terms, backward, cut_groups, make_batches
+from dsrl_transformers.optimizer import make_optimizer
+from dsrl_transformers.options import TrainerOptions
 from dsrl_transformers.trie import Trie, compute_log_probabilities
 
 log = logging.getLogger(__name__)
@@ -29,10 +36,17 @@ log = logging.getLogger(__name__)
 _MAX_GRADIENT = 1.0
 #: The training stops after this many steps in a row without a finite gradient.
 _MAX_SKIPPED = 5
-#: Maximum number of tokens of a prompt and the answers that share a row with it.
-_MAX_PIECE = 512
-#: Maximum number of logits of one forward pass: 1 GB in float32.
+#: Maximum number of logits of one forward pass of a model whose logits must be computed all at once: 1 GB in float32.
 _MAX_LOGITS = 2**28
+#: Tokens of a training pass on a CPU, where larger passes are slower, and on other devices.
+_CPU_TOKENS, _DEVICE_TOKENS = 2048, 16384
+#: Memory for the activations of a pass on a CPU: so many bytes, or this part of what the weights and the optimizer take if
+#: that is more. One answer may need more.
+_CPU_PASS_BYTES, _CPU_PASS_SHARE = 2**30, 0.25
+#: Part of the memory without the weights that the activations of a pass may take.
+_MAX_PASS_SHARE = 0.6
+#: The user is warned after this many steps in a row without a difference between the rewards of any prompt's answers.
+_MAX_EQUAL_STEPS = 10
 #: Maximum number of parts of rewards in the metrics of a step, and maximum length of the name of a part.
 _MAX_PARTS = 100
 _MAX_PART_NAME = 100
@@ -47,21 +61,23 @@ class Training:
     Args:
         job: what to train on, and how.
         reward: returns the reward of an output for an item.
-        checkpoint_seconds, cache_tokens, batch_tokens: see :class:`dsrl_transformers.grpo.GRPOTrainer`.
+        grade: returns whether an output answers an item rightly, for the evaluation.
+        options: the options of the trainer.
     """
 
     def __init__(
         self,
         job: TrainJob,
         reward: Callable[[str, TrainItem], Any],
-        checkpoint_seconds: float,
-        cache_tokens: int,
-        batch_tokens: int,
+        grade: Callable[[str, TrainItem], bool],
+        options: TrainerOptions,
     ) -> None:
-        self.job, self.reward = job, reward
-        self.cache_tokens, self.batch_tokens = cache_tokens, batch_tokens
-        self.checkpoints = Checkpoints(job.work_dir, make_fingerprint(job), checkpoint_seconds)
+        self.job, self.reward, self.grade, self.options = job, reward, grade, options
+        # The checkpoint of adapters is small: one after every step, if that does not take too much of the time.
+        default_seconds = 0.0 if job.lora_rank > 0 else 15.0
+        self.checkpoints = Checkpoints(job.work_dir, make_fingerprint(job), options.checkpoint_seconds, default_seconds)
         self.skipped = self.skipped_in_a_row = 0
+        self.equal_steps_in_a_row, self.is_warned_of_equal_groups = 0, False
 
     def run(self, on_step: Callable[[TrainStep], None]) -> None:
         """Train to the end and save the model."""
@@ -81,6 +97,10 @@ class Training:
             batch = [self.items[i] for i in order[place * job.batch_size : (place + 1) * job.batch_size]]
             rate = job.learning_rate * min(1.0, step / (1 + min(10, steps // 10)))
             metrics, rewards = self._step(batch, step, rate)
+            if self.evaluation.is_due(step, steps):
+                metrics["dev_accuracy"] = self.evaluation.evaluate(step)
+                if step == steps:
+                    metrics["best_step"] = float(self.evaluation.best_step)
             metrics["seconds"] = time.perf_counter() - start
             # Report before the checkpoint: after a kill, a step may be reported twice, but no step is lost.
             on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
@@ -88,26 +108,80 @@ class Training:
                 self._save_checkpoint(step)
         # The order matters: a kill at any point leaves either a model that is marked as ours, or a checkpoint.
         self.checkpoints.mark_finished()
+        self.evaluation.restore_best()
         self._save_model()
         self.checkpoints.remove()
 
     def _prepare(self) -> None:
         job = self.job
-        self.lm = load_model(job.model, job.device, job.dtype, purpose="train")
-        self.start_dtype = AutoConfig.from_pretrained(job.model).dtype or torch.float32
+        self.lm = load_model(job.model, job.device, job.dtype, purpose="adapt" if job.lora_rank > 0 else "train")
+        model = self.lm.model
+        config = AutoConfig.from_pretrained(job.model)
+        self.start_dtype = config.dtype or torch.float32
+        self.is_head_linear = has_linear_head(model)
         self._select_items()
         self.adapted: Any = None
         self.reference: Any = None
         if job.lora_rank > 0:
             torch.manual_seed(job.seed)  # adapters start at random values
-            self.adapted = add_adapters(self.lm.model, job.lora_rank)
+            self.adapted = add_adapters(model, job.lora_rank)
         elif job.kl_coef > 0:
-            self.reference = copy.deepcopy(self.lm.model).requires_grad_(False)
-        self.weights = {n: p for n, p in self.lm.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=job.learning_rate, weight_decay=0.0)
-        vocabulary = self.lm.model.get_input_embeddings().weight.shape[0]
-        batch_tokens = self.batch_tokens or (2048 if self.lm.model.device.type == "cpu" else 16384)
-        self.batch_tokens = max(1, min(batch_tokens, _MAX_LOGITS // vocabulary))
+            self.reference = copy.deepcopy(model).requires_grad_(False)
+            store_in_bfloat16(self.reference)
+        self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = make_optimizer(self.options.optimizer, self.weights.values(), model.device)
+        self._plan_passes(read_shape(config.get_text_config(decoder=True)))
+        is_kept_small = job.lora_rank == 0
+        self.evaluation = DevEvaluation(
+            job,
+            self.lm,
+            self.weights,
+            self.grade,
+            self.checkpoints,
+            dtype=self.start_dtype if is_kept_small else torch.float32,
+            cache_tokens=self.options.cache_tokens,
+        )
+
+    def _plan_passes(self, shape: ModelShape) -> None:
+        """Choose the size of a training pass, and whether layers are computed again backward.
+
+        The choice depends on the model, the items and the size of the machine's memory, not on what is free of it now. So a
+        training that continues on the same machine makes the same passes.
+        """
+        job, model, options = self.job, self.lm.model, self.options
+        is_cpu = model.device.type == "cpu"
+        # Attention costs about 2 * hidden operations a pair of tokens, the weights of a layer 12 * hidden**2 a token; and
+        # the operations of attention are about twice as slow.
+        self.pair_cost = 1 / (3 * (shape.hidden or 1024))
+        trained = sum(weight.numel() for weight in self.weights.values())
+        models = (model, self.reference) if self.reference is not None else (model,)
+        fixed = PROCESS_BYTES + trained * (6 if options.optimizer == "adamw8bit" else 12)
+        fixed += sum(weight.numel() * weight.itemsize for some in models for weight in some.parameters())
+        capacity = read_capacity(model.device)
+        spare = None if capacity is None else max(0.0, _MAX_PASS_SHARE * (capacity - fixed))
+        longest = max(len(self.prompts[item.id]) for item in self.items) + job.max_completion_tokens
+        is_too_large = spare is not None and shape.get_pass_bytes(longest, is_recomputed=False) > spare
+        mode = options.gradient_checkpointing
+        self.is_recomputed = (mode == "on" or (mode == "auto" and is_too_large)) and self._recompute_layers()
+        tokens = _CPU_TOKENS if is_cpu else _DEVICE_TOKENS
+        token_bytes = shape.get_pass_bytes(1, self.is_recomputed)
+        budgets = [] if spare is None else [spare]
+        if is_cpu:
+            budgets.append(max(_CPU_PASS_BYTES, _CPU_PASS_SHARE * fixed))
+        if budgets and token_bytes:
+            tokens = min(tokens, int(min(budgets) / token_bytes))
+        self.batch_tokens = options.batch_tokens or max(1, tokens)
+        if not self.is_head_linear:
+            vocabulary = model.get_input_embeddings().weight.shape[0]
+            self.batch_tokens = max(1, min(self.batch_tokens, _MAX_LOGITS // vocabulary))
+
+    def _recompute_layers(self) -> bool:
+        is_possible = recompute_layers(self.lm.model)
+        if is_possible:
+            log.info("Layers are computed again in the backward pass, which takes less memory and a third more time.")
+        else:
+            log.warning("Gradient checkpointing is not possible: the library has no layers for it in this model.")
+        return is_possible
 
     def _select_items(self) -> None:
         """Encode the prompts, and leave out the items whose prompt is too long."""
@@ -130,14 +204,10 @@ class Training:
 
     def _step(self, batch: Sequence[TrainItem], step: int, rate: float) -> tuple[dict[str, float], dict[str, float]]:
         """Do one step. Return its metrics, and the mean reward of each item by its id."""
-        job = self.job
         groups = self._answer(batch, step)
-        pieces = cut_groups(groups, with_kl=job.kl_coef > 0, share=self.lm.has_trees, max_tokens=_MAX_PIECE)
-        loss = kl = 0.0
-        for part in make_batches(pieces, self.batch_tokens):
-            terms = self._backward(part)
-            loss, kl = loss + terms.loss, kl + terms.kl
-        norm = self._update(rate) if pieces and math.isfinite(loss) else 0.0
+        terms = self._compute_gradient(groups)
+        loss, kl = (terms.loss, terms.kl) if terms is not None else (0.0, 0.0)
+        norm = self._update(rate) if terms is not None and math.isfinite(loss) else 0.0
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._skip(step)
         else:
@@ -146,10 +216,13 @@ class Training:
         answers = sum(group.size for group in groups)
         tokens = sum(len(c) * n for g in groups for c, n in zip(g.completions, g.counts, strict=True))
         rewards = {item.id: group.mean for item, group in zip(batch, groups, strict=True)}
+        equal_groups = sum(not any(group.advantages) for group in groups) / len(groups)
+        self._watch_equal_groups(equal_groups, step)
         metrics = {
             "loss": loss,
             "reward": sum(g.mean * g.size for g in groups) / answers,
             "reward_std": sum(g.spread for g in groups) / len(groups),
+            "equal_groups": equal_groups,
             "kl": kl,
             "grad_norm": norm,
             "learning_rate": rate,
@@ -169,7 +242,7 @@ class Training:
             top_p=job.top_p,
             max_tokens=job.max_completion_tokens,
             seed=(job.seed << 32) + step,
-            cache_tokens=self.cache_tokens,
+            cache_tokens=self.options.cache_tokens,
         )
         answers = self.lm.complete([self.prompts[item.id] for item in batch], settings)
         return [
@@ -190,13 +263,36 @@ class Training:
             )
         return reward if isinstance(reward, Reward) else float(reward)
 
+    def _compute_gradient(self, groups: Sequence[Group]) -> Terms | None:
+        """Compute the loss of a step and its gradient, in smaller passes if memory is short. None: there is none."""
+        while True:
+            pieces = cut_groups(
+                groups,
+                with_kl=self.job.kl_coef > 0,
+                share=self.lm.has_trees,
+                max_tokens=self.batch_tokens,
+                pair_cost=self.pair_cost,
+            )
+            loss = kl = 0.0
+            try:
+                for part in make_batches(pieces, self.batch_tokens):
+                    terms = self._backward(part)
+                    loss, kl = loss + terms.loss, kl + terms.kl
+                return Terms(loss, kl) if pieces else None
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error)
+            # Outside of the handler: the error holds on to what the pass had in memory.
+            self._need_less_memory(max(len(g.prompt) + max(map(len, g.completions)) for g in groups), reason)
+
     def _backward(self, part: Sequence[Piece]) -> Terms:
         job, lm = self.job, self.lm
         pad = min(lm.stop, default=0)
 
         def policy(tries: Sequence[Trie]) -> Tensor:
             with lm.make_precision_context():
-                return compute_log_probabilities(lm.model, tries, job.temperature, pad)
+                return compute_log_probabilities(lm.model, tries, job.temperature, pad, self.is_head_linear)
 
         def start(tries: Sequence[Trie]) -> Tensor:
             # Without its adapters the model is the starting model, so a copy is not needed.
@@ -204,15 +300,52 @@ class Training:
                 self.adapted.disable_adapter() if self.adapted else nullcontext()
             )
             with lm.make_precision_context(), without_adapters:
-                return compute_log_probabilities(self.reference or lm.model, tries, job.temperature, pad)
+                model = self.reference or lm.model
+                return compute_log_probabilities(model, tries, job.temperature, pad, self.is_head_linear)
 
-        try:
-            return backward(part, policy, start if job.kl_coef > 0 else None, job.kl_coef)
-        except torch.OutOfMemoryError as error:
+        return backward(part, policy, start if job.kl_coef > 0 else None, job.kl_coef)
+
+    def _need_less_memory(self, longest: int, reason: str) -> None:
+        """Halve the training passes, or compute layers again, after a pass for which the memory was too small.
+
+        Args:
+            longest: number of tokens of the longest answer of the step with its prompt. A pass cannot be smaller.
+            reason: the text of the error.
+
+        Raises:
+            DsrlError: the passes cannot be made smaller.
+        """
+        self.optimizer.zero_grad(set_to_none=True)  # a part of the gradient may have been added already
+        gc.collect()
+        if self.lm.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.batch_tokens > longest:
+            whole, self.batch_tokens = self.batch_tokens, max(longest, self.batch_tokens // 2)
+            log.warning(
+                "The memory is too small for a training pass of %d tokens. From now on a pass has %d tokens.",
+                whole, self.batch_tokens,
+            )  # fmt: skip
+        elif self.options.gradient_checkpointing == "auto" and not self.is_recomputed and self._recompute_layers():
+            self.is_recomputed = True
+            log.warning("The memory is too small for a training pass. From now on layers are computed again backward.")
+        else:
             raise DsrlError(
-                f"The device's memory is too small for a training pass of {self.batch_tokens} tokens. Give a smaller number "
-                f"with --trainer-option batch_tokens=..., or train adapters with --lora-rank. ({error})"
-            ) from error
+                f"The memory is too small to train on an answer of {longest} tokens with its prompt. Give a smaller "
+                "--max-completion-tokens, train adapters with --lora-rank, or use --trainer-option "
+                f"gradient_checkpointing=on. ({reason})"
+            )
+
+    def _watch_equal_groups(self, share: float, step: int) -> None:
+        """Warn once if all answers to every prompt have had the same reward for some steps in a row."""
+        self.equal_steps_in_a_row = self.equal_steps_in_a_row + 1 if share == 1 else 0
+        if self.equal_steps_in_a_row == _MAX_EQUAL_STEPS and not self.is_warned_of_equal_groups:
+            self.is_warned_of_equal_groups = True
+            log.warning(
+                "In the last %d steps (to step %d) all answers to a prompt had the same reward, so the model learns "
+                "nothing. Perhaps it always gives the same answer. Give a lower --learning-rate, a higher "
+                "--train-temperature or a larger --group-size, or samples that are neither too easy nor too hard.",
+                _MAX_EQUAL_STEPS, step,
+            )  # fmt: skip
 
     def _update(self, rate: float) -> float:
         """Apply the gradient if it is finite. Return its norm."""
@@ -242,6 +375,10 @@ class Training:
                 self.weights[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.skipped, self.skipped_in_a_row = state["skipped"]
+        if "passes" in state:  # the memory was too small for those that were planned
+            self.batch_tokens, is_recomputed = state["passes"]
+            if is_recomputed and not self.is_recomputed:
+                self.is_recomputed = self._recompute_layers()
         log.info("The training continues after step %d.", state["step"])
         return int(state["step"])
 
@@ -252,12 +389,13 @@ class Training:
                 "weights": {name: weight.detach() for name, weight in self.weights.items()},
                 "optimizer": self.optimizer.state_dict(),
                 "skipped": [self.skipped, self.skipped_in_a_row],
+                "passes": [self.batch_tokens, self.is_recomputed],
             }
         )
 
     def _save_model(self) -> None:
         lm: LanguageModel = self.lm
-        model = self.adapted.merge_and_unload() if self.adapted else lm.model
+        model = merge_adapters(self.adapted) if self.adapted else lm.model
         model = model.to(self.start_dtype)
 
         def write(folder: Path) -> None:

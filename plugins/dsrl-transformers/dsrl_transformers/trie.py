@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsrl_transformers.forest import make_tree_mask
+from dsrl_transformers.log_probability import compute_token_log_probabilities
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def build_trie(prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> T
     return Trie(tuple(prompt), tokens, parents, tuple(paths), tuple(sorted(set(parents) - {-1})))
 
 
-def compute_log_probabilities(model: Any, tries: Sequence[Trie], temperature: float, pad: int) -> Tensor:
+def compute_log_probabilities(
+    model: Any, tries: Sequence[Trie], temperature: float, pad: int, is_head_linear: bool = False
+) -> Tensor:
     """Return the log-probability of every node of every trie, one after the other: [sum of len(trie.tokens)], float32.
 
     Args:
@@ -67,56 +69,86 @@ def compute_log_probabilities(model: Any, tries: Sequence[Trie], temperature: fl
         tries: the tries of one forward pass.
         temperature: the logits are divided by it.
         pad: the token that fills the unused places; any token will do.
+        is_head_linear: whether :func:`~dsrl_transformers.log_probability.has_linear_head` is true for the model. Then the
+            logits of all places are never in memory at once.
     """
-    prompt, inner = max(len(t.prompt) for t in tries), max(len(t.inner) for t in tries)
-    tokens = torch.full((len(tries), prompt + inner), pad)
-    positions = torch.zeros_like(tokens)
-    is_token = torch.zeros(tokens.shape, dtype=torch.bool)
-    branches = torch.zeros(len(tries), inner, inner, dtype=torch.bool)
-    # Of each node: its row, the place whose logits predict it, and its token.
-    node_row: list[int] = []
-    node_place: list[int] = []
-    node_token: list[int] = []
-    for row, trie in enumerate(tries):
-        place = {node: i for i, node in enumerate(trie.inner)}
-        start, end = prompt - len(trie.prompt), prompt + len(trie.inner)
-        tokens[row, start:end] = torch.tensor([*trie.prompt, *(trie.tokens[node] for node in trie.inner)])
-        positions[row, start:prompt] = torch.arange(len(trie.prompt))
-        is_token[row, start:end] = True
-        for i, node in enumerate(trie.inner):
-            parent = trie.parents[node]
-            if parent >= 0:
-                branches[row, i] = branches[row, place[parent]]
-            branches[row, i, i] = True
-        positions[row, prompt:] = len(trie.prompt) - 1 + branches[row].sum(1)
-        node_row += [row] * len(trie.tokens)
-        node_place += [0 if parent < 0 else 1 + place[parent] for parent in trie.parents]
-        node_token += trie.tokens
+    batch = _lay_out(tries, pad)
     device = model.device
-    if all(len(trie.paths) == 1 for trie in tries):
-        mask = is_token.long().to(device)  # without branches: the ordinary mask, which every model understands
-    else:
-        mask = make_tree_mask(model, _extend_to_prompt(is_token, branches).to(device))
-    logits = model(
-        input_ids=tokens.to(device),
-        attention_mask=mask,
-        position_ids=positions.clamp(min=0).to(device),
-        use_cache=False,
-        logits_to_keep=inner + 1,
-    ).logits
+    inputs = {
+        "input_ids": batch.tokens.to(device),
+        "attention_mask": None if batch.visible is None else _make_mask(model, batch.visible.to(device)),
+        "position_ids": batch.positions.to(device),
+        "use_cache": False,
+    }
+    place, token = batch.place.to(device), batch.token.to(device)
+    if is_head_linear:
+        hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)
+        needed, place = torch.unique(place, return_inverse=True)
+        weight = model.get_output_embeddings().weight
+        return compute_token_log_probabilities(hidden[needed], weight, place, token, temperature)
+    width = batch.tokens.shape[1]
+    first = min(len(trie.prompt) for trie in tries) - 1  # nothing is predicted before the end of a prompt
+    logits = model(**inputs, logits_to_keep=width - first).logits
     logits = logits.float() / temperature
     total = logits.logsumexp(-1)
-    rows, places, ids = (torch.tensor(numbers, device=device) for numbers in (node_row, node_place, node_token))
-    log_p: Tensor = logits[rows, places, ids] - total[rows, places]
+    row, column = place // width, place % width - first
+    log_p: Tensor = logits[row, column, token] - total[row, column]
     return log_p
 
 
-def _extend_to_prompt(is_token: Tensor, branches: Tensor) -> Tensor:
-    """Extend the ancestors [B, I, I] among the inner nodes to all places [B, S, S], the places of the prompt first."""
-    places, inner = is_token.shape[1], branches.shape[1]
-    prompt = places - inner
-    visible = torch.tril(torch.ones(places, places, dtype=torch.bool)).repeat(len(is_token), 1, 1)
-    visible[:, prompt:, prompt:] = branches
-    visible &= is_token[:, None, :]
-    # Padding attends to itself: a softmax over nothing would be NaN.
-    return visible | torch.eye(places, dtype=torch.bool)
+@dataclass(frozen=True)
+class _Batch:
+    """The input of one forward pass, a trie a row: its prompt, then its inner nodes, then padding.
+
+    Attributes:
+        tokens, positions: [B, S].
+        visible: [B, S, S], which places a place attends to; None if it is all places before it. Then no mask is needed, and
+            the fast kinds of attention work.
+        place: [M] of each node, the place in ``B * S`` that predicts it.
+        token: [M] its token.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    visible: Tensor | None
+    place: Tensor
+    token: Tensor
+
+
+def _lay_out(tries: Sequence[Trie], pad: int) -> _Batch:
+    width = max(trie.size for trie in tries)
+    tokens = torch.full((len(tries), width), pad)
+    positions = torch.arange(width).repeat(len(tries), 1)
+    # Padding comes last, so nothing attends to it. It attends to everything: a softmax over nothing would be NaN.
+    visible = None
+    if any(len(trie.paths) > 1 for trie in tries):
+        visible = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(tries), 1, 1)
+    node_place: list[int] = []
+    node_token: list[int] = []
+    for row, trie in enumerate(tries):
+        start, end = len(trie.prompt), trie.size
+        place = {node: start + i for i, node in enumerate(trie.inner)}
+        place[-1] = start - 1
+        tokens[row, :end] = torch.tensor([*trie.prompt, *(trie.tokens[node] for node in trie.inner)])
+        if visible is not None:
+            branches = visible[row, start:end, start:end]
+            branches.fill_(False)
+            for i, node in enumerate(trie.inner):
+                parent = trie.parents[node]
+                if parent >= 0:
+                    branches[i] = branches[place[parent] - start]
+                branches[i, i] = True
+            positions[row, start:end] = start - 1 + branches.sum(1)
+        node_place += [row * width + place[parent] for parent in trie.parents]
+        node_token += trie.tokens
+    return _Batch(tokens, positions, visible, torch.tensor(node_place), torch.tensor(node_token))
+
+
+def _make_mask(model: Any, visible: Tensor) -> Tensor:
+    """Make the mask that is added to the scores, [B, 1, S, S]. In the type of the scores, so that all layers share it."""
+    kind = visible.device.type
+    dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]

@@ -94,9 +94,12 @@ def plain_loss(model: Any, start: Any, groups: list[Group], temperature: float, 
     return total
 
 
+@pytest.mark.parametrize("is_head_linear", [True, False])
 @pytest.mark.parametrize("kl_coef", [0.0, 0.1])
 @pytest.mark.parametrize(("share", "max_tokens", "tokens"), [(True, 512, 10**6), (True, 12, 40), (False, 512, 100)])
-def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, max_tokens: int, tokens: int, kl_coef: float) -> None:
+def test_loss_and_gradient_are_those_of_plain_grpo(
+    share: bool, max_tokens: int, tokens: int, kl_coef: float, is_head_linear: bool
+) -> None:
     model, start = build_model(spread=0.2), build_model(spread=0.2, seed=1)
     plain = copy.deepcopy(model)
     groups = random_groups()
@@ -107,8 +110,8 @@ def test_loss_and_gradient_are_those_of_plain_grpo(share: bool, max_tokens: int,
     got = sum(
         backward(
             part,
-            lambda tries: compute_log_probabilities(model, tries, 1.2, 0),
-            (lambda tries: compute_log_probabilities(start, tries, 1.2, 0)) if kl_coef else None,
+            lambda tries: compute_log_probabilities(model, tries, 1.2, 0, is_head_linear),
+            (lambda tries: compute_log_probabilities(start, tries, 1.2, 0, is_head_linear)) if kl_coef else None,
             kl_coef,
         ).loss
         for part in make_batches(pieces, tokens)
