@@ -214,20 +214,38 @@ def supports_chains(model: Any) -> bool:
     return bool((torch.stack(drawn, 1) - plain).abs().max() <= tolerance * plain.std())
 
 
-def prefill_rows(model: Any, texts: Sequence[Sequence[int]]) -> DynamicCache:
+def prefill_rows(model: Any, texts: Sequence[Sequence[int]], prefix: Any = None, start: int = 0) -> DynamicCache:
     """Run token ids through the model. Return their keys and values, in the first slots of a row for each text.
 
     Padding stands behind the tokens, which attend to what is before them only. So no mask is needed, which allows flash
-    attention, and a row does not depend on the length of the others.
+    attention, and a row does not depend on the length of the others. ``prefix`` is a cache with one row that holds the first
+    ``start`` tokens, if all texts begin with the same.
     """
     cache = DynamicCache()  # without the model's config: plain layers, which keep all tokens
-    width = _round_up(max(map(len, texts)), _ALIGNMENT)
-    ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=model.device)
-    places = torch.arange(width, device=model.device).expand(len(texts), -1)
-    model(input_ids=ids, position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    if prefix is not None:
+        for i, layer in enumerate(prefix.layers):
+            shape = (len(texts), -1, -1, -1)
+            cache.update(layer.keys[:, :, :start].expand(shape), layer.values[:, :, :start].expand(shape), i)
+    width = _round_up(max(map(len, texts)) - start, _ALIGNMENT)
+    ids = [[*text[start:], *[0] * (width - len(text) + start)] for text in texts]
+    model(
+        input_ids=torch.tensor(ids, device=model.device),
+        position_ids=torch.arange(start, start + width, device=model.device).expand(len(texts), -1),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     if any(type(layer) is not DynamicLayer for layer in cache.layers):
         raise ValueError("The model's cache has layers of its own.")
     return cache
+
+
+def _count_shared(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all prompts begin with, in blocks: at least one token of each prompt is not counted."""
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+    pairs = zip(first[:-1], last, strict=False)
+    count = next((i for i, (a, b) in enumerate(pairs) if a != b), len(first) - 1)
+    return min(count, len(last) - 1) // _ALIGNMENT * _ALIGNMENT
 
 
 class ChainEngine:
@@ -251,6 +269,8 @@ class ChainEngine:
     ) -> None:
         self._model, self._prompts, self._rules, self._store = model, prompts, rules, store
         self._cache, self._cache_tokens = RowCache(), cache_tokens
+        self._shared = _count_shared(prompts) if len(prompts) > 1 else 0
+        self._prefix: Any = None  # the keys and values of these tokens
         self._most_chains = 0  # that the rows hold
         self._streams = rules.streams.reshape(-1)
         self._chains: list[Chain] = []  # the chain of each row in use
@@ -302,7 +322,9 @@ class ChainEngine:
             group.append(waiting.popleft())
             attempts += len(group[-1].attempts)
         texts = [[*self._prompts[chain.prompt], *chain.tokens] for chain in group]
-        self.admit(group, prefill_rows(self._model, texts))
+        if self._shared and self._prefix is None:
+            self._prefix = prefill_rows(self._model, [self._prompts[0][: self._shared]])
+        self.admit(group, prefill_rows(self._model, texts, self._prefix, self._shared))
 
     def admit(self, chains: Sequence[Chain], cache: Any) -> None:
         """Give chains rows. The tokens before the last one of each are in the first slots of the rows of ``cache``.
