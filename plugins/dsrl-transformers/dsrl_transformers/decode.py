@@ -99,7 +99,7 @@ def decode(
 
     Args:
         model: a causal language model for which :func:`~dsrl_transformers.forest.supports_trees` is true, or
-            :func:`~dsrl_transformers.chains.supports_chains`.
+            :func:`~dsrl_transformers.rows.supports_chains`.
         prompts: token ids; no prompt is empty.
         settings: how many completions to draw, and how.
         stop: tokens that end a completion.

@@ -15,6 +15,7 @@ from dsrl import DsrlError
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK = 128  # tokens whose probabilities are summed in float32
+_HEAD = 512  # most probable tokens among which the nucleus is looked for first
 _MAX_ELEMENTS = 2**24  # of a table of probabilities: a limit on memory, 64 MB in float32
 
 
@@ -149,13 +150,31 @@ def _invert(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor
 
 
 def _invert_nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    p, order = torch.softmax(logits.double() / temperature, dim=-1).sort(dim=-1, descending=True, stable=True)
+    p = torch.softmax(logits.double() / temperature, dim=-1)
+    if logits.device.type != "cpu" or logits.shape[-1] <= 4 * _HEAD:
+        return _invert_sorted(*p.sort(dim=-1, descending=True, stable=True), uniform, top_p, p.sum(-1, keepdim=True))
+    # To sort a whole vocabulary takes a CPU as long as to compute a token, and the nucleus is nearly always short.
+    mass = p.sum(-1, keepdim=True)
+    order = p.topk(_HEAD, dim=-1).indices.sort(dim=-1).values
+    head, place = p.gather(1, order).sort(dim=-1, descending=True, stable=True)
+    token, is_valid = _invert_sorted(head, order.gather(1, place), uniform, top_p, mass)
+    # Of equal probabilities at the end of the head, some may be missing.
+    is_short = (head * (head > head[:, -1:])).sum(-1, keepdim=True) > top_p * mass
+    rest = (~is_short).squeeze(1).nonzero().squeeze(1)
+    if len(rest):
+        parts = p[rest].sort(dim=-1, descending=True, stable=True)
+        token[rest], is_rest_valid = _invert_sorted(*parts, uniform[rest], top_p, mass[rest])
+        is_valid = is_valid & is_rest_valid
+    return token, is_valid
+
+
+def _invert_sorted(p: Tensor, order: Tensor, uniform: Tensor, top_p: float, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Pick from the shortest head of descending probabilities ([R, H]) that has at least ``top_p`` of the mass."""
     below = p.cumsum(dim=-1)
-    # The shortest head with at least top_p of the mass.
-    last = torch.searchsorted(below, (top_p * below[:, -1:]).contiguous()).clamp(max=below.shape[-1] - 1)
-    mass = below.gather(1, last)
-    token = torch.searchsorted(below, uniform * mass, right=True).clamp(max=below.shape[-1] - 1)
-    return order.gather(1, token), torch.isfinite(mass).all()
+    last = torch.searchsorted(below, (top_p * mass).contiguous()).clamp(max=below.shape[-1] - 1)
+    head_mass = below.gather(1, last)
+    token = torch.searchsorted(below, uniform * head_mass, right=True).clamp(max=below.shape[-1] - 1)
+    return order.gather(1, token), torch.isfinite(head_mass).all()
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

@@ -13,16 +13,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dsrl import DsrlError, Prompt, SettingsError
-from dsrl_transformers.chains import supports_chains
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.memory import choose_cache_tokens
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
 from dsrl_transformers.prompts import render_prompt
+from dsrl_transformers.rows import supports_chains
 
 log = logging.getLogger(__name__)
 
+_GENERATE_CACHE_TOKENS = 32768
 _FEWEST_CACHE_TOKENS = 1024  # with less, the memory is too small for the model itself
 
 
@@ -37,7 +38,7 @@ class LanguageModel:
         context: length of the model's context in tokens; None if the model's settings do not say it.
         has_trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.supports_trees`).
         autocast_dtype: the type of the forward pass if it differs from the type of the weights, else None.
-        has_chains: whether completions can be rows of one cache (:func:`~dsrl_transformers.chains.supports_chains`); None
+        has_chains: whether completions can be rows of one cache (:func:`~dsrl_transformers.rows.supports_chains`); None
             before the first call that asks.
         cache_limit: maximum of ``cache_tokens`` after the device's memory was too small for more; None before.
     """
@@ -109,7 +110,9 @@ class LanguageModel:
         """
         if self.has_chains is None:
             self.has_chains = self.has_trees or supports_chains(self.model)
-        cache_tokens = settings.cache_tokens or choose_cache_tokens(self.model)
+        # The answers of `generate` depend on its batches, so these do not follow from the memory.
+        automatic = choose_cache_tokens(self.model) if self.has_chains else _GENERATE_CACHE_TOKENS
+        cache_tokens = settings.cache_tokens or automatic
         while True:
             cache_tokens = min(cache_tokens, self.cache_limit or cache_tokens)
             settings = replace(settings, cache_tokens=cache_tokens)

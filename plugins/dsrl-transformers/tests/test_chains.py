@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from dsrl_transformers import chains
-from dsrl_transformers.chains import RowCache, supports_chains
 from dsrl_transformers.decode import Cancelled, Completions, DecodeSettings, decode
 from dsrl_transformers.draws import get_uniform, invert, make_streams, pick_one_each
+from dsrl_transformers.rows import RowCache, supports_chains
 
 from .conftest import build_model
 from .test_decode import STOP, draw, prompts, sequences
@@ -96,11 +96,11 @@ def test_no_position_lies_beyond_the_context(steps: int, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(chains, "_STEPS", {"cpu": steps})
     # This model has a table of positions, and raises an error beyond its end.
-    config = GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=32, initializer_range=0.3)
+    config = GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=30, initializer_range=0.3)
     model = GPT2LMHeadModel(config).eval()
-    of = [[3 + i] * 16 for i in range(4)]
-    drawn = draw_chains(model, of, 4, max_tokens=16, stop=())
-    assert {len(tokens) for row in drawn for tokens in row} == {16}
+    of = [[3 + i] * 20 for i in range(4)]
+    drawn = draw_chains(model, of, 4, max_tokens=10, stop=())
+    assert {len(tokens) for row in drawn for tokens in row} == {10}
 
 
 def test_the_rows_stay_within_the_memory(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +191,16 @@ def test_picked_tokens_are_those_of_doubles(vocabulary: int, temperature: float)
     token, _ = pick_one_each(logits, ends, temperature, 1.0)
     assert (logits.gather(1, token) > -torch.inf).all()
     assert np.isfinite(token.numpy()).all()
+
+
+def test_the_head_of_the_vocabulary_is_enough_for_the_nucleus() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(60, 4000, generator=generator) * torch.linspace(0, 8, 60)[:, None]
+    logits = logits.bfloat16().float()  # many are equal
+    uniform = torch.rand(60, 200, dtype=torch.double, generator=generator)
+    p, order = torch.softmax(logits.double(), -1).sort(dim=-1, descending=True, stable=True)
+    below = p.cumsum(-1)
+    mass = below.gather(1, torch.searchsorted(below, 0.9 * below[:, -1:]).clamp(max=3999))
+    expected = order.gather(1, torch.searchsorted(below, uniform * mass, right=True))
+    token, _ = pick_one_each(logits, uniform, 1.0, 0.9)
+    assert int((token != expected).sum()) <= 2
