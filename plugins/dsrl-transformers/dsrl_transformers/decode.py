@@ -95,7 +95,9 @@ def decode(
 
     The same call returns the same completions on the same machine, whatever ran before. An attempt depends on the tokens of
     its prompt, the seed, its number and the settings. The other prompts and attempts of the call matter only through
-    rounding, because sums are taken in another order. If a prompt is given twice, its completions are drawn twice.
+    rounding, because sums are taken in another order: on a CPU in float32 they change about one completion of 32 tokens in
+    two thousand with trees, and none of several hundred without. If a prompt is given twice, its completions are drawn
+    twice.
 
     Args:
         model: a causal language model for which :func:`~dsrl_transformers.forest.supports_trees` is true, or
@@ -103,7 +105,7 @@ def decode(
         prompts: token ids; no prompt is empty.
         settings: how many completions to draw, and how.
         stop: tokens that end a completion.
-        is_cancelled: is called before each forward pass; if it returns true, :class:`Cancelled` is raised.
+        is_cancelled: is called between forward passes; if it returns true, :class:`Cancelled` is raised.
         has_trees: whether trees may be used, which small models do. Else each leaf is a row of its own from the beginning.
 
     Raises:

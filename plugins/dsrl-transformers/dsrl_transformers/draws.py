@@ -80,9 +80,8 @@ def pick_tokens(logits: Tensor, leaf: Tensor, random: Tensor, temperature: float
         column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         uniform = torch.zeros(len(part), int(counts.max()), dtype=torch.double, device=row.device)
         uniform[row, column] = random[low:high]
-        token, is_valid = invert(part, uniform, temperature, top_p)
+        picked[low:high], is_valid = _invert_at(part, uniform, row, column, temperature, top_p)
         require_numbers(is_valid)
-        picked[low:high] = token[row, column]
     return picked
 
 
@@ -123,10 +122,20 @@ def invert(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
 
     Also return whether the logits are numbers, as a tensor, so that the caller decides when to wait for it.
     """
-    return _invert_nucleus(logits, uniform, temperature, top_p) if top_p < 1 else _invert(logits, uniform, temperature)
+    count, width = uniform.shape
+    row = torch.arange(count, device=uniform.device).repeat_interleave(width)
+    column = torch.arange(width, device=uniform.device).repeat(count)
+    token, is_valid = _invert_at(logits, uniform, row, column, temperature, top_p)
+    return token.view(uniform.shape), is_valid
 
 
-def _invert(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _invert_at(
+    logits: Tensor, uniform: Tensor, row: Tensor, column: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor]:
+    """Do as :func:`invert`, for the numbers in ``row`` and ``column`` ([A]) only: [A] tokens."""
+    if top_p < 1:
+        token, is_valid = _invert_nucleus(logits, uniform, temperature, top_p)
+        return token[row, column], is_valid
     # Probabilities and the sums of short blocks are in float32, as exact as the logits themselves. What is added up over the
     # whole vocabulary is in double. Only the block that is hit is looked at token by token.
     p = logits.to(torch.float32, copy=True)
@@ -143,9 +152,9 @@ def _invert(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor
     block = torch.searchsorted(below, target, right=True).clamp(max=below.shape[-1] - 1)
     width = mass.gather(1, block)
     share = ((target - below.gather(1, block) + width) / width).clamp(0, 1 - 2.0**-53)
-    row = torch.arange(len(p), device=p.device)[:, None]
-    inside = blocks[row, block].double().cumsum(-1)  # [R, K, _BLOCK]
-    offset = (inside <= share[:, :, None] * inside[:, :, -1:]).sum(-1).clamp(max=_BLOCK - 1)
+    block = block[row, column]
+    inside = blocks[row, block].double().cumsum(-1)  # [A, _BLOCK]
+    offset = (inside <= share[row, column, None] * inside[:, -1:]).sum(-1).clamp(max=_BLOCK - 1)
     return (block * _BLOCK + offset).clamp(max=logits.shape[-1] - 1), torch.isfinite(below[:, -1]).all()
 
 
