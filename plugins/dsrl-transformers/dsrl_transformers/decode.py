@@ -4,12 +4,15 @@ Each of the ``n`` attempts at a prompt has random numbers of its own and draws i
 so the result is exactly that of ``n`` separate runs. But attempts that have drawn the same tokens so far are one leaf
 of a tree (:mod:`dsrl_transformers.forest`), and the model computes a leaf once: 64 attempts at a question with
 three likely answers cost the prompt and a few tokens.
+
+After ``_TREE_STEPS`` tokens the attempts share little, and the leaves go on as rows of their own
+(:mod:`dsrl_transformers.chains`), where a leaf takes the row of one that has ended. Models of more than a few million
+parameters use rows from the beginning.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsrl import DsrlError
+from dsrl_transformers.chains import Chain, ChainEngine
+from dsrl_transformers.draws import DrawRules, get_uniform, make_streams, pick_tokens
 from dsrl_transformers.forest import Forest, prefill
+from dsrl_transformers.memory import choose_cache_tokens
+
+# Models with fewer parameters draw the first tokens in trees: to copy a prompt's cache for each leaf takes them longer than
+# to compute a token. For a larger model it takes a small part of that.
+_TREE_PARAMETERS = 2e7
+# Tokens that are drawn in trees. A leaf attends to the slots of its whole tree, which gets slower with each token.
+_TREE_STEPS = 16
+# Approximate maximum number of slots of a tree's cache. Larger trees are not faster.
+_MOST_TREE_TOKENS = 32768
 
 
 class Cancelled(Exception):
@@ -36,7 +49,8 @@ class DecodeSettings:
         top_p: nucleus; 1 is off.
         max_tokens: maximum length of a completion in tokens.
         seed: seed of the random numbers.
-        cache_tokens: approximate maximum number of tokens whose keys and values are in memory at once.
+        cache_tokens: approximate maximum number of tokens whose keys and values are in memory at once;
+            0: :func:`~dsrl_transformers.memory.choose_cache_tokens` chooses it.
         first: number of the first attempt: the attempts ``first .. first + n - 1`` are drawn.
     """
 
@@ -75,20 +89,24 @@ def decode(
     settings: DecodeSettings,
     stop: Collection[int],
     is_cancelled: Callable[[], bool] = lambda: False,
+    has_trees: bool = True,
 ) -> list[Completions]:
     """Draw completions of each prompt from ``softmax(logits / temperature)``, cut to the nucleus of ``top_p``.
 
     The same call returns the same completions on the same machine, whatever ran before. An attempt depends on the tokens of
     its prompt, the seed, its number and the settings. The other prompts and attempts of the call matter only through
-    rounding, because sums are taken in another order: they change about one completion in two thousand. If a prompt
-    is given twice, its completions are drawn twice.
+    rounding, because sums are taken in another order: on a CPU in float32 they change about one completion of 32 tokens in
+    two thousand with trees, and none of several hundred without. If a prompt is given twice, its completions are drawn
+    twice.
 
     Args:
-        model: a causal language model for which :func:`~dsrl_transformers.forest.supports_trees` is true.
+        model: a causal language model for which :func:`~dsrl_transformers.forest.supports_trees` is true, or
+            :func:`~dsrl_transformers.rows.supports_chains`.
         prompts: token ids; no prompt is empty.
         settings: how many completions to draw, and how.
         stop: tokens that end a completion.
-        is_cancelled: is called before each forward pass; if it returns true, :class:`Cancelled` is raised.
+        is_cancelled: is called between forward passes; if it returns true, :class:`Cancelled` is raised.
+        has_trees: whether trees may be used, which small models do. Else each leaf is a row of its own from the beginning.
 
     Raises:
         DsrlError: the model's logits are not numbers.
@@ -97,35 +115,30 @@ def decode(
         return [Completions(((),), (0,) * settings.n) for _ in prompts]
     # Greedy attempts are all the same, so one is enough.
     attempts = range(settings.first, settings.first + settings.n) if settings.temperature > 0 else range(1)
-    streams = _make_streams(prompts, attempts, settings.seed)
+    streams = make_streams(prompts, attempts, settings.seed)
     results = _Results(len(prompts), len(attempts))
-    stop = frozenset(stop)
-    for batch in _make_batches(prompts, settings.cache_tokens):
+    rules = DrawRules(settings.temperature, settings.top_p, settings.max_tokens, frozenset(stop), streams)
+    cache_tokens = settings.cache_tokens or choose_cache_tokens(model)
+    if has_trees and sum(p.numel() for p in model.parameters()) < _TREE_PARAMETERS:
+        tree_tokens = min(_MOST_TREE_TOKENS, cache_tokens if rules.max_tokens <= _TREE_STEPS else cache_tokens // 2)
+        source: _TreeSource | None = _TreeSource(model, prompts, rules, results, tree_tokens)
+        engine = ChainEngine(model, prompts, rules, cache_tokens - tree_tokens, results.add)
+    else:
+        source = None
+        engine = ChainEngine(model, prompts, rules, cache_tokens, results.add)
+        numbers = np.arange(streams.size).reshape(streams.shape)
+        longest_first = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+        engine.enqueue([Chain(i, numbers[i], []) for i in longest_first])
+    while len(engine) or source:
         if is_cancelled():
             raise Cancelled
-        forest, logits = prefill(model, [list(prompts[i]) for i in batch], pad=next(iter(stop), 0))
-        growth = _Growth.start(forest, batch, _Rules(settings, stop, streams), results)
-        growth.draw(logits)
-        waiting = [growth]
-        while waiting:
-            growth = waiting.pop()
-            if is_cancelled():
-                raise Cancelled
-            if growth.is_too_large():
-                waiting.extend(growth.halve())
-            elif growth.forest.leaves:
-                growth.draw(growth.forest.grow(model))
-                waiting.append(growth)
+        if engine.can_resume():
+            engine.resume()
+        elif source and not engine.is_waiting and (room := engine.count_room(source.slots)):
+            source.advance(engine, room)
+        else:
+            engine.advance()
     return results.make_completions(settings.n)
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What decides the next tokens: ``streams`` [P, n] are the random numbers of the attempts at all prompts."""
-
-    settings: DecodeSettings
-    stop: frozenset[int]
-    streams: np.ndarray
 
 
 class _Results:
@@ -136,6 +149,8 @@ class _Results:
         self.indices = np.zeros((prompts, attempts), dtype=np.int64)
 
     def add(self, prompt: int, sequence: tuple[int, ...], attempts: np.ndarray) -> None:
+        """Store a sequence that the ``attempts`` ([A], numbered over all prompts) at a prompt have drawn."""
+        attempts = attempts % self.indices.shape[1]
         self.indices[prompt, attempts] = len(self.sequences[prompt])
         self.sequences[prompt].append(sequence)
 
@@ -159,11 +174,11 @@ class _Growth:
     attempt: Tensor
     leaf: Tensor
     history: Tensor
-    rules: _Rules
+    rules: DrawRules
     results: _Results
 
     @classmethod
-    def start(cls, forest: Forest, prompts: Sequence[int], rules: _Rules, results: _Results) -> _Growth:
+    def start(cls, forest: Forest, prompts: Sequence[int], rules: DrawRules, results: _Results) -> _Growth:
         """Begin with all attempts at ``prompts``: one leaf for each prompt, and no tokens yet."""
         device, n = forest.row.device, rules.streams.shape[1]
         attempt = (torch.tensor(prompts, device=device)[:, None] * n + torch.arange(n, device=device)).flatten()
@@ -171,13 +186,21 @@ class _Growth:
         history = torch.empty(len(prompts), 0, dtype=torch.long, device=device)
         return cls(forest, attempt, leaf, history, rules, results)
 
-    def draw(self, logits: Tensor) -> None:
-        """Draw the next token of each attempt, store the finished attempts, and branch the forest for the others."""
-        settings, step = self.rules.settings, self.history.shape[1]
-        if settings.temperature > 0:
-            uniform = _get_uniform(self.rules.streams.reshape(-1)[self.attempt.cpu().numpy()], step)
+    @property
+    def step(self) -> int:
+        """The number of tokens drawn so far."""
+        return int(self.history.shape[1])
+
+    def draw(self, logits: Tensor, is_last: bool = False) -> None:
+        """Draw the next token of each attempt, store the finished attempts, and branch the forest for the others.
+
+        ``is_last`` says that the forest does not grow any more.
+        """
+        rules, step = self.rules, self.step
+        if rules.temperature > 0:
+            uniform = get_uniform(rules.streams.reshape(-1)[self.attempt.cpu().numpy()], step)
             random = torch.from_numpy(uniform).to(logits.device)
-            token = _pick_tokens(logits, self.leaf, random, settings.temperature, settings.top_p)
+            token = pick_tokens(logits, self.leaf, random, rules.temperature, rules.top_p)
         else:
             token = logits.argmax(-1)[self.leaf]
         vocabulary = logits.shape[-1]
@@ -187,7 +210,7 @@ class _Growth:
         parent, token = child // vocabulary, child % vocabulary
         self.history = torch.cat((self.history[parent], token[:, None]), dim=1)
         is_end = torch.isin(token, torch.tensor(sorted(self.rules.stop), device=token.device))
-        if step + 1 == settings.max_tokens:
+        if step + 1 == rules.max_tokens:
             is_end = torch.ones_like(is_end)
         if bool(is_end.any()):
             self._store_finished(is_end)
@@ -195,16 +218,16 @@ class _Growth:
             self._select_leaves(alive)
             parent, token = parent[alive], token[alive]
         self.forest.branch(parent, token)
-        if len(token):
+        if len(token) and not is_last:
             self.forest.tidy()
 
-    def is_too_large(self) -> bool:
+    def is_too_large(self, cache_tokens: int) -> bool:
         """Return whether the next pass would need more cache than allowed and the forest can be split."""
         forest = self.forest
         if forest.rows < 2 or not forest.leaves or int(forest.row[0]) == int(forest.row[-1]):
             return False
         slots = forest.rows * (forest.slots + int(torch.bincount(forest.row).max()))
-        return slots > self.rules.settings.cache_tokens
+        return slots > cache_tokens
 
     def halve(self) -> list[_Growth]:
         """Split in two, each with its own rows."""
@@ -215,6 +238,17 @@ class _Growth:
             part._select_leaves(leaves)
             parts.append(part)
         return parts
+
+    def make_chains(self) -> list[Chain]:
+        """Return what goes on as chains, one for each leaf."""
+        n = self.rules.streams.shape[1]
+        leaf, attempt = self.leaf.cpu().numpy(), self.attempt.cpu().numpy()
+        bounds = np.searchsorted(leaf, np.arange(self.forest.leaves + 1))
+        groups = [attempt[bounds[i] : bounds[i + 1]] for i in range(self.forest.leaves)]
+        return [
+            Chain(int(attempts[0]) // n, attempts, tokens)
+            for attempts, tokens in zip(groups, self.history.tolist(), strict=True)
+        ]
 
     def _select_leaves(self, leaves: Tensor) -> None:
         """Keep only the attempts and histories of ``leaves`` ([R'], ascending), and number the leaves from 0 again."""
@@ -233,7 +267,59 @@ class _Growth:
         bounds = np.append(np.searchsorted(leaf, numbers), len(leaf))
         for i, tokens in enumerate(self.history[is_end].tolist()):
             attempts = attempt[bounds[i] : bounds[i + 1]]
-            self.results.add(int(attempts[0]) // n, tuple(tokens), attempts % n)
+            self.results.add(int(attempts[0]) // n, tuple(tokens), attempts)
+
+
+class _TreeSource:
+    """Draws the first tokens of all completions in trees, and gives the leaves that go on to the chains, piece by piece."""
+
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], rules: DrawRules, results: _Results, cache_tokens: int
+    ) -> None:
+        self._model, self._prompts, self._rules, self._results = model, prompts, rules, results
+        self._cache_tokens = cache_tokens
+        self._batches = deque(_make_batches(prompts, cache_tokens))
+        self._growths: list[_Growth] = []
+        self._ready: deque[Chain] = deque()  # the leaves from number _first on of _forest
+        self._first = 0
+        self._forest: Forest | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether completions are left."""
+        return bool(self._batches or self._growths or self._ready)
+
+    @property
+    def slots(self) -> int:
+        """The number of slots that the next chain needs; 0 if that is not known yet."""
+        return int(self._forest.position.max()) if self._forest is not None else 0
+
+    def advance(self, engine: ChainEngine, room: int) -> None:
+        """Give chains to the engine, which has room for ``room``, or work on a tree for one pass."""
+        if self._forest is not None:
+            chains = [self._ready.popleft() for _ in range(min(room, len(self._ready)))]
+            leaves = torch.arange(self._first, self._first + len(chains), device=self._forest.row.device)
+            engine.admit(chains, self._forest.copy_rows(leaves))
+            self._first += len(chains)
+            if not self._ready:
+                self._forest = None
+        elif self._growths:
+            growth = self._growths.pop()
+            if not growth.forest.leaves:
+                return
+            if growth.step >= _TREE_STEPS:
+                self._forest, self._first, self._ready = growth.forest, 0, deque(growth.make_chains())
+            elif growth.is_too_large(self._cache_tokens):
+                self._growths.extend(growth.halve())
+            else:
+                growth.draw(growth.forest.grow(self._model), is_last=growth.step + 1 == _TREE_STEPS)
+                self._growths.append(growth)
+        else:
+            batch = self._batches.popleft()
+            pad = next(iter(self._rules.stop), 0)
+            forest, logits = prefill(self._model, [list(self._prompts[i]) for i in batch], pad)
+            growth = _Growth.start(forest, batch, self._rules, self._results)
+            growth.draw(logits)
+            self._growths.append(growth)
 
 
 def _make_batches(prompts: Sequence[Sequence[int]], cache_tokens: int) -> list[list[int]]:
@@ -244,63 +330,3 @@ def _make_batches(prompts: Sequence[Sequence[int]], cache_tokens: int) -> list[l
             groups.append([])
         groups[-1].append(i)
     return groups
-
-
-def _pick_tokens(logits: Tensor, leaf: Tensor, random: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Invert the distribution function of each leaf, [R, V], at the random numbers, [A], of its attempts: [A] tokens."""
-    picked = torch.empty_like(leaf)
-    vocabulary = logits.shape[-1]
-    size = max(1, 2**24 // vocabulary)  # a limit on memory: 128 MB for a table of doubles
-    for start in range(0, len(logits), size):
-        low, high = torch.searchsorted(leaf, torch.tensor([start, start + size], device=leaf.device)).tolist()
-        row = leaf[low:high] - start
-        p = torch.softmax(logits[start : start + size].double() / temperature, dim=-1)
-        order = None
-        if top_p < 1:
-            p, order = p.sort(dim=-1, descending=True, stable=True)
-        below = p.cumsum(dim=-1)
-        mass = below[:, -1:]
-        if top_p < 1:  # the shortest head with at least top_p of the mass
-            last = torch.searchsorted(below, (top_p * mass).contiguous()).clamp(max=vocabulary - 1)
-            mass = below.gather(1, last)
-        if not bool(torch.isfinite(mass).all()):
-            raise DsrlError(
-                "The model's logits are not numbers: its weights are damaged, or the range of its dtype is too small. "
-                "Use --dtype float32, or another model."
-            )
-        counts = torch.bincount(row, minlength=len(below))
-        column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-        targets = torch.zeros(len(below), int(counts.max()), dtype=torch.double, device=below.device)
-        targets[row, column] = random[low:high] * mass[row, 0]
-        token = torch.searchsorted(below, targets, right=True)[row, column].clamp(max=vocabulary - 1)
-        picked[low:high] = token if order is None else order[row, token]
-    return picked
-
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _make_streams(prompts: Sequence[Sequence[int]], attempts: range, seed: int) -> np.ndarray:
-    """Make the starting state of each attempt's random numbers, [P, n], from seed, prompt and number of the attempt."""
-    repeats: Counter[bytes] = Counter()
-    states = np.empty((len(prompts), 1), dtype=np.uint64)
-    for i, prompt in enumerate(prompts):
-        ids = np.asarray(prompt, dtype=np.int64).tobytes()
-        digest = hashlib.blake2b(f"{seed}/{repeats[ids]}/".encode() + ids, digest_size=8).digest()
-        states[i] = int.from_bytes(digest, "little")
-        repeats[ids] += 1
-    return _mix(_mix(states) + np.arange(attempts.start, attempts.stop, dtype=np.uint64)[None] * _GAMMA)
-
-
-def _get_uniform(streams: np.ndarray, step: int) -> np.ndarray:
-    """Return number ``step`` of each stream, in [0, 1): SplitMix64 (Steele, Lea and Flood 2014), by counter."""
-    bits = _mix(streams + np.uint64((step + 1) * int(_GAMMA) % 2**64))
-    uniform: np.ndarray = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return uniform
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed

@@ -98,6 +98,13 @@ class Forest:
             parts.append((part, leaf))
         return (*parts[0], *parts[1])
 
+    def copy_rows(self, leaves: Tensor) -> DynamicCache:
+        """Copy what each of ``leaves`` ([R']) attends to into the first slots of a row of its own."""
+        visible = self.visible[leaves]
+        slots = int(visible.sum(1).max())
+        order = torch.argsort((~visible).to(torch.uint8), dim=1, stable=True)[:, :slots]
+        return _gather_slots(self.cache, self.row[leaves], order)
+
     def tidy(self) -> None:
         """Rearrange the leaves if that makes the next pass cheaper: with fewer rows, or with fewer leaves per row."""
         per_row = torch.bincount(self.row, minlength=self.rows)
@@ -141,7 +148,7 @@ def prefill(model: Any, prompts: list[list[int]], pad: int) -> tuple[Forest, Ten
     tokens = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)
     length = torch.tensor([len(ids) for ids in prompts], device=device)
     visible = torch.arange(longest, device=device) >= (longest - length)[:, None]
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()  # without the model's config: plain layers, which keep all tokens
     output = model(
         input_ids=tokens,
         attention_mask=visible.long(),

@@ -16,13 +16,18 @@ from transformers.utils import logging as transformers_logging
 from dsrl import DataError, DsrlError, Prompt, SettingsError
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
+from dsrl_transformers.memory import choose_cache_tokens
 from dsrl_transformers.memory_estimate import needs_narrow_base, read_capacity
 from dsrl_transformers.memory_saving import store_in_bfloat16
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
 from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
+from dsrl_transformers.rows import supports_chains
 
 log = logging.getLogger(__name__)
+
+_GENERATE_CACHE_TOKENS = 32768
+_FEWEST_CACHE_TOKENS = 1024  # with less, the memory is too small for the model itself
 
 
 @dataclass
@@ -36,6 +41,9 @@ class LanguageModel:
         context: length of the model's context in tokens; None if the model's settings do not say it.
         has_trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.supports_trees`).
         autocast_dtype: the type of the forward pass if it differs from the type of the weights, else None.
+        has_chains: whether completions can be rows of one cache (:func:`~dsrl_transformers.rows.supports_chains`); None
+            before the first call that asks.
+        cache_limit: maximum of ``cache_tokens`` after the device's memory was too small for more; None before.
     """
 
     model: Any
@@ -44,6 +52,8 @@ class LanguageModel:
     context: int | None
     has_trees: bool
     autocast_dtype: torch.dtype | None = None
+    has_chains: bool | None = None
+    cache_limit: int | None = None
 
     def make_precision_context(self) -> AbstractContextManager[Any]:
         """Return the context manager in which the forward pass must run."""
@@ -105,15 +115,34 @@ class LanguageModel:
         Raises:
             DsrlError: the device's memory is too small, or the model's logits are not numbers.
         """
-        decode_prompts = decode if self.has_trees else decode_plainly
-        try:
-            with self.make_precision_context():
-                return decode_prompts(self.model, prompts, settings, self.stop, is_cancelled)
-        except torch.OutOfMemoryError as error:
-            raise DsrlError(
-                f"The device's memory is too small for the model and {settings.cache_tokens} tokens of its cache. Give a "
-                f"smaller cache_tokens. ({error})"
-            ) from error
+        if self.has_chains is None:
+            self.has_chains = self.has_trees or supports_chains(self.model)
+        # The answers of `generate` depend on its batches, so these do not follow from the memory.
+        automatic = choose_cache_tokens(self.model) if self.has_chains else _GENERATE_CACHE_TOKENS
+        cache_tokens = settings.cache_tokens or automatic
+        while True:
+            cache_tokens = min(cache_tokens, self.cache_limit or cache_tokens)
+            settings = replace(settings, cache_tokens=cache_tokens)
+            try:
+                with self.make_precision_context():
+                    if self.has_chains:
+                        return decode(self.model, prompts, settings, self.stop, is_cancelled, self.has_trees)
+                    return decode_plainly(self.model, prompts, settings, self.stop, is_cancelled)
+            except torch.OutOfMemoryError as error:
+                if cache_tokens < 2 * _FEWEST_CACHE_TOKENS:
+                    raise DsrlError(
+                        f"The device's memory is too small for the model and {cache_tokens} tokens of its cache. Give a "
+                        f"smaller cache_tokens. ({error})"
+                    ) from error
+            # Outside of the except clause: the error holds the tensors of the pass that failed.
+            self.cache_limit = cache_tokens // 2
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning(
+                "The device's memory is too small for the model and %d tokens of its cache. It uses %d from now on. "
+                "Give --sampler-option cache_tokens=%d to begin with that.",
+                cache_tokens, self.cache_limit, self.cache_limit,
+            )  # fmt: skip
 
 
 def load_model(

@@ -28,13 +28,16 @@ class TransformersSampler:
         device: ``auto`` (CUDA if there is a CUDA device), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto`` (bfloat16 on CUDA if the device supports it, else float32), ``float32``, ``bfloat16``.
         cache_tokens: approximate maximum number of tokens whose keys and values are in memory at once. A token takes 57 kB
-            in a 7B model with grouped queries in bfloat16 (2 GB for the default), and 10 kB in a model of a few million
-            parameters.
+            in a 7B model with grouped queries in bfloat16, and 10 kB in one of a few million parameters. Without a number,
+            they may take half of the memory of a CUDA device that the weights leave, or a quarter of the main memory
+            (:func:`~dsrl_transformers.memory.choose_cache_tokens`).
     """
 
-    def __init__(self, model: str, device: str = "auto", dtype: str = "auto", cache_tokens: int = 32768) -> None:
+    def __init__(self, model: str, device: str = "auto", dtype: str = "auto", cache_tokens: int | None = None) -> None:
         self._name, self._device, self._dtype = model, device, dtype
-        self._cache_tokens = check_whole_number("--sampler-option cache_tokens", cache_tokens, 1)
+        self._cache_tokens = 0
+        if cache_tokens is not None:
+            self._cache_tokens = check_whole_number("--sampler-option cache_tokens", cache_tokens, 1)
         self._thread: ThreadPoolExecutor | None = None
         self._model: LanguageModel | None = None
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections import Counter
@@ -15,6 +16,8 @@ from dsrl_transformers.plain import decode_plainly
 from dsrl.errors import DsrlError
 
 STOP = {2}
+
+decode_chains = functools.partial(decode, has_trees=False)
 
 
 def prompts(count: int, longest: int = 20, seed: int = 0) -> list[list[int]]:
@@ -62,7 +65,7 @@ def exact(model: Any, prompt: list[int], length: int, temperature: float, top_p:
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.3, 0.8)])
-@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("how", [decode, decode_chains, decode_plainly])
 def test_draws_have_the_model_s_distribution(how: Any, temperature: float, top_p: float) -> None:
     from .conftest import build_model
 
@@ -94,7 +97,7 @@ def test_attempts_are_independent_of_each_other(model: Any) -> None:
     assert abs(agree - chance) < 4 * (chance * (1 - chance) / 3999) ** 0.5
 
 
-@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("how", [decode, decode_chains, decode_plainly])
 def test_greedy_is_what_generate_gives(model: Any, how: Any) -> None:
     of = prompts(10)
     for prompt, drawn in zip(of, draw(model, of, 3, how=how, temperature=0), strict=True):
@@ -105,7 +108,7 @@ def test_greedy_is_what_generate_gives(model: Any, how: Any) -> None:
         assert drawn == Completions((tuple(want[0, len(prompt) :].tolist()),), (0, 0, 0))
 
 
-@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("how", [decode, decode_chains, decode_plainly])
 def test_counts_and_ends(model: Any, how: Any) -> None:
     # A stop token that is drawn often.
     for drawn in draw(model, prompts(8), 32, how=how, stop=range(2, 12), max_tokens=5):
@@ -121,7 +124,7 @@ def test_no_prompts_and_no_tokens(model: Any) -> None:
     assert sequences(draw(model, [[3]], 2, max_tokens=0)) == [[(), ()]]
 
 
-@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("how", [decode, decode_chains, decode_plainly])
 def test_neighbours_order_and_earlier_calls_do_not_matter(model: Any, how: Any) -> None:
     of = prompts(12)
     together = sequences(draw(model, of, 16, how=how))
@@ -136,7 +139,7 @@ def test_the_first_attempts_do_not_depend_on_how_many_follow(model: Any) -> None
     assert [row[:5] for row in many] == few
 
 
-@pytest.mark.parametrize("how", [decode, decode_plainly])
+@pytest.mark.parametrize("how", [decode, decode_chains, decode_plainly])
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 def test_attempts_can_be_drawn_in_two_calls(model: Any, how: Any, temperature: float) -> None:
     settings = {"how": how, "temperature": temperature, "cache_tokens": 200}
@@ -147,7 +150,7 @@ def test_attempts_can_be_drawn_in_two_calls(model: Any, how: Any, temperature: f
 
 
 def test_the_global_random_state_is_left_alone(model: Any) -> None:
-    for how in (decode, decode_plainly):
+    for how in (decode, decode_chains, decode_plainly):
         torch.manual_seed(3)
         before = torch.get_rng_state()
         draw(model, prompts(2), 4, how=how)
@@ -227,7 +230,7 @@ def test_damaged_weights_are_named(model: Any) -> None:
 
 
 def test_cancelling(model: Any) -> None:
-    for how in (decode, decode_plainly):
+    for how in (decode, decode_chains, decode_plainly):
         with pytest.raises(Cancelled):
             cancel(model, prompts(2), how)
 

@@ -103,6 +103,44 @@ def test_too_little_memory_is_a_sentence(model_dir: Path, monkeypatch: pytest.Mo
         sample(TransformersSampler(str(model_dir)), ["a"], 1)
 
 
+def test_too_little_memory_halves_the_cache_and_says_so_once(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+    from dsrl_transformers import language_model
+
+    decode, sizes = language_model.decode, []
+
+    def fill(model: Any, prompts: Any, settings: Any, *rest: Any) -> Any:
+        sizes.append(settings.cache_tokens)
+        if settings.cache_tokens > 20000:
+            raise torch.OutOfMemoryError("tried to allocate")
+        return decode(model, prompts, settings, *rest)
+
+    texts = sample(TransformersSampler(str(model_dir)), PROMPTS, 2)
+    monkeypatch.setattr(language_model, "decode", fill)
+    sampler = TransformersSampler(str(model_dir), cache_tokens=32768)
+    assert sample(sampler, PROMPTS, 2) == texts
+    assert sample(sampler, PROMPTS, 2) == texts
+    assert sizes == [32768, 16384, 16384]
+    assert [record.getMessage() for record in caplog.records if "memory is too small" in record.getMessage()] == [
+        "The device's memory is too small for the model and 32768 tokens of its cache. It uses 16384 from now on. "
+        "Give --sampler-option cache_tokens=16384 to begin with that."
+    ]
+
+
+def test_the_cache_follows_from_the_memory() -> None:
+    from dsrl_transformers import memory
+
+    from .conftest import build_model
+
+    model = build_model()  # 2 layers, keys and values, 2 heads of 16 numbers of 4 bytes
+    assert memory.count_bytes_per_token(model) == 2 * 2 * 2 * 16 * 4
+    tokens = memory.choose_cache_tokens(model)
+    assert tokens == memory.choose_cache_tokens(model)
+    assert 4096 <= tokens <= 2**20
+
+
 def test_as_a_bound_plugin(model_dir: Path) -> None:
     """The first attempts of a call are those of a call without a first number, and the rest follows on."""
     from dsrl.plugins.binding import load

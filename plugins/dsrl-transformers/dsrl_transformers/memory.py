@@ -1,0 +1,52 @@
+"""How many tokens of a model's cache fit into the memory of its device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_CUDA_SHARE, _CPU_SHARE = 0.5, 0.25
+_FEWEST, _MOST = 4096, 2**20
+
+
+def choose_cache_tokens(model: Any) -> int:
+    """Return the number of tokens whose keys and values may be in memory at once, for a sampler whose user gives none.
+
+    The cache may take half of the memory of a CUDA device that the weights leave, or a quarter of the main memory (or what
+    the control group of the process allows). The rule looks at the size of the memory, not at what is free at
+    the moment, so that the same call has the same batches and gives the same texts. The number is between 4096 and 2^20.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    if model.device.type == "cuda":
+        memory, share = torch.cuda.get_device_properties(model.device).total_memory, _CUDA_SHARE
+    else:
+        memory, share = _get_main_memory(), _CPU_SHARE
+    tokens = int(max(0, memory - weights) * share) // count_bytes_per_token(model)
+    return max(_FEWEST, min(_MOST, tokens // 1024 * 1024))
+
+
+def count_bytes_per_token(model: Any) -> int:
+    """Return the size of the keys and values of one token in all layers, in bytes."""
+    config = model.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize)
+
+
+def _get_main_memory() -> int:
+    """Return the main memory that this process can have, in bytes: 8 GB if the system does not say it."""
+    limits = []
+    for path, unit in (
+        ("/proc/meminfo", 1024),
+        ("/sys/fs/cgroup/memory.max", 1),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", 1),
+    ):
+        try:
+            words = Path(path).read_text().split()
+        except OSError:
+            continue
+        limits += [int(word) * unit for word in words[:2] if word.isdigit()][:1]
+    return min(limits, default=8 * 2**30)
