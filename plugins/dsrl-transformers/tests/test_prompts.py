@@ -75,7 +75,9 @@ def test_sampler_trainer_and_exported_data_have_the_same_tokens(chat_dir: Path, 
         work_dir=tmp_path / "work", learning_rate=0.0, epochs=1, batch_size=1, group_size=2, temperature=1.0, top_p=1.0,
         kl_coef=0.0, max_completion_tokens=2, max_prompt_tokens=99, seed=0,
     )  # fmt: skip
-    training = Training(job, lambda output, item: 0.0, lambda output, item: False, TrainerOptions())
+    training = Training(
+        job, lambda output, item: 0.0, lambda output, item: False, TrainerOptions(9e9, 999, 0, "auto", "adamw")
+    )
     training.run(lambda step: None)
     assert training.prompts["1"] == lm.encode(prompt)
     write_parquet(tmp_path / "train.parquet", "t", "train", [(prompt, "what?", "yes")])
