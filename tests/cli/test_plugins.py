@@ -124,10 +124,3 @@ def test_an_option_that_has_no_effect_is_refused(dsrl: Any, command: str, option
     outcome = dsrl(*command.split())
     assert outcome.code == 2
     assert f"{option} has no effect before '{command.split()[2]}'; give it afterwards" in outcome.err
-
-
-def test_tasks_show_names_the_base_model(dsrl: Any, packages: Any) -> None:
-    assert json.loads(dsrl("tasks", "show", "good", "--json").out)["base_model"] == "tiny"
-    assert "base model: tiny\n" in dsrl("tasks", "show", "good").out
-    assert json.loads(dsrl("tasks", "show", "gsm8k", "--json").out)["base_model"] is None
-    assert "base model: none\n" in dsrl("tasks", "show", "gsm8k").out

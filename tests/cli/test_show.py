@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -128,14 +127,6 @@ def test_lineage_of_a_rewritten_sample_that_was_trained_on(dsrl, small):
     assert id in dsrl("show", "small", "--sample", id).out
 
 
-def test_runs_lists_what_is_there(dsrl, small):
-    assert json.loads(dsrl("runs", "--json").out) == []
-    assert "no runs" in dsrl("runs").err
-    dsrl(*small, "--stop-after", "initial")
-    assert [run["run"] for run in json.loads(dsrl("runs", "--json").out)] == ["small"]
-    assert "small" in dsrl("runs").out
-
-
 def test_hostile_text_is_shown_as_text(dsrl, small):
     """Text from a model is never printed as control sequences or markup."""
     dsrl(*small, "--stop-after", "initial")
@@ -144,21 +135,6 @@ def test_hostile_text_is_shown_as_text(dsrl, small):
     out = dsrl("show", "small", "--sample", "1-00000").out
     assert "\x1b[2J" not in out
     assert "[red]boo[/red]" in out
-
-
-def test_runs_that_cannot_be_read_are_not_no_runs(dsrl, small, tmp_path):
-    dsrl(*small, "--stop-after", "keywords")
-    dsrl(*small, "--name", "whole", "--stop-after", "keywords")
-    for file in tmp_path.glob("runs/small/run.db*"):
-        file.write_bytes(b"this is not a database, is it? " * 200)
-    outcome = dsrl("runs", "--json")
-    assert outcome.code == 0
-    assert [run["run"] for run in json.loads(outcome.out)] == ["whole"]
-    assert "note: small: " in outcome.err
-    shutil.rmtree("runs/whole")
-    outcome = dsrl("runs", "--json")
-    assert (outcome.code, outcome.out) == (1, "")
-    assert "Error: none of the runs in runs can be read" in outcome.err
 
 
 def test_runs_and_show_on_a_disk_that_is_read_only(dsrl, small):
@@ -184,23 +160,6 @@ def test_runs_and_show_on_a_disk_that_is_read_only(dsrl, small):
         subprocess.run(["umount", home], check=True)
         os.chdir(home)
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
-
-
-def test_runs_that_cannot_be_read_are_said(dsrl, small):
-    dsrl(*small, "--stop-after", "initial")
-    Path("runs/small/run.db").write_bytes(b"")
-    outcome = dsrl("runs")
-    assert outcome.code == 1
-    assert "note: small: runs/small/run.db is empty" in outcome.err
-    assert "none of the runs in runs can be read" in outcome.err
-    assert "There are no runs" not in outcome.err
-    Path("runs/small/run.db").unlink()
-    assert "runs/small/run.db is missing" in dsrl("runs").err
-    shutil.rmtree("runs")
-    Path("runs").touch()
-    outcome = dsrl("runs")
-    assert outcome.code == 1
-    assert "runs cannot be read" in outcome.err
 
 
 def test_a_reply_store_that_is_lost_with_paid_calls_in_it_is_told(dsrl, small, install):

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import DataError
 from dsrl.pipeline.stages.evaluated import compute_gain
 from dsrl.pipeline.summary import compute_accuracy, summarise
 from dsrl.settings import resolve
 from dsrl.storage.attempts import Attempt, DevItem
 from dsrl.storage.evaluations import Evaluation
-from dsrl.storage.lineage import lineage
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.reply_store import Spending
-from dsrl.types import UNREADABLE, Kind, Passage, Sample, Score
+from dsrl.types import UNREADABLE, Kind, Sample, Score
 
 FREE = Spending(0, 0.0, True)
 SETTINGS = resolve({"task": "mednli", "name": "trial"})
@@ -146,45 +144,3 @@ def test_the_model_is_where_the_user_wanted_it(store: RunStore) -> None:
     assert summarise(store, settings, FREE)["model_path"] is None, "the last iteration counts"
     store.stages.finish(2, "trained")
     assert summarise(store, settings, FREE)["model_path"] == "my/model"
-
-
-# --- the lineage of one sample ---------------------------------------------------------------------------------------
-
-
-def test_lineage_goes_from_keywords_to_rewards(store: RunStore) -> None:
-    store.add_keywords(1, {"medicine": ["medicine", "drugs"]})
-    store.add_passages(1, {"medicine": [Passage("p", "about drugs", "Drugs")]})
-    fill(store)
-    store.add_rewards(1, {"1-3": 0.5})
-    record = lineage(store, "1-4h")
-    assert (record["kind"], record["parent"], record["label"], record["dropped"]) == ("harder", "1-4", "a", None)
-    assert record["passage"] == {"id": "p", "title": "Drugs", "text": "about drugs"}
-    assert record["keywords"] == ["medicine", "drugs"]
-    assert record["score"] == {"score": 0.25, "passed": 1, "attempts": 4}
-    assert record["attempts"] == [
-        {"answer": "b", "times": 3, "right": False},
-        {"answer": "a", "times": 1, "right": True},
-    ]
-    parent = lineage(store, "1-3")
-    assert parent["rewritten_as"] == ["1-3h"]
-    assert parent["greedy"] == {"output": "o", "answer": "a", "solved": 1}
-    assert parent["selected"] == 1
-    assert parent["rewards"] == [{"step": 1, "reward": 0.5}]
-    assert lineage(store, "1-9e")["votes"] == {"unreadable": 1}
-    assert lineage(store, "1-0")["dropped"] == "not_json"
-
-
-def test_a_passage_of_two_domains_is_shown_with_the_domain_of_the_sample(store: RunStore) -> None:
-    """Slots take the domains in turn: slot 1 belongs to the second."""
-    store.add_keywords(1, {"surgery": ["surgery"], "medicine": ["medicine"]})
-    store.add_passages(1, {domain: [Passage("p", "shared")] for domain in ("surgery", "medicine")})
-    fill(store)
-    assert [lineage(store, sample_id)["domain"] for sample_id in ("1-2", "1-3")] == ["surgery", "medicine"]
-
-
-def test_the_error_for_an_unknown_sample_shows_what_ids_look_like(store: RunStore) -> None:
-    with pytest.raises(DataError, match="the run has no samples yet"):
-        lineage(store, "1-0")
-    fill(store)
-    with pytest.raises(DataError, match=r"run 'trial' has no sample 'x'; ids look like 1-0, 1-1, 1-2"):
-        lineage(store, "x")

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError, RowRefused, SettingsError, TransientError
 from dsrl.plugins.binding import Plugin, check_contract, load, parse_options
-from dsrl.plugins.discovery import PluginInfo, list_plugins
+from dsrl.plugins.discovery import list_plugins
 from dsrl.plugins.specs import KINDS, hookimpl
-from dsrl.types import UNREADABLE, Completion, Example, Message, PluginRef, Price, Reply, Request
+from dsrl.types import Completion, Message, PluginRef, Price, Reply, Request
 
 PACKAGES = Path(__file__).parent / "packages"
 DSRL = "from dsrl.cli import main; main()"
@@ -247,16 +246,6 @@ def fault_of(kind: str, name: str) -> str:
         check_contract(found)
     assert str(checked.value) == str(caught.value)
     return str(caught.value)
-
-
-def test_an_unknown_plugin_is_told_with_its_neighbours_and_how_to_install_one() -> None:
-    with pytest.raises(PluginError) as caught:
-        load(PluginRef("task", "mednil"), "task")
-    assert "no task 'mednil' is installed; did you mean mednli?" in str(caught.value)
-    assert "'dsrl.tasks'" in str(caught.value)
-    assert "pip" in str(caught.value)
-    with pytest.raises(PluginError, match=r"no teacher 'zzzz' is installed; installed: .*procedural"):
-        load(PluginRef("teacher", "zzzz"), "teacher")
 
 
 def test_a_plugin_without_hooks_is_told(install: Any) -> None:
@@ -552,57 +541,6 @@ def test_an_override_that_is_not_there_is_told(bound: Any, tmp_path: Path) -> No
         bound("task", YES_NO, (str(tmp_path / "reward.txt"),))
 
 
-# --- the defaults of a task ------------------------------------------------------------------------------------------
-
-
-def test_the_defaults_of_a_task_follow_from_its_answer_format(bound: Any) -> None:
-    hook = bound("task", YES_NO).hook
-    assert hook.input_instruction() == ""
-    assert "<answer> yes or no </answer>" in hook.output_instruction()
-    assert (list(hook.demos()), list(hook.domains())) == ([], [])
-    assert hook.load_dataset(path="", split="test") is None
-    assert hook.process_prediction(output="<answer>YES</answer>") == "yes"
-    assert hook.process_prediction(output="yes") is UNREADABLE
-
-
-def test_a_gold_output_may_be_the_bare_answer(bound: Any) -> None:
-    hook = bound("task", YES_NO).hook
-    assert hook.process_label(output="<think>yes</think><answer>no</answer>") == "no"
-    assert hook.process_label(output=" No.") == "no"
-    assert hook.process_label(output="maybe") is UNREADABLE
-    own = YES_NO.replace(
-        "def answer_format():", "def output_instruction(): return 'x'\n\n@hookimpl\ndef process_prediction():"
-    )
-    own = own.replace('AnswerFormat("tag", ("yes", "no"))', "__import__('dsrl').UNREADABLE")
-    hook = bound("task", own).hook
-    assert hook.process_label(output="  gold ") == "gold"
-    assert hook.process_label(output="  ") is UNREADABLE
-
-
-def test_the_default_reward_is_one_a_tenth_or_nothing(bound: Any) -> None:
-    hook = bound("task", YES_NO).hook
-    outputs = ("<answer>yes</answer>", "<answer>no</answer>", "<answer>maybe</answer>", "")
-    assert [hook.reward(output=output, label="yes") for output in outputs] == [1.0, 0.1, 0.0, 0.0]
-
-
-def test_the_default_reward_asks_the_tasks_own_eval(bound: Any) -> None:
-    hook = bound("task", f"{YES_NO}\n@hookimpl\ndef eval(prediction): return prediction == 'no'\n").hook
-    assert hook.reward(output="<answer>no</answer>", label="yes") == 1.0
-    assert hook.reward(output="<answer>yes</answer>", label="yes") == 0.1
-
-
-def test_the_default_eval_compares_without_case(bound: Any) -> None:
-    hook = bound("task", YES_NO).hook
-    assert hook.eval(prediction="STRASSE", label="straße") is True
-    assert hook.eval(prediction="yes", label="no") is False
-
-
-def test_the_default_data_set_is_a_file_of_inputs_and_outputs(bound: Any, tmp_path: Path) -> None:
-    (tmp_path / "items.jsonl").write_text('{"Input": "a", "Output": "yes"}\n', encoding="utf-8")
-    hook = bound("task", YES_NO).hook
-    assert hook.load_dataset(path=str(tmp_path / "items.jsonl"), split="test") == [Example("a", "yes")]
-
-
 # --- the guard -------------------------------------------------------------------------------------------------------
 
 
@@ -704,13 +642,3 @@ def test_optional_hooks_may_be_left_out(bound: Any) -> None:
     task = bound("task", YES_NO)
     assert task.implements("process_label")
     assert not task.implements("procedural_sample")
-
-
-def test_listing_is_sorted_and_shows_a_clash_twice(install: Any) -> None:
-    install("task", "zz", YES_NO, distribution="b")
-    install("task", "zz", YES_NO, distribution="a")
-    found: Sequence[PluginInfo] = list_plugins("task")
-    assert [f.name for f in found] == sorted(f.name for f in found)
-    assert [f.distribution for f in found if f.name == "zz"] == ["a", "b"]
-    with pytest.raises(PluginError, match=r"task 'zz' is declared by . 1\.0 and . 1\.0; uninstall one"):
-        load(PluginRef("task", "zz"), "task")

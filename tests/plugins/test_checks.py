@@ -11,7 +11,7 @@ import pytest
 from dsrl.errors import PluginError
 from dsrl.plugins.binding import check_contract
 from dsrl.plugins.checks import TRASH, call_cheap_hooks, check_plugin
-from dsrl.plugins.discovery import list_plugins, list_unknown_groups
+from dsrl.plugins.discovery import list_plugins
 
 GOOD = """
 from dsrl import AnswerFormat, UNREADABLE, hookimpl
@@ -119,12 +119,3 @@ def test_a_teachers_cheap_hooks_are_called(bound: Any) -> None:
     with pytest.raises(PluginError, match="its hook price failed with KeyError"):
         calls["price on 'no such model'"]()
     assert len(TRASH) > 10
-
-
-def test_an_entry_point_in_an_unknown_group_is_reported(install: Any) -> None:
-    assert list_unknown_groups() == []
-    install("task", "lost", GOOD, group="dsrl.task")
-    (sentence,) = list_unknown_groups()
-    assert sentence == (
-        "stranger 1.0 declares 'lost' in the group 'dsrl.task', which dsrl does not have; did you mean 'dsrl.tasks'?"
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-import pickle
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ TESTS = {
     (
         "task",
         "input_instruction",
-    ): "tests/plugins/test_binding.py::test_the_defaults_of_a_task_follow_from_its_answer_format",
+    ): "tests/plugins/test_defaults.py::test_the_defaults_of_a_task_follow_from_its_answer_format",
     ("task", "output_instruction"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
     (
         "task",
@@ -40,10 +39,10 @@ TESTS = {
     ("task", "demos"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
     ("task", "domains"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
     ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
-    ("task", "process_label"): "tests/plugins/test_binding.py::test_a_gold_output_may_be_the_bare_answer",
+    ("task", "process_label"): "tests/plugins/test_defaults.py::test_a_gold_output_may_be_the_bare_answer",
     ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     ("task", "base_model"): "tests/pipeline/test_setup.py::test_a_task_may_name_the_base_model_that_it_is_meant_for",
-    ("task", "eval"): "tests/plugins/test_binding.py::test_the_default_reward_asks_the_tasks_own_eval",
+    ("task", "eval"): "tests/plugins/test_defaults.py::test_the_default_reward_asks_the_tasks_own_eval",
     ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
     (
         "task",
@@ -284,15 +283,6 @@ def test_a_reward_may_have_parts_which_are_checked(bound: Any, parts: dict[Any, 
     Parts.parts = parts
     with pytest.raises(PluginError, match=re.escape(words)):
         hook.reward(output="", label="")
-
-
-def test_prompt_and_reward_survive_the_way_to_a_worker_process() -> None:
-    prompt = pickle.loads(pickle.dumps(Prompt("question", "You are a doctor.")))
-    assert (prompt, prompt.system) == ("question", "You are a doctor.")
-    assert [(m.role, m.content) for m in prompt.messages] == [("system", "You are a doctor."), ("user", "question")]
-    assert [m.role for m in Prompt("question").messages] == ["user"]
-    reward = pickle.loads(pickle.dumps(Reward(0.5, {"a": 0.5})))
-    assert (reward, reward.parts) == (0.5, {"a": 0.5})
 
 
 @pytest.mark.parametrize(

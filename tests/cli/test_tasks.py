@@ -1,0 +1,58 @@
+"""``dsrl tasks`` and ``dsrl tasks show``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+GOOD = """
+from dsrl import AnswerFormat, hookimpl
+
+@hookimpl
+def description():
+    return "Say yes or no."
+
+@hookimpl
+def answer_format():
+    return AnswerFormat("tag", choices=("yes", "no"))
+
+@hookimpl
+def base_model():
+    return "tiny"
+"""
+
+
+def test_the_list_names_every_task_and_imports_none(dsrl: Any, install: Any) -> None:
+    install("task", "loud", "raise SystemExit('imported')", distribution="loud-task")
+    tasks = json.loads(dsrl("tasks", "--json").out)
+    assert {"name": "loud", "distribution": "loud-task", "version": "1.0"} in tasks
+    table = dsrl("tasks").out
+    assert all(task["name"] in table for task in tasks)
+
+
+def test_an_empty_list_says_where_tasks_come_from(dsrl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.plugins.discovery.list_plugins", lambda kind: [])
+    outcome = dsrl("tasks")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "No task is installed" in outcome.err
+    assert json.loads(dsrl("tasks", "--json").out) == []
+
+
+def test_a_task_shows_its_answer_format_and_what_it_leaves_out(dsrl: Any, install: Any) -> None:
+    install("task", "good", GOOD)
+    definition = json.loads(dsrl("tasks", "show", "good", "--json").out)
+    assert (definition["answer_format"], definition["choices"]) == ("tag", ["yes", "no"])
+    assert (definition["domains"], definition["demonstrations"], definition["procedural"]) == ([], 0, False)
+    text = dsrl("tasks", "show", "good").out
+    assert "choices: yes, no\n" in text
+    assert "domains: none\n" in text
+
+
+def test_tasks_show_names_the_base_model(dsrl: Any, install: Any) -> None:
+    install("task", "good", GOOD)
+    assert json.loads(dsrl("tasks", "show", "good", "--json").out)["base_model"] == "tiny"
+    assert "base model: tiny\n" in dsrl("tasks", "show", "good").out
+    assert json.loads(dsrl("tasks", "show", "gsm8k", "--json").out)["base_model"] is None
+    assert "base model: none\n" in dsrl("tasks", "show", "gsm8k").out

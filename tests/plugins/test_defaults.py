@@ -1,0 +1,68 @@
+"""What dsrl does for a task that leaves a hook out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dsrl.types import UNREADABLE, Example
+
+YES_NO = """
+from dsrl import AnswerFormat, hookimpl
+
+@hookimpl
+def description():
+    return "Say yes or no."
+
+@hookimpl
+def answer_format():
+    return AnswerFormat("tag", ("yes", "no"))
+"""
+
+
+def test_the_defaults_of_a_task_follow_from_its_answer_format(bound: Any) -> None:
+    hook = bound("task", YES_NO).hook
+    assert hook.input_instruction() == ""
+    assert "<answer> yes or no </answer>" in hook.output_instruction()
+    assert (list(hook.demos()), list(hook.domains())) == ([], [])
+    assert hook.load_dataset(path="", split="test") is None
+    assert hook.process_prediction(output="<answer>YES</answer>") == "yes"
+    assert hook.process_prediction(output="yes") is UNREADABLE
+
+
+def test_a_gold_output_may_be_the_bare_answer(bound: Any) -> None:
+    hook = bound("task", YES_NO).hook
+    assert hook.process_label(output="<think>yes</think><answer>no</answer>") == "no"
+    assert hook.process_label(output=" No.") == "no"
+    assert hook.process_label(output="maybe") is UNREADABLE
+    own = YES_NO.replace(
+        "def answer_format():", "def output_instruction(): return 'x'\n\n@hookimpl\ndef process_prediction():"
+    )
+    own = own.replace('AnswerFormat("tag", ("yes", "no"))', "__import__('dsrl').UNREADABLE")
+    hook = bound("task", own).hook
+    assert hook.process_label(output="  gold ") == "gold"
+    assert hook.process_label(output="  ") is UNREADABLE
+
+
+def test_the_default_reward_is_one_a_tenth_or_nothing(bound: Any) -> None:
+    hook = bound("task", YES_NO).hook
+    outputs = ("<answer>yes</answer>", "<answer>no</answer>", "<answer>maybe</answer>", "")
+    assert [hook.reward(output=output, label="yes") for output in outputs] == [1.0, 0.1, 0.0, 0.0]
+
+
+def test_the_default_reward_asks_the_tasks_own_eval(bound: Any) -> None:
+    hook = bound("task", f"{YES_NO}\n@hookimpl\ndef eval(prediction): return prediction == 'no'\n").hook
+    assert hook.reward(output="<answer>no</answer>", label="yes") == 1.0
+    assert hook.reward(output="<answer>yes</answer>", label="yes") == 0.1
+
+
+def test_the_default_eval_compares_without_case(bound: Any) -> None:
+    hook = bound("task", YES_NO).hook
+    assert hook.eval(prediction="STRASSE", label="straße") is True
+    assert hook.eval(prediction="yes", label="no") is False
+
+
+def test_the_default_data_set_is_a_file_of_inputs_and_outputs(bound: Any, tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"Input": "a", "Output": "yes"}\n', encoding="utf-8")
+    hook = bound("task", YES_NO).hook
+    assert hook.load_dataset(path=str(tmp_path / "items.jsonl"), split="test") == [Example("a", "yes")]
