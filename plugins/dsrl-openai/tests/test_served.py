@@ -26,7 +26,7 @@ import pytest
 
 from dsrl.errors import RowRefused, TeacherError, TransientError
 from dsrl.plugins.binding import load
-from dsrl.types import Completion, Message, PluginRef, Request
+from dsrl.types import Completion, Message, PluginRef, Prompt, Request
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("fastapi", reason='pip install "transformers[serving]"')
@@ -150,7 +150,12 @@ def test_the_sampler_gets_completions(url: str, model: Path) -> None:
     def sample(temperature: float) -> Any:
         return asyncio.run(
             sampler.hook.sample(
-                prompts=["Premise: a.", "Hypothesis: b."], n=4, temperature=temperature, top_p=1.0, max_tokens=8, seed=3
+                prompts=[Prompt("Premise: a."), Prompt("Hypothesis: b.")],
+                n=4,
+                temperature=temperature,
+                top_p=1.0,
+                max_tokens=8,
+                seed=3,
             )
         )
 
