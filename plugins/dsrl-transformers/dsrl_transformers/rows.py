@@ -39,8 +39,9 @@ class _RowLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write the token of each row. Return the slots that the pass looks at, without a copy."""
-        self.keys[self.row, :, self.slot] = key_states[:, :, 0]
-        self.values[self.row, :, self.slot] = value_states[:, :, 0]
+        # Under autocast a pass may return another type than the pass that the tensors were made like.
+        self.keys[self.row, :, self.slot] = key_states[:, :, 0].to(self.keys.dtype)
+        self.values[self.row, :, self.slot] = value_states[:, :, 0].to(self.values.dtype)
         rows = len(key_states)
         return self.keys[:rows, :, : self.width], self.values[:rows, :, : self.width]
 

@@ -204,3 +204,11 @@ def test_the_head_of_the_vocabulary_is_enough_for_the_nucleus() -> None:
     expected = order.gather(1, torch.searchsorted(below, uniform * mass, right=True))
     token, _ = pick_one_each(logits, uniform, 1.0, 0.9)
     assert int((token != expected).sum()) <= 2
+
+
+def test_the_forward_pass_may_have_another_type_than_the_weights() -> None:
+    """The trainer computes its rollouts like this: weights in float32, the forward pass in bfloat16."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (row,) = draw_chains(build_model(), [[1, 5, 6]], 3)
+    assert len(row) == 3
+    assert all(row)
