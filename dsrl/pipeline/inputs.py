@@ -16,7 +16,6 @@ from typing import Any
 
 from dsrl.errors import SettingsError
 from dsrl.pipeline.context import RunContext
-from dsrl.plugins.source_digest import source_digest
 from dsrl.storage.run_store import RunStore
 from dsrl.types import Purpose
 
@@ -45,11 +44,6 @@ class RunInput:
         return hashlib.sha256(json.dumps(self.get_value(context)).encode()).hexdigest()[:16]
 
 
-def _digest_code(context: RunContext, *hooks: str) -> str:
-    """Return the digest of the code that implements these hooks of the task, without dsrl's own defaults."""
-    return source_digest(code for hook in hooks for code in context.task.implementations(hook))
-
-
 def _get_demos(context: RunContext) -> Any:
     return [(demo.input, demo.output) for demo in context.definition.demos]
 
@@ -57,7 +51,7 @@ def _get_demos(context: RunContext) -> Any:
 def _get_rules(context: RunContext) -> Any:
     writers: tuple[Purpose, ...] = ("write", "solve", "rewrite")
     names = {context.teachers[purpose].plugin.name for purpose in writers}
-    return _digest_code(context, "procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
+    return context.task.digest_code("procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
 
 
 def _get_answer_format(context: RunContext) -> Any:
@@ -94,10 +88,10 @@ INPUTS = (
         "parser",
         "verified",
         "the task's code that reads and compares answers (process_prediction, eval) has changed",
-        lambda c: _digest_code(c, "process_prediction", "eval"),
+        lambda c: c.task.digest_code("process_prediction", "eval"),
     ),
     RunInput(
-        "reward", "trained", "the task's code that gives the reward has changed", lambda c: _digest_code(c, "reward")
+        "reward", "trained", "the task's code that gives the reward has changed", lambda c: c.task.digest_code("reward")
     ),
 )
 

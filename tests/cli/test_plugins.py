@@ -7,24 +7,11 @@ import sys
 from typing import Any
 
 import pytest
+from task_sources import YES_NO
 
 from dsrl.plugins.specs import KINDS
 
-GOOD = """
-from dsrl import AnswerFormat, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", choices=("yes", "no"))
-
-@hookimpl
-def base_model():
-    return "tiny"
-"""
+GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 FAULTY = GOOD + "\n\n@hookimpl\ndef proces_label(output):\n    return output\n"
 FAULT = "'proces_label' is not a hook of a task; did you mean 'process_label'?"
 KEYS = ["kind", "name", "target", "distribution", "version"]

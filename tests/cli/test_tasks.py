@@ -6,22 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from task_sources import YES_NO
 
-GOOD = """
-from dsrl import AnswerFormat, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", choices=("yes", "no"))
-
-@hookimpl
-def base_model():
-    return "tiny"
-"""
+GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 
 
 def test_the_list_names_every_task_and_imports_none(dsrl: Any, install: Any) -> None:

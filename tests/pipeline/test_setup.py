@@ -8,23 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_sources import YES_NO
 
 import dsrl
 from dsrl import Prompt, hookimpl
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.setup import resolve_settings
 
-TASK = """
-from dsrl import AnswerFormat, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", ("yes", "no"))
-"""
 BASE_MODEL = """
 @hookimpl
 def base_model():
@@ -44,7 +34,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_task_may_name_the_base_model_that_it_is_meant_for(install: Any, model: Path, tmp_path: Path) -> None:
-    install("task", "meant", TASK + BASE_MODEL.format(name=str(model)))
+    install("task", "meant", YES_NO + BASE_MODEL.format(name=str(model)))
     settings = resolve_settings(None, {"task": "meant"})
     assert (settings.base_model, settings.learning_rate) == (str(model), 0.5), "with the recipe of that model"
     assert resolve_settings(None, {"task": "meant", "base_model": "tiny"}).base_model == "tiny"
@@ -54,12 +44,12 @@ def test_a_task_may_name_the_base_model_that_it_is_meant_for(install: Any, model
 
 
 def test_a_task_that_names_no_base_model_gets_the_default(install: Any) -> None:
-    install("task", "plain", TASK)
+    install("task", "plain", YES_NO)
     assert resolve_settings(None, {"task": "plain"}).base_model == "tiny"
 
 
 def test_a_task_that_names_an_unknown_base_model_is_refused(install: Any) -> None:
-    install("task", "lost", TASK + BASE_MODEL.format(name="no such model"))
+    install("task", "lost", YES_NO + BASE_MODEL.format(name="no such model"))
     with pytest.raises(DataError, match="base model 'no such model' is neither an installed model"):
         resolve_settings(None, {"task": "lost"})
 

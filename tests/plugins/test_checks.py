@@ -7,23 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_sources import YES_NO
 
 from dsrl.errors import PluginError
 from dsrl.plugins.binding import check_contract
 from dsrl.plugins.checks import TRASH, call_cheap_hooks, check_plugin
 from dsrl.plugins.discovery import list_plugins
-
-GOOD = """
-from dsrl import AnswerFormat, UNREADABLE, hookimpl
-
-@hookimpl
-def description():
-    return "Say yes or no."
-
-@hookimpl
-def answer_format():
-    return AnswerFormat("tag", ("yes", "no"))
-"""
 
 
 @pytest.fixture
@@ -40,7 +29,7 @@ def faults(install: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_good_task_has_no_faults(faults: Any) -> None:
-    assert faults(GOOD) == []
+    assert faults(YES_NO) == []
 
 
 @pytest.mark.parametrize(
@@ -58,7 +47,7 @@ def test_a_good_task_has_no_faults(faults: Any) -> None:
     ],
 )
 def test_a_fault_is_found_and_named(faults: Any, source: str, words: str) -> None:
-    (fault,) = faults(GOOD + source)
+    (fault,) = faults(YES_NO + source)
     assert words in fault
 
 
@@ -66,13 +55,13 @@ def test_a_demonstration_that_the_task_itself_cannot_read_is_a_fault(faults: Any
     source = (
         "@hookimpl\ndef demos():\n    from dsrl import Example\n    return [Example('i', '<answer>perhaps</answer>')]\n"
     )
-    (fault,) = faults(GOOD + source)
+    (fault,) = faults(YES_NO + source)
     assert "process_label cannot read its demonstration 1" in fault
 
 
 def test_a_hook_that_does_not_return_is_stopped_and_named(faults: Any) -> None:
     source = "import re\n@hookimpl\ndef process_prediction(output):\n    re.match('(a+)+b', 'a' * 40)\n    return 'x'\n"
-    (fault,) = faults(GOOD + source, time_limit=5.0)
+    (fault,) = faults(YES_NO + source, time_limit=5.0)
     assert "its hook process_prediction on" in fault
     assert "did not return within 5 s" in fault
 
@@ -83,7 +72,7 @@ def test_an_override_without_a_mark_is_refused(bound: Any, tmp_path: Path) -> No
         "from dsrl import hookimpl\n\n@hookimpl\ndef domains():\n    return []\n\ndef reward():\n    return 1\n"
     )
     with pytest.raises(PluginError, match=r"stricter\.py: reward has the name of a hook but no mark"):
-        bound("task", GOOD, (str(path),))
+        bound("task", YES_NO, (str(path),))
 
 
 def test_an_imported_function_and_one_behind_another_name_need_no_mark(install: Any) -> None:
@@ -97,7 +86,7 @@ def get_reward(output):
 def reward():
     pass
 """
-    install("task", "marked", GOOD + source)
+    install("task", "marked", YES_NO + source)
     (plugin,) = [plugin for plugin in list_plugins("task") if plugin.name == "marked"]
     check_contract(plugin)
 

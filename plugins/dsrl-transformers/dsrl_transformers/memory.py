@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from dsrl_transformers.memory_estimate import read_capacity
+
 _CUDA_SHARE, _CPU_SHARE = 0.5, 0.25
 _FEWEST, _MOST = 4096, 2**20
+#: Main memory to reckon with if the system does not say how much there is.
+_UNKNOWN_MEMORY = 8 * 2**30
 
 
 def choose_cache_tokens(model: Any) -> int:
@@ -22,7 +25,7 @@ def choose_cache_tokens(model: Any) -> int:
     if model.device.type == "cuda":
         memory, share = torch.cuda.get_device_properties(model.device).total_memory, _CUDA_SHARE
     else:
-        memory, share = _get_main_memory(), _CPU_SHARE
+        memory, share = read_capacity(torch.device("cpu")) or _UNKNOWN_MEMORY, _CPU_SHARE
     tokens = int(max(0, memory - weights) * share) // count_bytes_per_token(model)
     return max(_FEWEST, min(_MOST, tokens // 1024 * 1024))
 
@@ -34,19 +37,3 @@ def count_bytes_per_token(model: Any) -> int:
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize)
-
-
-def _get_main_memory() -> int:
-    """Return the main memory that this process can have, in bytes: 8 GB if the system does not say it."""
-    limits = []
-    for path, unit in (
-        ("/proc/meminfo", 1024),
-        ("/sys/fs/cgroup/memory.max", 1),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", 1),
-    ):
-        try:
-            words = Path(path).read_text().split()
-        except OSError:
-            continue
-        limits += [int(word) * unit for word in words[:2] if word.isdigit()][:1]
-    return min(limits, default=8 * 2**30)
