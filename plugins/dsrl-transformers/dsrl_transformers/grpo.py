@@ -34,6 +34,8 @@ class GRPOTrainer:
             the memory is too small for a pass, it is halved.
         gradient_checkpointing: ``on`` computes the layers again in the backward pass: much less memory, a third more time.
             ``auto`` does so if the activations of one answer would not fit otherwise.
+        equal_groups: ``skip``: a prompt whose answers all have the same reward costs no training pass. Its only gradient
+            would be that of the KL term. ``keep`` computes it, as the paper does.
         optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package
             bitsandbytes).
     """
@@ -44,6 +46,7 @@ class GRPOTrainer:
         cache_tokens: int = 32768,
         batch_tokens: int = 0,
         gradient_checkpointing: str = "auto",
+        equal_groups: str = "skip",
         optimizer: str = "adamw",
     ) -> None:
         seconds = checkpoint_seconds
@@ -54,6 +57,7 @@ class GRPOTrainer:
             gradient_checkpointing=check_choice(
                 f"{_FLAG} gradient_checkpointing", gradient_checkpointing, ("auto", "on", "off")
             ),
+            equal_groups=check_choice(f"{_FLAG} equal_groups", equal_groups, ("skip", "keep")),
             optimizer=check_choice(f"{_FLAG} optimizer", optimizer, OPTIMIZERS),
         )
 

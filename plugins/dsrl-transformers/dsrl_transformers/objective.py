@@ -83,11 +83,9 @@ class Terms:
 
 
 def cut_groups(
-    groups: Sequence[Group], with_kl: bool, share: bool, max_tokens: int, pair_cost: float = 0.0
+    groups: Sequence[Group], keep_equal: bool, share: bool, max_tokens: int, pair_cost: float = 0.0
 ) -> list[Piece]:
     """Cut groups into pieces of at most ``max_tokens`` tokens (a single completion may be longer).
-
-    Without the KL term, a group of equal rewards has no gradient and is left out.
 
     A piece computes its prompt once for all its completions, but each token of a piece also meets all others in the
     attention. So a row of ``S`` tokens costs ``S + pair_cost * S**2``, and a completion joins a piece only if that costs
@@ -95,14 +93,14 @@ def cut_groups(
 
     Args:
         groups: all groups of the step.
-        with_kl: whether the loss has a KL term.
+        keep_equal: whether groups of equal rewards are kept. They have no gradient but that of the KL term.
         share: False puts each completion into a piece of its own, for models that cannot work on trees.
         max_tokens: limit on a piece.
         pair_cost: the cost of a pair of tokens in the attention, in passes of one token through the weights.
     """
     pieces = []
     for group in groups:
-        if not with_kl and not any(group.advantages):
+        if not keep_equal and not any(group.advantages):
             continue
         # In sorted order, completions with a common beginning are neighbours and stay together.
         order = sorted(

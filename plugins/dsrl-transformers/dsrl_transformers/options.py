@@ -51,4 +51,5 @@ class TrainerOptions:
     cache_tokens: int
     batch_tokens: int
     gradient_checkpointing: str
+    equal_groups: str
     optimizer: str

@@ -210,7 +210,7 @@ class Training:
         norm = self._update(rate) if terms is not None and math.isfinite(loss) else 0.0
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._skip(step)
-        else:
+        elif terms is not None:
             self.skipped_in_a_row = 0
         self.optimizer.zero_grad(set_to_none=True)
         answers = sum(group.size for group in groups)
@@ -268,7 +268,7 @@ class Training:
         while True:
             pieces = cut_groups(
                 groups,
-                with_kl=self.job.kl_coef > 0,
+                keep_equal=self.job.kl_coef > 0 and self.options.equal_groups == "keep",
                 share=self.lm.has_trees,
                 max_tokens=self.batch_tokens,
                 pair_cost=self.pair_cost,
@@ -278,7 +278,8 @@ class Training:
                 for part in make_batches(pieces, self.batch_tokens):
                     terms = self._backward(part)
                     loss, kl = loss + terms.loss, kl + terms.kl
-                return Terms(loss, kl) if pieces else None
+                # The groups that were left out have no estimate: the mean is that of the others.
+                return Terms(loss, kl / sum(sum(piece.weights) for piece in pieces)) if pieces else None
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -219,7 +219,7 @@ def test_steps_without_a_finite_gradient(model_dir: Path, tmp_path: Path, parrot
     assert [step.metrics["skipped"] for step in steps] == [0, 1, 1, 1, 1, 1]
     broken = lambda call: True  # noqa: E731
     with pytest.raises(DsrlError, match="5 steps in a row"):
-        train(parrot, job(model_dir, tmp_path / "b"))
+        train(parrot, job(model_dir, tmp_path / "b"), equal_groups="keep")
 
 
 def test_faults_are_sentences(model_dir: Path, tmp_path: Path, parrot: Any, monkeypatch: Any) -> None:
@@ -320,3 +320,23 @@ def test_a_checkpoint_belongs_to_what_the_weights_depend_on(model_dir: Path, tmp
     # A run that an older version of dsrl began can be continued.
     old = replace(of, model="m", items=(TrainItem("1-0", Prompt("ask a"), "a", "x"),))
     assert make_fingerprint(old) == "f375e02249ca3b7123522d5c6eac9d6c"
+
+
+@pytest.mark.parametrize(("equal_groups", "has_kl"), [("skip", False), ("keep", True)])
+def test_equal_groups_cost_no_pass(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, equal_groups: str, has_kl: bool
+) -> None:
+    from dsrl_transformers import training
+
+    passes: list[int] = []
+
+    def count(part: Any, *args: Any) -> Any:
+        passes.append(len(part))
+        return backward(part, *args)
+
+    backward = training.backward
+    monkeypatch.setattr(training, "backward", count)
+    task = SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: 0.1))
+    steps = train(task, job(model_dir, tmp_path, kl_coef=0.1), equal_groups=equal_groups)
+    assert {step.metrics["equal_groups"] for step in steps} == {1.0}
+    assert bool(passes) == has_kl

@@ -42,7 +42,7 @@ def run_pass(model: Any) -> torch.Tensor:
 
 
 def make_options(**changes: Any) -> TrainerOptions:
-    return replace(TrainerOptions(None, 32768, 0, "auto", "adamw"), **changes)
+    return replace(TrainerOptions(None, 32768, 0, "auto", "skip", "adamw"), **changes)
 
 
 def test_narrow_weights_change_nothing() -> None:
@@ -237,7 +237,7 @@ def test_long_answers_share_their_prompt_where_that_is_cheaper() -> None:
     def count_pieces(prompt: int, answer: int, hidden: int) -> int:
         answers = tuple((i, *range(answer - 1)) for i in range(8))
         group = Group(tuple(range(prompt)), answers, (1,) * 8, (0.0, *(1.0,) * 7))
-        pieces = cut_groups([group], with_kl=True, share=True, max_tokens=16384, pair_cost=1 / (3 * hidden))
+        pieces = cut_groups([group], keep_equal=True, share=True, max_tokens=16384, pair_cost=1 / (3 * hidden))
         assert sum(len(piece.trie.paths) for piece in pieces) == 8
         return len(pieces)
 

@@ -30,8 +30,8 @@ def test_advantages_by_hand() -> None:
 def test_no_advantage_without_a_difference() -> None:
     assert group([0.1, 0.1], [7, 9]).advantages == (0, 0)
     assert group([1], [1]).advantages == (0,)
-    assert cut_groups([group([1, 1], [3, 5])], with_kl=False, share=True, max_tokens=512) == []
-    assert len(cut_groups([group([1, 1], [3, 5])], with_kl=True, share=True, max_tokens=512)) == 1
+    assert cut_groups([group([1, 1], [3, 5])], keep_equal=False, share=True, max_tokens=512) == []
+    assert len(cut_groups([group([1, 1], [3, 5])], keep_equal=True, share=True, max_tokens=512)) == 1
 
 
 def test_clipping() -> None:
@@ -106,7 +106,7 @@ def test_loss_and_gradient_are_those_of_plain_grpo(
     want = plain_loss(plain, start, groups, 1.2, kl_coef)
     want.backward()
 
-    pieces = cut_groups(groups, with_kl=kl_coef > 0, share=share, max_tokens=max_tokens)
+    pieces = cut_groups(groups, keep_equal=kl_coef > 0, share=share, max_tokens=max_tokens)
     got = sum(
         backward(
             part,
@@ -124,7 +124,7 @@ def test_loss_and_gradient_are_those_of_plain_grpo(
 
 
 def test_pieces_keep_their_bounds() -> None:
-    pieces = cut_groups(random_groups(), with_kl=True, share=True, max_tokens=12)
+    pieces = cut_groups(random_groups(), keep_equal=True, share=True, max_tokens=12)
     assert sum(sum(piece.weights) for piece in pieces) == pytest.approx(1)
     for piece in pieces:
         assert len(piece.trie.paths) == 1 or piece.trie.size <= max(12, 2 * len(piece.trie.prompt))
