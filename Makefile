@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 PACKAGES := . plugins/dsrl-http plugins/dsrl-procedural plugins/dsrl-bm25 plugins/dsrl-transformers plugins/dsrl-openai \
 	plugins/dsrl-anthropic contrib_tasks
 READY := $(VENV)/.ready
-# Small models on busy cores are faster with one thread each.
-export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 # For `make test-torture`.
 RUNS ?= 40

@@ -39,14 +39,18 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             command = [sys.executable, "-m", "dsrl", *SETTINGS, *flags, "--override", str(TASK)]
             command += ["--base-model", str(Path(options.model).resolve())]
-            killed_at, ends = 0.0, {}
+            killed_at = 0.0
+            ends: dict[int, float] = {}  # step -> the time at which it ended
             for _ in range(options.kills + 1):
                 process = subprocess.Popen(command, cwd=name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 run = Path(name) / "runs" / "killed"
                 steps = watch(process, run, rng.uniform(*options.seconds), len(ends))
                 if ends:
                     step = read_resumed_step(run)
-                    print(f"| {weights} | {max(ends)} | {step} | {killed_at - ends.get(step, killed_at):.1f} |", flush=True)
+                    print(
+                        f"| {weights} | {max(ends)} | {step} | {killed_at - ends.get(step, killed_at):.1f} |",
+                        flush=True,
+                    )
                 ends.update(steps)
                 killed_at = time.monotonic()
 

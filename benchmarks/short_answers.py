@@ -24,8 +24,8 @@ from typing import Any
 
 TASK = Path(__file__).parents[1] / "tests" / "real" / "findings.py"
 SETTINGS = (
-    "run --task mednli --samples 64 --select 64 --attempts 8 --attempt-temperature 1.0 --train-temperature 1.0 --batch-size 16 "
-    "--group-size 16 --epochs 12 --learning-rate 1.5e-5 --kl-coef 0 --max-completion-tokens 4 --dtype bfloat16 --json"
+    "run --task mednli --samples 64 --select 64 --attempts 8 --attempt-temperature 1.0 --train-temperature 1.0 "
+    "--batch-size 16 --group-size 16 --epochs 12 --learning-rate 1.5e-5 --kl-coef 0 --max-completion-tokens 4 --dtype bfloat16 --json"
 ).split()
 DRAWS = 10_000
 
@@ -58,10 +58,20 @@ def main() -> None:
 
 def run(folder: Path, model: str, seed: int, selection: str) -> dict[str, Any]:
     """Do one run in a process of its own."""
-    command = [sys.executable, "-m", "dsrl", *SETTINGS, "--override", str(TASK), "--base-model", str(Path(model).resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "dsrl",
+        *SETTINGS,
+        "--override",
+        str(TASK),
+        "--base-model",
+        str(Path(model).resolve()),
+    ]
     command += ["--seed", str(seed), "--selection", selection]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     out, err = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
