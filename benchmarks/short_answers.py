@@ -25,7 +25,8 @@ from typing import Any
 TASK = Path(__file__).parents[1] / "tests" / "real" / "findings.py"
 SETTINGS = (
     "run --task mednli --samples 64 --select 64 --attempts 8 --attempt-temperature 1.0 --train-temperature 1.0 "
-    "--batch-size 16 --group-size 16 --epochs 12 --learning-rate 1.5e-5 --kl-coef 0 --max-completion-tokens 4 --dtype bfloat16 --json"
+    "--batch-size 16 --group-size 16 --epochs 12 --learning-rate 1.5e-5 --kl-coef 0 "
+    "--max-completion-tokens 4 --dtype bfloat16 --json"
 ).split()
 DRAWS = 10_000
 
