@@ -6,7 +6,8 @@
 The same model (its folder may also come from the environment variable DSRL_SMOLLM2), the same prompts in its chat
 template, 4 prompts of 8 answers a step, all weights in float32 with a KL term; one process for each trainer and length of
 answers. Prints the processor seconds of a step (the last of ``--steps``, with its rollouts) and the peak of the resident
-memory. TRL runs only if ``--trl-python`` names an interpreter that has it.
+memory. Prompts whose answers all have the same reward are computed, as TRL
+does it (`equal_groups=keep`). TRL runs only if ``--trl-python`` names an interpreter that has it.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def train_dsrl(options: argparse.Namespace) -> dict[str, Any]:
         )
         # The time before the first step, when the model is loaded, is left out; the first step itself is longer by it.
         marks = [time.process_time()]
-        GRPOTrainer(**{"checkpoint_seconds": 1e6, **settings}).train(
+        GRPOTrainer(**{"checkpoint_seconds": 1e6, "equal_groups": "keep", **settings}).train(
             job, task, lambda step: marks.append(time.process_time())
         )
     return report(marks)
