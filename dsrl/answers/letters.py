@@ -29,7 +29,8 @@ _ALONE = re.compile(r"(?<![\w'])([A-Z0-9])(?![\w'])")
 _JOINING_WORDS = {"and", "or", "option", "both"}
 # Where a letter is an answer and no part of a name such as "vitamin C".
 _ANSWER_PLACE = re.compile(
-    r"(?:\A|[.,;:!?/&+|(\[\n-]\s*|\b(?:and|or|also|plus|option|choice|answer|is|be|not|than|vs|versus|to)\s+)\(?\Z",
+    r"(?:\A|[.,;:!?/&+|(\[\n-]\s*|\b(?:and|or|but|though|although|maybe|perhaps|possibly"
+    r"|also|plus|option|choice|answer|is|be|not|than|vs|versus|to)\s+)\(?\Z",
     re.I,
 )
 
@@ -70,7 +71,7 @@ def _allows(letter: str, tail: str, letters: tuple[str, ...], options: Mapping[s
         return True
     comparable = make_comparable(tail.lstrip(MARKS))
     own = options.get(letter)
-    if own is not None and comparable == own:
+    if own is not None and own in (comparable, make_comparable(tail.strip().strip("()[]"))):
         return True
     separator = _SEPARATOR.match(tail)
     content = tail[separator.end() :] if separator else tail
@@ -88,7 +89,10 @@ def _allows(letter: str, tail: str, letters: tuple[str, ...], options: Mapping[s
             return False
     else:
         is_of_another = any(_begins_with(comparable, option) for option in others.values())
-        if is_of_another or set(find_words(content)) <= {name.casefold() for name in letters} | _JOINING_WORDS:
+        words = set(find_words(content))
+        if words == {letter.casefold()}:
+            return True
+        if is_of_another or words <= {name.casefold() for name in letters} | _JOINING_WORDS:
             return False
     reason = REASON.search(content)
     return not _names_another(letter, content[: reason.start()] if reason else content, letters)

@@ -40,7 +40,7 @@ _OPERATORS = re.compile(r"[+*/^<>|&@#_!\\\u00b1\u00d7\u00f7\u221a\u00b7]|(?<!\w)
 _UNIT_SLASH = re.compile(r"(?<=[^\W\d_]) ?/ ?(?=[^\W\d_])|^ ?/ ?(?=[^\W\d_]{2})")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _LATEX_WORD = re.compile(
-    r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|boxed|quad|left|right|approx)(?![A-Za-z])|\\[()\[\];: !]"
+    r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|boxed|quad|left|right|approx)(?![A-Za-z])|\\[()\[\],;: !]"
 )
 
 # Words that deny the number, leave a choice, or make another number of it.
@@ -139,7 +139,8 @@ def _allows(text: str) -> bool:
     # Square metres: the exponent belongs to the unit.
     text = re.sub(r"(?<=[^\W\d_])[\u00b2\u00b3]", "", _UNIT_SLASH.sub(" ", text))
     text = re.sub(r"^ ?-+ ?(?=[^\W\d_]{2})|(?<=\s)-+(?=\s+[^\W\d_]{2})", " ", text)
-    first = _WORD.search(text)
+    # "72 (seventy-two)" says the number again, "20 two" is another one.
+    first = _WORD.match(text.lstrip(" -"))
     return (first is None or first[0].lower() not in _NUMERALS) and _is_harmless(text, _CHANGING_AFTER)
 
 

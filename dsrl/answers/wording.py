@@ -26,9 +26,9 @@ CORRECTION = re.compile(
 )
 #: Words that deny the answer beside them.
 DENIALS = frozenset(
-    "not no non never neither nor none except but cannot can't isn't aren't wasn't doesn't don't won't wouldn't shouldn't "
-    "couldn't ain't wrong incorrect false untrue unlikely impossible unless exclude excluded excludes excluding eliminate "
-    "eliminated reject rejected rule ruled instead rather than either or versus vs and/or".split()
+    "un not no non never neither nor none except but cannot can't isn't aren't wasn't doesn't don't won't wouldn't "
+    "shouldn't couldn't ain't wrong incorrect false untrue unlikely impossible unless exclude excluded excludes "
+    "excluding eliminate eliminated reject rejected rule ruled instead rather than either or versus vs and/or".split()
 )
 _LATEX = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|sf)|boxed)\s*\{([^{}]*)\}")
 _SPECIAL = re.compile(r"<\|\w{1,30}\|>|</s>|</?(?:b|i|u|strong|em|p|br)\s?/?>", re.IGNORECASE)
