@@ -1,14 +1,16 @@
-"""Read items of real data: a Hugging Face ``DatasetDict`` on disk or on the hub, JSONL, or JSON.
+"""Read items of real data: a Hugging Face ``DatasetDict`` on disk or on the hub, JSONL, JSON, CSV, or Parquet.
 
 The library ``datasets`` is imported only when a data set is a folder or a hub id.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from dsrl.errors import DataError
 from dsrl.text import replace_surrogates
@@ -17,14 +19,29 @@ from dsrl.types import Example
 Row = Mapping[str, Any]
 
 
+#: The hub's own branch with every data set as Parquet; also for data sets that are a loading script.
+PARQUET_REVISION = "refs/convert/parquet"
+
+
 def read_dataset(
-    path: str, split: Literal["train", "test"], convert: Callable[[Row], Example | None] | None = None
+    path: str,
+    split: str,
+    convert: Callable[[Row], Example | None] | None = None,
+    *,
+    config: str = "",
+    revision: str = "",
+    data_files: Mapping[str, str] | None = None,
 ) -> list[Example]:
     """Read one split of a data set.
 
     Args:
-        path: a JSONL or JSON file (it has no splits and is read whole), the folder of a ``DatasetDict``, or a hub id.
-        split: name of the split of a ``DatasetDict``.
+        path: a JSONL, JSON, ``.csv``, ``.tsv`` or ``.parquet`` file (it has no splits and is read whole), the folder of a
+            ``DatasetDict``, a folder with a copy of a data set of the hub, or a hub id.
+        split: name of the split of a ``DatasetDict`` or of a data set of the hub.
+        config: the configuration of a data set of the hub. It is ignored if the data set has no configuration of that
+            name, so that a task can name the configuration of its usual data set and still read another one.
+        revision: a branch, a tag or a commit of a data set of the hub, for example :data:`PARQUET_REVISION`.
+        data_files: split -> pattern of the files in a repository of the hub, for one whose splits are not found alone.
         convert: makes an item from a row. It returns None for a row to leave out, and raises ``KeyError`` for a missing
             column. By default the columns ``input`` and ``output`` are read, in upper or lower case.
 
@@ -36,7 +53,7 @@ def read_dataset(
     if file.is_file():
         rows: Iterable[tuple[str, Row]] = _read_file(file)
     else:
-        rows = _read_split(path, split)
+        rows = _read_split(path, split, _HubOptions(config, revision, data_files))
     examples = []
     for place, row in rows:
         try:
@@ -66,13 +83,41 @@ def _convert_input_output(row: Row) -> Example:
 
 
 def _read_file(path: Path) -> Iterable[tuple[str, Row]]:
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"data set {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise DataError(f"data set {path} cannot be read: {error.strerror}") from error
-    return read_json_rows(text, str(path))
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    return _read_csv(text, str(path), delimiter) if delimiter else read_json_rows(text, str(path))
+
+
+def _read_csv(text: str, name: str, delimiter: str) -> Iterable[tuple[str, Row]]:
+    # The reader needs line ends as they are; a quoted field can hold some.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                wanted = len(reader.fieldnames or ())
+                raise DataError(f"{name}:{reader.line_num}: the row has not the {wanted} fields of the header")
+            yield f"{name}:{reader.line_num}", row
+    except csv.Error as error:
+        # The count of lines ends with the last row that was read whole.
+        raise DataError(f"{name}:{reader.line_num + 1}: not CSV ({error})") from error
+
+
+def _read_parquet(path: Path) -> Iterable[tuple[str, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"data set {path} is not a Parquet file ({_get_first_line(error)})") from error
+    return ((f"{path}, row {i}", row) for i, row in enumerate(table.to_pylist()))
 
 
 def read_json_rows(text: str, name: str) -> Iterable[tuple[str, Row]]:
@@ -113,24 +158,57 @@ def _explain_json_error(error: Exception) -> tuple[int, str]:
     return 1, "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
-def _read_split(path: str, split: str) -> Iterable[tuple[str, Row]]:
-    import datasets
+class _HubOptions(NamedTuple):
+    """What to read of a repository of the hub; see :func:`read_dataset`."""
 
+    config: str
+    revision: str
+    data_files: Mapping[str, str] | None
+
+
+def _read_split(path: str, split: str, options: _HubOptions) -> Iterable[tuple[str, Row]]:
     is_folder = Path(path).is_dir()
     try:
-        splits = datasets.load_from_disk(path) if is_folder else datasets.load_dataset(path)
+        splits = _load_splits(path, options)
     except FileNotFoundError as error:
         fault = "folder holds no Hugging Face data set" if is_folder else "neither a file nor a known data set"
-        raise DataError(f"data set {path}: {fault} ({_get_first_line(error)})") from error
+        raise DataError(f"data set {path}: {fault} ({_get_first_line(error)}){_advise(path, error)}") from error
     except Exception as error:  # the library raises many kinds of errors, its own and those of its HTTP client
         raise DataError(
-            f"data set {path} cannot be loaded: {type(error).__name__}: {_get_first_line(error)}"
+            f"data set {path} cannot be loaded: {type(error).__name__}: {_get_first_line(error)}{_advise(path, error)}"
         ) from error
     if not isinstance(splits, Mapping):
         raise DataError(f"data set {path} has no splits; save it as a DatasetDict with train and test")
     if split not in splits:
         raise DataError(f"data set {path} has no split {split!r}; its splits are {', '.join(map(str, splits))}")
     return ((f"{path}, {split} row {i}", row) for i, row in enumerate(splits[split]))
+
+
+def _load_splits(path: str, options: _HubOptions) -> Any:
+    import datasets
+
+    folder = Path(path)
+    if any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
+        return datasets.load_from_disk(path)
+    more = {"revision": options.revision or None, "data_files": dict(options.data_files or {}) or None}
+    try:
+        return datasets.load_dataset(path, options.config or None, **more)
+    except ValueError as error:
+        # The library has no error class of its own for a configuration that is not there.
+        if not options.config or "BuilderConfig" not in str(error):
+            raise
+        return datasets.load_dataset(path, **more)
+
+
+def _advise(path: str, error: Exception) -> str:
+    """Return what to do about a data set of the hub that cannot be read; empty for a folder."""
+    if Path(path).exists():
+        return ""
+    text = str(error).lower()
+    local = "give a local file (JSONL, JSON, CSV or Parquet) with --dataset-path FILE"
+    if any(word in text for word in ("gated", "authenticat", "401", "403")):
+        return f"; accept its terms on the hub and set HF_TOKEN, or {local}"
+    return f"; check the name and the network, or {local}"
 
 
 def _get_first_line(error: Exception) -> str:

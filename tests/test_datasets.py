@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from dsrl.datasets import read_dataset, read_demos
+from dsrl.datasets import PARQUET_REVISION, read_dataset, read_demos
 from dsrl.errors import DataError
 from dsrl.types import Example
 
@@ -94,6 +96,48 @@ def test_a_hub_id_without_a_network_is_reported(monkeypatch: pytest.MonkeyPatch,
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the library's reader of the hub; the list gets its calls. The data set has the configuration ``main``."""
+    calls: list[Any] = []
+
+    def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
+        calls.append((path, name, options))
+        if name not in ("main", None):
+            raise ValueError(f"BuilderConfig '{name}' not found. Available: ['main']")
+        if path.startswith("gated/"):
+            raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{path}' is a gated dataset on the Hub.")
+        return {"test": [{"input": item.input, "output": item.output} for item in ITEMS]}
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    return calls
+
+
+def test_configuration_revision_and_files_of_a_hub_id_are_used(hub: list[Any]) -> None:
+    files = {"test": "main/test/*.parquet"}
+    assert read_dataset("a/b", "test", config="main", revision=PARQUET_REVISION, data_files=files) == ITEMS
+    assert hub == [("a/b", "main", {"revision": "refs/convert/parquet", "data_files": files})]
+
+
+def test_a_configuration_that_the_data_set_has_not_is_left_out(hub: list[Any]) -> None:
+    assert read_dataset("a/b", "test", config="other") == ITEMS
+    assert [name for _, name, _ in hub] == ["other", None]
+
+
+def test_a_data_set_that_needs_a_token_is_reported_with_a_way_out(hub: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"gated dataset.*set HF_TOKEN, or give a local file .*--dataset-path FILE"):
+        read_dataset("gated/b", "test")
+
+
+def test_a_copy_of_a_data_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for split in ("train", "test"):
+        written(folder, "".join(f'{{"input": "{i.input}", "output": "{i.output}"}}\n' for i in ITEMS), f"{split}.jsonl")
+    assert read_dataset(str(folder), "test") == ITEMS
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +156,41 @@ def test_a_json_list_is_read(tmp_path: Path) -> None:
 def test_byte_order_mark_windows_line_ends_and_line_separators_in_strings_are_no_fault(tmp_path: Path) -> None:
     text = '\ufeff{"input": "a\u2028b\x85c", "output": "2"}\r\n{"input": "x", "output": "y"}\r\n'
     assert read_dataset(str(written(tmp_path, text)), "test") == [Example("a\u2028b\x85c", "2"), Example("x", "y")]
+
+
+def test_csv_and_tsv_are_read(tmp_path: Path) -> None:
+    text = 'Input,Output\r\n"a, ""b""\nc",2\r\n'
+    assert read_dataset(str(written(tmp_path, text, "items.csv")), "test") == [Example('a, "b"\nc', "2")]
+    assert read_dataset(str(written(tmp_path, "input\toutput\na\tb\n", "items.tsv")), "test") == [Example("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("question,answer\na,b\n", ":2: no column 'Input'; the columns are question, answer"),
+        ("input,output\na\n", ":2: the row has not the 2 fields of the header"),
+        ("input,output\na,b\na,b,c\n", ":3: the row has not the 2 fields of the header"),
+        ('input,output\n"a', ":2: not CSV"),
+        ("input,output\n" + "9" * 200_000, ":2: not CSV (field larger"),
+        ("", "holds no items"),
+    ],
+)
+def test_a_broken_csv_is_reported_by_file_and_line(tmp_path: Path, text: str, words: str) -> None:
+    path = written(tmp_path, text, "items.csv")
+    with pytest.raises(DataError) as caught:
+        read_dataset(str(path), "test")
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    rows = {"Input": [item.input for item in ITEMS], "output": [item.output for item in ITEMS]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), path)
+    assert read_dataset(str(path), "test") == ITEMS
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match=r"items\.parquet is not a Parquet file"):
+        read_dataset(str(path), "test")
 
 
 GOOD_LINE = '{"input": "a", "output": "b"}\n'

@@ -51,12 +51,12 @@ class TaskDefaults:
         if label is not UNREADABLE:
             return label
         # A gold output is often the bare answer, without the form that the instruction demands.
-        return answer_format.canonical(output) if answer_format else output.strip() or UNREADABLE
+        return answer_format.canonical(output, input) if answer_format else output.strip() or UNREADABLE
 
     @hookimpl(trylast=True)
-    def process_prediction(self, output: str) -> Answer | None:
+    def process_prediction(self, output: str, input: str) -> Answer | None:
         answer_format = self._task.answer_format()
-        return answer_format.extract(output) if answer_format else None
+        return answer_format.extract(output, input) if answer_format else None
 
     @hookimpl(trylast=True)
     def eval(self, prediction: str, label: str) -> bool:

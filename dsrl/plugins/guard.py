@@ -239,7 +239,8 @@ class _ResultCheck:
             storable = {name: self._check_text(text) for name, text in texts.items()}
             return value if storable == texts else _replace(value, storable)
         if isinstance(value, AnswerFormat):
-            return _replace(value, {"choices": tuple(map(self._check_text, value.choices))})
+            choices = tuple(map(self._check_text, value.choices))
+            return value if choices == value.choices else _replace(value, {"choices": choices})
         return value
 
     def _check_text(self, text: str) -> str:

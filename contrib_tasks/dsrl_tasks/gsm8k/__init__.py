@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from dsrl import AnswerFormat, Example, Solved, hookimpl
 
+#: Configuration of ``openai/gsm8k``; its other one, ``socratic``, has questions in the answers.
+CONFIG = "main"
 #: Number of items of the procedural test set.
 TEST_ITEMS = 600
 
@@ -39,13 +41,16 @@ def answer_format() -> AnswerFormat:
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
-    """Read GSM8K or another data set; without a path, make the procedural test set."""
+    """Read GSM8K or another data set; without a path, make the procedural test set.
+
+    GSM8K itself is ``openai/gsm8k`` on the hub, or a JSONL or Parquet file with ``question`` and ``answer``.
+    """
     from dsrl.datasets import read_dataset
     from dsrl_tasks.gsm8k import procedural
 
     if not path:
         return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
-    return read_dataset(path, split, _read_row)
+    return read_dataset(path, split, _read_row, config=CONFIG)
 
 
 def _read_row(row: Mapping[str, Any]) -> Example:
