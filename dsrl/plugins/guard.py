@@ -254,7 +254,7 @@ class _ResultCheck:
                 )
         if not isinstance(info.is_read, bool):
             raise self._refuse(f"DatasetInfo whose is_read is {_excerpt(info.is_read)}, not True or False")
-        return _replace(info, {"sizes": {self._check_text(split): size for split, size in info.sizes.items()}})
+        return dataclasses.replace(info, sizes={self._check_text(split): size for split, size in info.sizes.items()})
 
     def _check_text(self, text: str) -> str:
         if len(text) > _MAX_CHARACTERS:
