@@ -30,6 +30,32 @@ Answer = str | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What the usual data set of a task is.
+
+    Attributes:
+        id: its Hugging Face id, e.g. ``openai/gsm8k``; empty if it is not on the hub.
+        license: its licence in words; ``not stated`` if the authors name none.
+        citation: authors, year and title in one line.
+        url: a page that describes it.
+        sizes: split -> number of items.
+        config: the configuration that the task reads; empty for the only one.
+        revision: the branch, tag or commit that the task reads; empty for the newest.
+        is_read: whether the authors of the task have run its loader on the real data; ``dsrl tasks show`` says
+            ``not run`` if not.
+    """
+
+    id: str
+    license: str
+    citation: str
+    url: str
+    sizes: Mapping[str, int]
+    config: str = ""
+    revision: str = ""
+    is_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """An input with its output: a demonstration, an item of a data set, or a sample that a teacher wrote."""
 

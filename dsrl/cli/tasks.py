@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,9 @@ from dsrl.cli.common import (
     print_table,
     refuse_group_options,
 )
+
+if TYPE_CHECKING:
+    from dsrl.types import DatasetInfo
 
 
 @click.group("tasks", cls=Group, invoke_without_command=True)
@@ -46,13 +50,14 @@ def _list_tasks(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_command(name: str, as_json: bool) -> None:
-    """Show the definition of a task: instructions, answers, domains, base model, and more."""
+    """Show the definition of a task: instructions, answers, domains, base model, data set and its licence, and more."""
     from dsrl.plugins.binding import load
     from dsrl.types import PluginRef
 
     task = load(PluginRef("task", name), "task")
     hook = task.hook
     answer_format = hook.answer_format() if task.implements("answer_format") else None
+    dataset = hook.dataset_info() if task.implements("dataset_info") else None
     definition: dict[str, Any] = {
         "name": name,
         "distribution": task.distribution,
@@ -68,9 +73,24 @@ def show_command(name: str, as_json: bool) -> None:
         "procedural": task.implements("procedural_sample") and task.implements("procedural_solve"),
     }
     if as_json:
-        print_json(definition)
+        print_json({**definition, "dataset": asdict(dataset) if dataset else None})
         return
-    for key, value in definition.items():
+    for key, value in {**definition, **_describe_dataset(dataset)}.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
         label = click.style(f"{key.replace('_', ' ')}: ", bold=True)
         print_line(label + ("none" if value in (None, "", []) else text))
+
+
+def _describe_dataset(info: DatasetInfo | None) -> dict[str, Any]:
+    """Return the lines about a task's usual data set."""
+    if info is None:
+        return {"data_set": None}
+    parts = [info.id, info.config and f"configuration {info.config}", info.revision and f"revision {info.revision}"]
+    return {
+        "data_set": [part for part in parts if part] or [info.url],
+        "data_set_license": info.license,
+        "data_set_citation": info.citation,
+        "data_set_page": info.url,
+        "data_set_size": [f"{split} {size:,}" for split, size in info.sizes.items()],
+        "data_set_loader": "run on the real data" if info.is_read else "not run on the real data",
+    }

@@ -90,6 +90,7 @@ def call_cheap_hooks(plugin: Plugin[Any]) -> Iterator[tuple[str, Callable[[], An
             "output_instruction",
             "answer_format",
             "domains",
+            "dataset_info",
             "base_model",
         ):
             yield name, getattr(hook, name)

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import math
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
@@ -21,7 +21,7 @@ from dsrl.errors import DsrlError, PluginError, RowRefused, TransientError
 from dsrl.keys import mask
 from dsrl.plugins.specs import Hook, Kind, hookimpl
 from dsrl.text import replace_surrogates
-from dsrl.types import Example, Passage, Reward, Solved
+from dsrl.types import DatasetInfo, Example, Passage, Reward, Solved
 
 #: Maximum number of items in a list that a hook returns. ``load_dataset`` is read item by item instead.
 _MAX_ITEMS = 1_000_000
@@ -229,7 +229,9 @@ class _ResultCheck:
     def _make_storable(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._check_text(value)
-        if isinstance(value, (Example, Passage, Solved)):
+        if isinstance(value, DatasetInfo):
+            value = self._check_sizes(value)
+        if isinstance(value, (DatasetInfo, Example, Passage, Solved)):
             texts = {f.name: getattr(value, f.name) for f in fields(value) if f.type == "str"}
             for name, text in texts.items():
                 if not isinstance(text, str):
@@ -242,6 +244,18 @@ class _ResultCheck:
             choices = tuple(map(self._check_text, value.choices))
             return value if choices == value.choices else _replace(value, {"choices": choices})
         return value
+
+    def _check_sizes(self, info: DatasetInfo) -> DatasetInfo:
+        if not isinstance(info.sizes, Mapping) or len(info.sizes) > _MAX_PARTS:
+            raise self._refuse(f"DatasetInfo whose sizes are not a mapping of up to {_MAX_PARTS} splits")
+        for split, size in info.sizes.items():
+            if not isinstance(split, str) or type(size) is not int or size < 0:
+                raise self._refuse(
+                    f"DatasetInfo whose size of {_excerpt(split)} is {_excerpt(size)}, not a number of items"
+                )
+        if not isinstance(info.is_read, bool):
+            raise self._refuse(f"DatasetInfo whose is_read is {_excerpt(info.is_read)}, not True or False")
+        return dataclasses.replace(info, sizes={self._check_text(split): size for split, size in info.sizes.items()})
 
     def _check_text(self, text: str) -> str:
         if len(text) > _MAX_CHARACTERS:

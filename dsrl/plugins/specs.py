@@ -43,6 +43,7 @@ from dsrl.types import (
     BatchState,
     BoundPlugin,
     Completion,
+    DatasetInfo,
     Example,
     Passage,
     Price,
@@ -138,6 +139,13 @@ class TaskSpec:
 
         Raises:
             DataError: the data is wrong; the error says what is wrong and where.
+        """
+
+    @hook()
+    def dataset_info(self) -> DatasetInfo:
+        """Return what the usual data set of the task is: where it is, its licence, its citation and its size.
+
+        ``dsrl tasks show`` prints it, so that a user knows the terms of the data before a run loads it. Default: none.
         """
 
     @hook()

@@ -43,6 +43,10 @@ def test_a_good_task_has_no_faults(faults: Any) -> None:
             "its hook reward failed with ZeroDivisionError",
         ),
         ("@hookimpl\ndef reward(output):\n    import os\n    os._exit(3)\n", "ended its process with exit code 3"),
+        (
+            "@hookimpl\ndef dataset_info():\n    return 'who/what'\n",
+            "its hook dataset_info returned str, not DatasetInfo",
+        ),
         ("def reward(output, label):\n    return 5.0\n", "reward has the name of a hook but no mark"),
     ],
 )

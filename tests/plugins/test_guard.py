@@ -221,6 +221,23 @@ def test_text_that_leaves_a_plugin_can_be_stored(overridden: Any, hook: str, val
     assert (list(result) if hook in ("domains", "demos", "load_dataset") else result) == stored
 
 
+@pytest.mark.parametrize(
+    ("sizes", "is_read", "words"),
+    [
+        ("{'test': '400'}", "False", "whose size of 'test' is '400', not a number of items"),
+        ("{'test': -1}", "False", "whose size of 'test' is -1, not a number of items"),
+        ("['test', 400]", "False", "whose sizes are not a mapping"),
+        ("{'test': 400}", "'no'", "whose is_read is 'no', not True or False"),
+    ],
+)
+def test_what_is_told_of_a_data_set_is_checked(overridden: Any, sizes: str, is_read: str, words: str) -> None:
+    record = "DatasetInfo('a', 'MIT', 'B 2020', 'https://c', {}, is_read={})"
+    code = f"from dsrl import DatasetInfo; return {record}"
+    good = call(overridden("dataset_info", code.format("{'\\ud800': 4}", "True")), "dataset_info")
+    assert (good.id, good.sizes, good.is_read) == ("a", {"?": 4}, True)
+    assert words in refusal(overridden("dataset_info", code.format(sizes, is_read)), "dataset_info")
+
+
 def test_choices_can_be_stored(overridden: Any) -> None:
     task = overridden("answer_format", "return AnswerFormat('tag', ('\\ud800', 'b'))")
     assert task.hook.answer_format().choices == ("?", "b")

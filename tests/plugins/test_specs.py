@@ -38,6 +38,10 @@ TESTS = {
     ): "tests/plugins/test_binding.py::test_an_overridden_answer_format_changes_what_follows_from_it",
     ("task", "demos"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
     ("task", "domains"): "tests/plugins/test_binding.py::test_a_strangers_task_is_shown",
+    (
+        "task",
+        "dataset_info",
+    ): "tests/cli/test_tasks.py::test_tasks_show_tells_where_the_data_comes_from_and_its_licence",
     ("task", "load_dataset"): "tests/pipeline/stages/test_evaluated.py::test_items_are_inputs_with_canonical_labels",
     ("task", "process_label"): "tests/plugins/test_defaults.py::test_a_gold_output_may_be_the_bare_answer",
     ("task", "process_prediction"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",

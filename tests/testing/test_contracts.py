@@ -34,7 +34,19 @@ from dsrl.testing import (
     TrainerContract,
 )
 from dsrl.testing.contracts import retriever, sampler, teacher, trainer
-from dsrl.types import Completion, Example, Passage, Price, Reply, Request, Solved, TrainJob, TrainStep, Usage
+from dsrl.types import (
+    Completion,
+    DatasetInfo,
+    Example,
+    Passage,
+    Price,
+    Reply,
+    Request,
+    Solved,
+    TrainJob,
+    TrainStep,
+    Usage,
+)
 
 #: How a test of a contract fails: by an assertion, by the guard around the plugin, or by an error that did not come.
 FAILURES = (AssertionError, DsrlError, TransientError, RuntimeError, pytest.fail.Exception)
@@ -83,9 +95,30 @@ class LosesItems(SmallTask):
         return [Example("A?", "yes")]
 
 
+class WithDataset(SmallTask):
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        given = {"id": "a/b", "license": "MIT", "citation": "B 2020", "url": "https://c.org", "sizes": {"test": 4}}
+        self.info = DatasetInfo(**{**given, **fields})
+
+    @hookimpl
+    def dataset_info(self) -> DatasetInfo:
+        return self.info
+
+
+def test_a_task_may_say_what_its_data_set_is(bound: Any) -> None:
+    for task in (SmallTask(), WithDataset(), WithDataset(id="")):
+        YesNo().test_the_data_set_can_be_cited(subject=bound("task", task))
+
+
 @pytest.mark.parametrize(
     ("task", "test"),
     [
+        (WithDataset(license=" "), "test_the_data_set_can_be_cited"),
+        (WithDataset(citation="Body, no year"), "test_the_data_set_can_be_cited"),
+        (WithDataset(id="", url=""), "test_the_data_set_can_be_cited"),
+        (WithDataset(url="c.org"), "test_the_data_set_can_be_cited"),
+        (WithDataset(sizes={}), "test_the_data_set_can_be_cited"),
         (ConstantReward(), "test_a_right_output_earns_more_than_a_wrong_one"),
         (NothingIsRight(), "test_a_label_is_its_own_right_answer"),
         (UnreadableDemos(), "test_demonstrations_can_be_read"),

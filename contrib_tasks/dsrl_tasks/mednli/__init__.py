@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any, Literal
 
-from dsrl import AnswerFormat, Example, Solved, hookimpl
+from dsrl import AnswerFormat, DatasetInfo, Example, Solved, hookimpl
 
 CHOICES = ("entailment", "neutral", "contradiction")
 #: Number of items of the procedural test set.
@@ -52,6 +52,20 @@ def answer_format() -> AnswerFormat:
 
 
 @hookimpl
+def dataset_info() -> DatasetInfo:
+    """Return what MedNLI is."""
+    return DatasetInfo(
+        id="presencesw/mednli",
+        license="PhysioNet Credentialed Health Data License 1.5.0; the copy on the hub states none",
+        citation=(
+            "Romanov and Shivade 2018, Lessons from Natural Language Inference in the Clinical Domain, arXiv:1808.06752"
+        ),
+        url="https://physionet.org/content/mednli/1.0.0/",
+        sizes={"train": 11232, "validation": 1395, "test": 1422},
+    )
+
+
+@hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
     """Read MedNLI or another data set; without a path, make the procedural test set."""
     from dsrl.datasets import read_dataset
@@ -67,8 +81,10 @@ def _read_row(row: Mapping[str, Any]) -> Example | None:
     if "sentence1" in row or "gold_label" in row:
         from dsrl_tasks.mednli.procedural import INPUT_FORM
 
-        premise, hypothesis = row["sentence1"].strip(), row["sentence2"].strip()
-        return Example(INPUT_FORM.format(premise=premise, hypothesis=hypothesis), row["gold_label"])
+        premise, hypothesis, label = row["sentence1"].strip(), row["sentence2"].strip(), row["gold_label"].strip()
+        if label.lower() not in CHOICES:
+            raise ValueError(f"the label {label[:40]!r} is not one of {', '.join(CHOICES)}")
+        return Example(INPUT_FORM.format(premise=premise, hypothesis=hypothesis), label)
     columns = {name.lower(): value for name, value in row.items()}
     return Example(columns["input"], columns["output"])
 

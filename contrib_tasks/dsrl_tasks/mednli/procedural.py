@@ -163,7 +163,7 @@ class Thing(NamedTuple):
 
 def write(rng: random.Random, level: int, passage: str) -> tuple[str, str]:
     """Write a sample of the level about terms of the passage, if the passage has any. Return its input and its output."""
-    sample = _compose(rng, level, rng.choice(LABELS), GENERATOR, GENERATOR_FORMS, _find_terms(rng, passage))
+    sample = _compose(rng, level, rng.choice(LABELS), GENERATOR, GENERATOR_FORMS, find_terms(rng, passage))
     return sample.input, sample.output
 
 
@@ -286,7 +286,7 @@ _NOT_A_NAME = frozenset(
 )
 
 
-def _find_terms(rng: random.Random, passage: str) -> list[Thing]:
+def find_terms(rng: random.Random, passage: str) -> list[Thing]:
     """Find the terms of the generator in a passage. If there are none, make troubles named after two content words."""
     text = passage[:4096].lower()
     terms = list(dict.fromkeys(_TERM_PATTERN.findall(text)))

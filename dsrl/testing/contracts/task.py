@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,16 @@ class TaskContract(PluginContract):
 
     def test_the_output_instruction_can_end_a_prompt(self, subject: Plugin[Any]) -> None:
         assert subject.hook.output_instruction().strip()
+
+    def test_the_data_set_can_be_cited(self, subject: Plugin[Any]) -> None:
+        info = subject.hook.dataset_info()
+        if info is None:
+            return
+        assert info.id or info.url, "name the data set: its Hugging Face id or its page"
+        assert not info.url or info.url.startswith(("https://", "http://")), info.url
+        assert info.license.strip(), "name the licence of the data set, or write 'not stated'"
+        assert re.search(r"\b(?:19|20)\d\d\b", info.citation), "cite the data set with authors and year"
+        assert info.sizes, "say how many items each split has"
 
     def test_examples(self, subject: Plugin[Any]) -> None:
         assert self.get_readable_examples(), f"{type(self).__name__}: give at least one pair in `examples`"
