@@ -18,4 +18,3 @@ async def attempt(model: AnsweringModel, samples: Sequence[Sample]) -> list[Atte
         answer, solved = grade(model.task, text, str(sample.label), sample.input)
         attempts.append(Attempt(sample.id, text, answer, solved))
     return attempts
-

@@ -125,17 +125,20 @@ class CheckedTask:
         return compute_reward(self.plugin, output, label, input)
 
 
-def collect_gold(task: CheckedTask, dataset_path: str, size: int) -> Gold:
+def collect_gold(task: CheckedTask, dataset_path: str | None, size: int) -> Gold:
     """Collect the gold outputs of a task. Faults of the hooks are recorded or left to the checks of these hooks.
 
     Args:
         task: the task.
-        dataset_path: the value of ``--dataset-path``; empty for the task's own test set.
+        dataset_path: the value of ``--dataset-path``; empty for the task's own test set; None for no test set.
         size: the number of test items to read.
     """
     gold = Gold()
     gold.demos = list(_collect_demos(task))
-    _collect_test_items(task, gold, dataset_path, size)
+    if dataset_path is None:
+        gold.no_test_set = "no test set is read"
+    else:
+        _collect_test_items(task, gold, dataset_path, size)
     gold.samples = list(_collect_samples(task))
     if not gold.items:
         gold.extra = [GoldItem(f"choice {choice!r}", "", choice) for choice in list_choices(task)]

@@ -159,7 +159,7 @@ class _Session:
         triples = [triple for triple, _ in self._scores][::-1]
         findings, scores = Findings(WORKER), list[Score]()
         try:
-            for event in self._stream(_score_again, (self._ref, triples)):
+            for event in self._stream(score_again, (self._ref, triples)):
                 scores = event
         except ChildStopped as stop:
             return self._describe_stop(WORKER, stop)
@@ -206,7 +206,8 @@ def _run_checks(send: Send, ref: PluginRef, settings: CheckSettings, names: tupl
             checks.scores = []
 
 
-def _score_again(send: Send, ref: PluginRef, triples: list[Triple]) -> None:
+def score_again(send: Send, ref: PluginRef, triples: list[Triple]) -> None:
+    """Bind a task and send the rewards of the outputs, as one list."""
     plugin = _bind(send, ref, is_checked=False)
     if plugin is None:
         return
