@@ -23,8 +23,11 @@ from dsrl.types import PluginRef
 WORKER = "worker"
 #: The names of all checks, in their order.
 CHECK_NAMES = (*CHECKS, WORKER)
+#: The import of a task may take this many times the time limit of a call.
+IMPORT_LIMIT = 6
 #: After so many calls that never returned, the other checks are skipped.
 _MOST_HANGS = 2
+_IMPORT = "its import"
 _FRAME = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 
 
@@ -98,16 +101,16 @@ class _Session:
         self._ref, self._info, self._settings, self._on_check = ref, info, settings, on_check
         self._scores: _Scores = []
         self._files: tuple[str, ...] = ()
-        self._last = _Call("its import", 0.0)
+        self._last = _Call(_IMPORT, 0.0)
 
     def run_all(self) -> list[CheckResult]:
         results: list[CheckResult] = []
         hangs = 0
         while len(results) < len(CHECKS):
             missing = list(CHECKS)[len(results) :]
-            if hangs == _MOST_HANGS:
-                reason = f"{self._last.words.partition(' ')[0]} has not returned in {hangs} checks before"
-                results += [skip(name, reason) for name in missing]
+            if hangs == _MOST_HANGS or (hangs and self._last.words == _IMPORT):
+                words = self._last.words if self._last.words == _IMPORT else self._last.words.partition(" ")[0]
+                results += [skip(name, f"{words} has not returned before") for name in missing]
                 break
             self._on_check(missing[0])
             try:
@@ -126,7 +129,7 @@ class _Session:
         return [*results, self._compare_processes()]
 
     def _run(self, names: Sequence[str]) -> Iterator[CheckResult]:
-        self._last = _Call("its import", 0.0)
+        self._last = _Call(_IMPORT, 0.0)
         for event in self._stream(_run_checks, (self._ref, self._settings, tuple(names))):
             if isinstance(event, CheckResult):
                 yield event
@@ -159,7 +162,7 @@ class _Session:
         triples = [triple for triple, _ in self._scores][::-1]
         findings, scores = Findings(WORKER), list[Score]()
         try:
-            for event in self._stream(score_again, (self._ref, triples)):
+            for event in self._stream(score_again, (self._ref, triples, self._settings.time_limit)):
                 scores = event
         except ChildStopped as stop:
             return self._describe_stop(WORKER, stop)
@@ -194,7 +197,7 @@ def _locate(stack: str, files: tuple[str, ...]) -> str:
 
 
 def _run_checks(send: Send, ref: PluginRef, settings: CheckSettings, names: tuple[str, ...]) -> None:
-    plugin = _bind(send, ref, is_checked="hooks" in names)
+    plugin = _bind(send, ref, settings.time_limit, is_checked="hooks" in names)
     if plugin is None:
         return
     task = CheckedTask(plugin, lambda words, seconds: send(_Call(words, seconds)))
@@ -206,9 +209,9 @@ def _run_checks(send: Send, ref: PluginRef, settings: CheckSettings, names: tupl
             checks.scores = []
 
 
-def score_again(send: Send, ref: PluginRef, triples: list[Triple]) -> None:
+def score_again(send: Send, ref: PluginRef, triples: list[Triple], time_limit: float) -> None:
     """Bind a task and send the rewards of the outputs, as one list."""
-    plugin = _bind(send, ref, is_checked=False)
+    plugin = _bind(send, ref, time_limit, is_checked=False)
     if plugin is None:
         return
     task = CheckedTask(plugin, lambda words, seconds: send(_Call(words, seconds)))
@@ -218,8 +221,8 @@ def score_again(send: Send, ref: PluginRef, triples: list[Triple]) -> None:
         send(_BindingFault(str(error), False))
 
 
-def _bind(send: Send, ref: PluginRef, is_checked: bool) -> Plugin[TaskSpec] | None:
-    send(_Call("its import", 60.0))
+def _bind(send: Send, ref: PluginRef, time_limit: float, is_checked: bool) -> Plugin[TaskSpec] | None:
+    send(_Call(_IMPORT, IMPORT_LIMIT * time_limit))
     try:
         if is_checked:
             check_contract(find_plugin(ref.kind, ref.name)[1])

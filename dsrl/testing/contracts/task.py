@@ -43,8 +43,8 @@ class TaskContract(PluginContract):
     def assert_passed(self, task: Plugin[Any], check: str) -> None:
         """Assert that the task passes a check of ``dsrl tasks check``.
 
-        The gold items are the demonstrations, procedural samples, the items of `dataset`, and the examples of this class. The
-        task's own test set is not read: it may have to be downloaded.
+        The gold items are the demonstrations, procedural samples, the items of ``dataset`` and the examples of this class.
+        The task's own test set is not read: it may have to be downloaded.
         """
         checked = CheckedTask(task)
         gold = collect_gold(checked, str(self.dataset) or None, TEST_ITEMS)
