@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ REWARD = f"{STRICT}\n@hookimpl\ndef reward(output, label):\n"
 QUICK = CheckSettings(items=8, time_limit=2.0, longest=2_000)
 
 
-def check(install: Any, source: str, ref: PluginRef | None = None) -> dict[str, CheckResult]:
+CHECKED = PluginRef("task", "checked")
+
+
+def check(
+    install: Any, source: str, ref: PluginRef = CHECKED, settings: CheckSettings = QUICK
+) -> dict[str, CheckResult]:
     install("task", "checked", source)
-    report = check_task(ref or PluginRef("task", "checked"), QUICK)
+    report = check_task(ref, settings)
     assert (report.task, report.distribution, report.version) == ("checked", "stranger", "1.0")
     assert tuple(result.name for result in report.results) == CHECK_NAMES
     assert report.has_passed == all(result.verdict != "failed" for result in report.results)
@@ -30,7 +36,7 @@ def check(install: Any, source: str, ref: PluginRef | None = None) -> dict[str, 
 def test_a_good_task_passes_all_checks(install: Any) -> None:
     begun: list[str] = []
     install("task", "checked", STRICT)
-    report = check_task(PluginRef("task", "checked"), QUICK, begun.append)
+    report = check_task(CHECKED, QUICK, begun.append)
     assert {result.verdict for result in report.results} == {"passed"}
     assert begun == list(CHECK_NAMES)
     assert report.has_passed
@@ -58,10 +64,9 @@ def test_a_reward_that_never_returns_is_stopped_and_named_with_its_line(install:
 
 
 def test_a_task_that_hangs_when_it_is_imported_is_stopped(install: Any) -> None:
-    results = check(
-        install, f"{STRICT}\nimport sys, time\nwhile 'multiprocessing' in sys.modules:\n    time.sleep(1)\n"
-    )
-    assert "its import did not return within 12 s" in results["hooks"].message
+    source = f"{STRICT}\nimport time\nwhile True:\n    time.sleep(1)\n"
+    results = check(install, source, settings=replace(QUICK, time_limit=0.5))
+    assert "its import did not return within 3 s" in results["hooks"].message
     assert results["labels"].message == "its import has not returned before"
 
 
@@ -108,11 +113,11 @@ def test_the_evidence_names_file_and_line(install: Any, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     path.write_text('{"input": "Is it?", "output": "yes"}\n\n{"input": "Is it?", "output": "perhaps"}\n')
     install("task", "checked", STRICT.replace("@hookimpl\ndef load_dataset", "def make_items"))
-    report = check_task(PluginRef("task", "checked"), CheckSettings(str(path), longest=2_000))
+    report = check_task(CHECKED, CheckSettings(str(path), longest=2_000))
     (labels,) = [result for result in report.results if result.name == "labels"]
     assert labels.findings[0].place == f"{path}:3"
     assert labels.findings[0].output == "'perhaps'"
     path.write_text("no JSON\n")
-    report = check_task(PluginRef("task", "checked"), CheckSettings(str(path), longest=2_000))
+    report = check_task(CHECKED, CheckSettings(str(path), longest=2_000))
     (test_set,) = [result for result in report.results if result.name == "test-set"]
     assert f"{path}:1: not JSON" in test_set.message
