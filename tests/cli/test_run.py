@@ -228,6 +228,18 @@ def test_override_changes_one_hook(dsrl, small):
     assert parts == pytest.approx({"reward/style": 0.2, "reward/result": 0.05})
 
 
+def test_a_faulty_reward_ends_the_run_with_its_place(dsrl, small):
+    source = "from dsrl import hookimpl\n\n@hookimpl\ndef reward(output, label):\n    return float(output[99_999])\n"
+    Path("mine.py").write_text(source)
+    outcome = dsrl(*small, "--override", "mine.py")
+    assert outcome.code == 1
+    assert "override file mine.py:5: its hook reward failed with IndexError: string index out of range" in outcome.err
+    Path("mine.py").write_text(source.replace("float(output[99_999])", "float('nan')"))
+    outcome = dsrl(*small, "--name", "other", "--override", "mine.py")
+    assert outcome.code == 1
+    assert "its hook reward returned nan; return a finite number" in outcome.err
+
+
 def test_gsm8k_runs_too(dsrl, small):
     outcome = dsrl("run", "--task", "gsm8k", *small[3:], "--json")
     assert outcome.code == 0, outcome.err

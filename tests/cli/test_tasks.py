@@ -67,7 +67,8 @@ def test_a_bad_task_fails_its_check_with_the_evidence(dsrl: Any, install: Any) -
     assert set(findings[0]) == {"message", "place", "output"}
     text = dsrl("tasks", "check", "bad")
     assert text.code == 1
-    assert "shortcuts: test set, item 1: every label in one answer" in text.out
+    assert "shortcuts: demonstration 1: always the most frequent label: earns" not in text.out
+    assert "shortcuts: demonstration 1: the input copied: earns 1 on average" in text.out
     assert f"shortcuts: and {len(findings) - 3} more; --json shows them" in text.out
 
 

@@ -24,7 +24,7 @@ from dsrl.plugins.task_checks.probes import (
     list_garbage,
     list_shortcuts,
 )
-from dsrl.plugins.task_checks.records import CheckResult, Findings, skip
+from dsrl.plugins.task_checks.records import CheckResult, Findings, excerpt, skip
 from dsrl.types import UNREADABLE, Reward
 
 #: Items with which shortcuts and wrong answers are tried, and those with which the reward is asked again.
@@ -39,6 +39,8 @@ TOLERANCE = 0.05
 TIMED_REWARDS = 10_000
 TIMED_SECONDS = 20.0
 SLOW = 1_000.0
+#: Seconds for reading, grading and rewarding one output, above which a warning is given.
+SLOW_SECONDS = 3.0
 _NO_ITEMS = "the task has no gold output whose label can be read; give a test set with --dataset-path"
 
 T = TypeVar("T")
@@ -217,7 +219,7 @@ def check_order(checks: TaskChecks) -> CheckResult:
 
 def check_garbage(checks: TaskChecks) -> CheckResult:
     """Check that an output without an answer never raises and never earns as much as a right answer."""
-    findings, tried = Findings("garbage"), 0
+    findings, tried, slowest = Findings("garbage"), 0, (0.0, "")
     items = _spread(checks.items, GARBAGE_ITEMS) or [LabelledItem("", "", "1", "")]
     for item in items:
         try:
@@ -230,11 +232,19 @@ def check_garbage(checks: TaskChecks) -> CheckResult:
             if findings.is_full:
                 break
             tried += 1
+            start = time.perf_counter()
             try:
                 _check_garbage(checks, item, output, best, findings)
             except HOOK_ERRORS as error:
                 findings.add(str(error), item.place, output)
-    return findings.conclude(f"{_count(tried, 'output')} of up to {checks.longest:,} characters earned no right answer")
+            slowest = max(slowest, (time.perf_counter() - start, excerpt(output)))
+    seconds, output = slowest
+    slow = f"the slowest output took {seconds:.1f} s, and a run does nothing else meanwhile: {output}"
+    return findings.conclude(
+        f"{_count(tried, 'output')} of up to {checks.longest:,} characters earned no right answer",
+        slow if seconds > SLOW_SECONDS else "",
+        slowest_seconds=round(seconds, 3),
+    )
 
 
 def _check_garbage(checks: TaskChecks, item: LabelledItem, output: str, best: float, findings: Findings) -> None:

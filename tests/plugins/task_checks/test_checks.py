@@ -78,6 +78,18 @@ def test_a_slow_reward_is_a_warning(bound: Any, monkeypatch: pytest.MonkeyPatch)
     assert 0 < result.figures["rewards_per_second"] < 1000
 
 
+def test_a_slow_answer_is_a_warning(bound: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOW_SECONDS", 0.05)
+    source = (
+        f"{STRICT}\n@hookimpl\ndef reward(output):\n    if '[INST]' in output:\n        __import__('time').sleep(0.1)\n"
+    )
+    result = run(
+        bound("task", f"{source}    return float(output == '<think> </think> <answer> yes </answer>')\n"), "garbage"
+    )
+    assert "the slowest output took 0.1 s" in result.warning
+    assert "[INST]" in result.warning
+
+
 def test_the_parts_of_a_reward_are_compared_and_named(bound: Any) -> None:
     source = f"""{STRICT}
 @hookimpl
