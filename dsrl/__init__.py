@@ -39,6 +39,8 @@ __all__ = [
     "Usage",
     "__version__",
     "check_room",
+    "compute_reward",
+    "grade",
     "hookimpl",
     "plan",
     "run",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
+    from dsrl.plugins.scoring import compute_reward, grade
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
     from dsrl.types import (
@@ -89,6 +92,8 @@ _HOMES = {
     "plan": "dsrl.api",
     "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",
+    "compute_reward": "dsrl.plugins.scoring",
+    "grade": "dsrl.plugins.scoring",
     "hookimpl": "dsrl.plugins.specs",
     "check_room": "dsrl.storage.disk",
     "DataError": "dsrl.errors",

@@ -22,10 +22,10 @@ from dsrl.errors import DataError
 from dsrl.pipeline.instructor import Definition, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
-from dsrl.pipeline.stages.attempted import grade
 from dsrl.pipeline.stages.initial import read_sample
 from dsrl.pipeline.stages.keywords import read_keywords
 from dsrl.plugins.binding import load
+from dsrl.plugins.scoring import grade
 from dsrl.text import printable, replace_surrogates
 from dsrl.types import UNREADABLE, Example, Message, PluginRef, Purpose, Reply, Request
 

@@ -1,7 +1,9 @@
-"""``dsrl tasks``: list the installed tasks, or show the definition of one."""
+"""``dsrl tasks``: list the installed tasks, show the definition of one, or check one."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,11 @@ from dsrl.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from dsrl.plugins.task_checks.records import TaskReport
     from dsrl.types import DatasetInfo
+
+#: Findings of a check that are printed; --json has all.
+_SHOWN_FINDINGS = 3
 
 
 @click.group("tasks", cls=Group, invoke_without_command=True)
@@ -94,3 +100,66 @@ def _describe_dataset(info: DatasetInfo | None) -> dict[str, Any]:
         "data_set_size": [f"{split} {size:,}" for split, size in info.sizes.items()],
         "data_set_loader": "run on the real data" if info.is_read else "not run on the real data",
     }
+
+
+@command.command("check")
+@click.argument("name", metavar="TASK")
+@click.option("--task-option", multiple=True, metavar="KEY=VALUE", help="KEY=VALUE for the task plugin.")
+@click.option(
+    "--override", multiple=True, metavar="FILE", help="Python file whose hooks replace the task's; repeatable."
+)
+@click.option("--dataset-path", default="", metavar="PATH", help="Test set: a file, a folder or a Hugging Face id.")
+@click.option("--items", type=click.IntRange(1), default=200, show_default=True, help="Number of test items to read.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that one call of a hook may take.",
+)
+@json_option
+def check_command(
+    name: str,
+    task_option: tuple[str, ...],
+    override: tuple[str, ...],
+    dataset_path: str,
+    items: int,
+    time_limit: float,
+    as_json: bool,
+) -> None:
+    """Check a task before it costs anything. The exit code is 1 if a check fails.
+
+    The hooks are called as a run calls them, in a child process with a time limit: gold labels are read and are right
+    answers, a right answer earns more than a wrong one, garbage earns nothing and never raises, answers that need no
+    thought earn no more than the best guess, and another process gives the same rewards. docs/tasks.md describes every
+    check.
+    """
+    from dsrl.plugins.binding import parse_options
+    from dsrl.plugins.task_checks.run import CheckSettings, check_task
+    from dsrl.types import PluginRef
+
+    ref = PluginRef("task", name, parse_options(task_option, "--task-option"), override)
+    report = check_task(
+        ref, CheckSettings(dataset_path, items, time_limit), lambda check: print_note(f"check: {check}")
+    )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _print_report(report)
+    if not report.has_passed:
+        sys.exit(1)
+
+
+def _print_report(report: TaskReport) -> None:
+    rows = [[result.name, result.verdict, result.message] for result in report.results]
+    print_table(f"Task {report.task} ({report.distribution} {report.version})", ["check", "verdict", "what"], rows)
+    for result in report.results:
+        for finding in result.findings[:_SHOWN_FINDINGS]:
+            print_line(f"{result.name}: {finding}")
+        if len(result.findings) > _SHOWN_FINDINGS:
+            print_line(f"{result.name}: and {len(result.findings) - _SHOWN_FINDINGS} more; --json shows them")
+        if result.warning:
+            print_line(f"{result.name}: warning: {result.warning}")
+    counts = Counter(result.verdict for result in report.results)
+    print_line(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")

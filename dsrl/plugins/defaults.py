@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dsrl.plugins.specs import SamplerSpec, TaskSpec, hookimpl
-from dsrl.types import UNREADABLE, Answer, Example
+from dsrl.types import UNREADABLE, Answer, Example, Reward
+
+# The default rewards, made once: a training asks for hundreds of thousands.
+_NO_REWARD = Reward(0.0, {"format": 0.0, "result": 0.0})
+_FORMAT_REWARD = Reward(0.1, {"format": 0.1, "result": 0.0})
+_FULL_REWARD = Reward(1.0, {"format": 0.1, "result": 0.9})
 
 
 class TaskDefaults:
@@ -66,8 +71,8 @@ class TaskDefaults:
     def reward(self, output: str, label: str, input: str) -> float:
         prediction = self._task.process_prediction(output=output, input=input)
         if prediction is UNREADABLE:
-            return 0.0
-        return 1.0 if self._task.eval(prediction=prediction, label=label, input=input) else 0.1
+            return _NO_REWARD
+        return _FULL_REWARD if self._task.eval(prediction=prediction, label=label, input=input) else _FORMAT_REWARD
 
 
 class SamplerDefaults:

@@ -191,7 +191,8 @@ class TaskSpec:
     def reward(self, output: str, label: str, input: str) -> float:
         """Return the reward of an output in training: a finite number, or a :class:`dsrl.types.Reward` with named parts.
 
-        Default: 1 if the output is right, 0.1 if it is readable but wrong, 0 if it is unreadable.
+        Default: 1 if the output is right, 0.1 if it is readable but wrong, 0 if it is unreadable; as a ``Reward`` with the
+        parts ``format`` (0.1 if it is readable) and ``result`` (0.9 if it is right).
 
         Args:
             output: the text that the model in training wrote.

@@ -79,6 +79,7 @@ def test_what_a_run_leaves_behind(dsrl, small):
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in metrics] == [1, 2]
     assert {"reward", "loss", "kl"} <= set(metrics[0])
+    assert metrics[0]["reward/format"] + metrics[0]["reward/result"] == pytest.approx(metrics[0]["reward"])
     assert list((folder / "model").glob("*.safetensors"))
     AutoModelForCausalLM.from_pretrained(folder / "model")
     AutoTokenizer.from_pretrained(folder / "model")
@@ -218,10 +219,25 @@ def test_task_instruction_and_domain_win(dsrl, small):
 
 
 def test_override_changes_one_hook(dsrl, small):
-    Path("mine.py").write_text("from dsrl import hookimpl\n\n@hookimpl\ndef reward(output, label):\n    return 0.25\n")
+    source = "@hookimpl\ndef reward(output, label):\n    return Reward(0.25, {'style': 0.2, 'result': 0.05})\n"
+    Path("mine.py").write_text(f"from dsrl import Reward, hookimpl\n\n{source}")
     assert dsrl(*small, "--override", "mine.py").code == 0
     metrics = json.loads(Path("runs/small/metrics.jsonl").read_text().splitlines()[0])
     assert metrics["reward"] == pytest.approx(0.25)
+    parts = {name: value for name, value in metrics.items() if name.startswith("reward/")}
+    assert parts == pytest.approx({"reward/style": 0.2, "reward/result": 0.05})
+
+
+def test_a_faulty_reward_ends_the_run_with_its_place(dsrl, small):
+    source = "from dsrl import hookimpl\n\n@hookimpl\ndef reward(output, label):\n    return float(output[99_999])\n"
+    Path("mine.py").write_text(source)
+    outcome = dsrl(*small, "--override", "mine.py")
+    assert outcome.code == 1
+    assert "override file mine.py:5: its hook reward failed with IndexError: string index out of range" in outcome.err
+    Path("mine.py").write_text(source.replace("float(output[99_999])", "float('nan')"))
+    outcome = dsrl(*small, "--name", "other", "--override", "mine.py")
+    assert outcome.code == 1
+    assert "its hook reward returned nan; return a finite number" in outcome.err
 
 
 def test_gsm8k_runs_too(dsrl, small):

@@ -1,4 +1,4 @@
-"""``dsrl tasks`` and ``dsrl tasks show``."""
+"""``dsrl tasks``, ``dsrl tasks show`` and ``dsrl tasks check``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from task_sources import YES_NO
+from task_sources import STRICT, YES_NO
 
 GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 
@@ -82,3 +82,43 @@ def test_tasks_show_tells_where_the_data_comes_from_and_its_licence(dsrl: Any, i
     install("task", "bare", YES_NO, distribution="bare")
     assert "data set: none\n" in dsrl("tasks", "show", "bare").out
     assert json.loads(dsrl("tasks", "show", "bare", "--json").out)["dataset"] is None
+
+
+def test_a_good_task_passes_its_check(dsrl: Any, install: Any) -> None:
+    install("task", "good", STRICT)
+    outcome = dsrl("tasks", "check", "good", "--items", 5)
+    assert outcome.code == 0
+    assert "Task good (stranger 1.0)" in outcome.out
+    assert "11 passed, 0 failed, 0 skipped\n" in outcome.out
+    assert "warning: there is no input instruction" in outcome.out
+    assert "check: worker" in outcome.err
+    assert dsrl("-q", "tasks", "check", "good", "--items", 5).err == ""
+
+
+def test_a_bad_task_fails_its_check_with_the_evidence(dsrl: Any, install: Any) -> None:
+    install("task", "bad", f"{STRICT}\n@hookimpl\ndef reward(output, label):\n    return float(label in output)\n")
+    outcome = dsrl("tasks", "check", "bad", "--json")
+    report = json.loads(outcome.out)
+    assert (outcome.code, report["task"], report["passed"]) == (1, "bad", False)
+    verdicts = {check["name"]: check["verdict"] for check in report["checks"]}
+    assert [name for name, verdict in verdicts.items() if verdict == "failed"] == ["garbage", "shortcuts"]
+    (findings,) = [check["findings"] for check in report["checks"] if check["name"] == "shortcuts"]
+    assert set(findings[0]) == {"message", "place", "output"}
+    text = dsrl("tasks", "check", "bad")
+    assert text.code == 1
+    assert "shortcuts: demonstration 1: always the most frequent label: earns" not in text.out
+    assert "shortcuts: demonstration 1: the input copied: earns 1 on average" in text.out
+    assert f"shortcuts: and {len(findings) - 3} more; --json shows them" in text.out
+
+
+def test_wrong_usage_of_the_check_is_told(dsrl: Any, install: Any) -> None:
+    install("task", "good", STRICT)
+    assert dsrl("tasks", "check").code == 2
+    assert dsrl("tasks", "check", "good", "--items", "0").code == 2
+    assert dsrl("tasks", "check", "good", "--task-option", "size").code == 2
+    outcome = dsrl("tasks", "check", "good", "--task-option", "size=1")
+    assert (outcome.code, "takes no options; remove size" in outcome.err) == (2, True)
+    outcome = dsrl("tasks", "check", "goof")
+    assert (outcome.code, "did you mean good?" in outcome.err) == (1, True)
+    outcome = dsrl("tasks", "check", "good", "--dataset-path", "missing.jsonl")
+    assert outcome.code == 0, "this task does not look at the path"

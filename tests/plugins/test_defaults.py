@@ -48,6 +48,13 @@ def test_the_default_reward_is_one_a_tenth_or_nothing(bound: Any) -> None:
     hook = bound("task", YES_NO).hook
     outputs = ("<answer>yes</answer>", "<answer>no</answer>", "<answer>maybe</answer>", "")
     assert [hook.reward(output=output, label="yes") for output in outputs] == [1.0, 0.1, 0.0, 0.0]
+    rewards = [hook.reward(output=output, label="yes") for output in outputs]
+    assert [(reward.parts["format"], reward.parts["result"]) for reward in rewards[:3]] == [
+        (0.1, 0.9),
+        (0.1, 0.0),
+        (0.0, 0.0),
+    ]
+    assert all(sum(reward.parts.values()) == reward for reward in rewards)
 
 
 def test_the_default_reward_asks_the_tasks_own_eval(bound: Any) -> None:

@@ -10,9 +10,9 @@ from dsrl.pipeline import signals
 from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
-from dsrl.pipeline.stages.attempted import grade
 from dsrl.pipeline.stages.trained import write_parquet
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.scoring import grade
 from dsrl.plugins.specs import TaskSpec
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.stages import WHOLE_RUN

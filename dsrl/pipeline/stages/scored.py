@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dsrl.pipeline.sampling import AnsweringModel
-from dsrl.pipeline.stages.attempted import grade
+from dsrl.plugins.scoring import grade
 from dsrl.types import Answer, Sample, Score
 
 

@@ -12,8 +12,14 @@ import pytest
 
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.checks import TRASH
+from dsrl.plugins.task_checks.checks import TaskChecks
+from dsrl.plugins.task_checks.gold import CheckedTask, GoldItem, collect_gold
 from dsrl.testing.contracts.base import PluginContract
 from dsrl.types import UNREADABLE, Answer, Example
+
+#: Items of the test set that are read, and characters of the longest outputs; `dsrl tasks check` tries longer ones.
+TEST_ITEMS = 50
+LONGEST = 100_000
 
 
 class TaskContract(PluginContract):
@@ -35,15 +41,23 @@ class TaskContract(PluginContract):
         """Return the examples that hold an answer."""
         return [(output, answer) for output, answer in self.examples if answer is not UNREADABLE]
 
-    def is_right(self, task: Plugin[Any], prediction: str, label: str) -> bool:
-        """Return whether the task accepts a prediction."""
-        return bool(task.hook.eval(prediction=prediction, label=label, input=self.example_input))
+    def assert_passed(self, task: Plugin[Any], check: str) -> None:
+        """Assert that the task passes a check of ``dsrl tasks check``.
+
+        The gold items are the demonstrations, procedural samples, the items of ``dataset`` and the examples of this class.
+        The task's own test set is not read: it may have to be downloaded.
+        """
+        checked = CheckedTask(task)
+        gold = collect_gold(checked, str(self.dataset) or None, TEST_ITEMS)
+        gold.extra += [
+            GoldItem(f"example {number}", self.example_input, output, answer)
+            for number, (output, answer) in enumerate(self.get_readable_examples(), 1)
+        ]
+        result = TaskChecks(checked, gold, LONGEST).run(check)
+        assert result.verdict != "failed", "\n".join(map(str, result.findings))
 
     def test_it_describes_itself(self, subject: Plugin[Any]) -> None:
-        assert subject.hook.description().strip()
-
-    def test_the_output_instruction_can_end_a_prompt(self, subject: Plugin[Any]) -> None:
-        assert subject.hook.output_instruction().strip()
+        self.assert_passed(subject, "instructions")
 
     def test_the_data_set_can_be_cited(self, subject: Plugin[Any]) -> None:
         info = subject.hook.dataset_info()
@@ -64,25 +78,22 @@ class TaskContract(PluginContract):
         assert answers == list(self.examples)
 
     def test_demonstrations_can_be_read(self, subject: Plugin[Any]) -> None:
-        for domain in ("", *subject.hook.domains()):
-            for demo in subject.hook.demos(domain=domain):
-                label = subject.hook.process_label(output=demo.output, input=demo.input)
-                assert label is not UNREADABLE, demo
-                assert subject.hook.eval(prediction=label, label=label, input=demo.input) is True, demo
+        self.assert_passed(subject, "demonstrations")
 
     def test_a_label_is_its_own_right_answer(self, subject: Plugin[Any]) -> None:
-        for _, answer in self.get_readable_examples():
-            assert self.is_right(subject, answer, answer), answer
+        self.assert_passed(subject, "labels")
 
     def test_a_right_output_earns_more_than_a_wrong_one(self, subject: Plugin[Any]) -> None:
-        def get_reward(output: str, label: str) -> float:
-            return float(subject.hook.reward(output=output, label=label, input=self.example_input))
+        self.assert_passed(subject, "right-over-wrong")
 
-        examples = self.get_readable_examples()
-        for output, label in examples:
-            wrong = [other for other, answer in examples if not self.is_right(subject, answer, label)]
-            for other in (*wrong, ""):
-                assert get_reward(output, label) > get_reward(other, label), (output, other, label)
+    def test_garbage_earns_no_right_answer(self, subject: Plugin[Any]) -> None:
+        self.assert_passed(subject, "garbage")
+
+    def test_an_answer_without_thought_earns_no_more_than_a_guess(self, subject: Plugin[Any]) -> None:
+        self.assert_passed(subject, "shortcuts")
+
+    def test_the_same_output_earns_the_same_again(self, subject: Plugin[Any]) -> None:
+        self.assert_passed(subject, "repeatability")
 
     def test_a_dataset_can_be_loaded(self, subject: Plugin[Any], tmp_path: Path) -> None:
         path, written = self.dataset, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import UNREADABLE, BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, hookimpl
+from dsrl import BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, compute_reward, grade, hookimpl
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -81,16 +81,13 @@ class GRPOTrainer:
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.training import Training
 
-        def grade(output: str, item: TrainItem) -> bool:
-            answer = task.hook.process_prediction(output=output, input=item.input)
-            return answer is not UNREADABLE and bool(
-                task.hook.eval(prediction=answer, label=item.label, input=item.input)
-            )
+        def grade_item(output: str, item: TrainItem) -> bool:
+            return grade(task, output, item.label, item.input)[1]
 
         Training(
             job,
-            reward=lambda output, item: task.hook.reward(output=output, label=item.label, input=item.input),
-            grade=grade,
+            reward=lambda output, item: compute_reward(task, output, item.label, item.input),
+            grade=grade_item,
             options=self._options,
         ).run(on_step)
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from dsrl.errors import PluginError
-from dsrl.pipeline.stages.attempted import attempt, grade
+from dsrl.pipeline.stages.attempted import attempt
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.scoring import grade
 from dsrl.storage.attempts import Attempt
 from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Sample
