@@ -154,7 +154,7 @@ class PluginRef:
 
     Attributes:
         kind: name of the plugin's kind, e.g. ``task``.
-        name: name of the entry point.
+        name: name of the entry point, as the user typed it: perhaps with an argument after a colon.
         options: keyword arguments for the plugin's class.
         overrides: files whose hooks win over the plugin's.
     """

@@ -23,7 +23,7 @@ import pluggy
 
 from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
-from dsrl.plugins.discovery import PluginInfo, find_plugin
+from dsrl.plugins.discovery import PluginInfo, find_plugin, split_name
 from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
 from dsrl.plugins.source_digest import source_digest
 from dsrl.plugins.specs import (
@@ -100,18 +100,22 @@ def load(ref: PluginRef, kind: str) -> Plugin[Any]:
     """Import, bind and check the plugin that ``ref`` names.
 
     Args:
-        ref: names the plugin, its options and its overrides.
+        ref: names the plugin, its options and its overrides. The name ``NAME:ARGUMENT`` is the plugin ``NAME`` with the
+            option ``argument``.
         kind: the kind that the caller expects.
 
     Raises:
         PluginError: the plugin is unknown (the error names the nearest ones), declared twice, not importable, or against
             its contract; the error names the distribution, the fault and what to do.
-        SettingsError: the plugin does not take an option.
+        SettingsError: the plugin does not take an option, or no argument after a colon.
     """
     if ref.kind != kind:
         raise ValueError(f"{ref} is not a {kind}")
-    entry, info = find_plugin(ref.kind, ref.name)
-    return _bind(ref, info, _make_instance(_import(entry, info), info, ref.options))
+    name, argument = split_name(ref.name)
+    entry, info = find_plugin(ref.kind, name)
+    target = _import(entry, info)
+    options = _add_argument(ref, target, info, argument) if ":" in ref.name else ref.options
+    return _bind(ref, info, _make_instance(target, info, options))
 
 
 def takes_option(kind: str, name: str, option: str) -> bool:
@@ -120,7 +124,7 @@ def takes_option(kind: str, name: str, option: str) -> bool:
     Raises:
         PluginError: there is no such plugin, or it cannot be imported.
     """
-    target = _import(*find_plugin(kind, name))
+    target = _import(*find_plugin(kind, split_name(name)[0]))
     if not inspect.isclass(target):
         return False
     parameters = inspect.signature(target).parameters
@@ -186,6 +190,17 @@ def _make_instance(target: Any, info: PluginInfo, options: Mapping[str, Any]) ->
     except FAULTS as error:
         where = Source(str(info), _list_files(info, target)).locate(error)
         raise PluginError(f"{info} cannot be started: {describe_fault(error)}{where}") from error
+
+
+def _add_argument(ref: PluginRef, target: Any, info: PluginInfo, argument: str) -> Mapping[str, Any]:
+    """Return the options of a plugin with the text that stands after the colon of its name."""
+    if not inspect.isclass(target) or "argument" not in inspect.signature(target).parameters:
+        raise SettingsError(f"{info} takes nothing after a colon; write {info.name!r}, not {ref.name[:200]!r}")
+    if "argument" in ref.options:
+        raise SettingsError(
+            f"{ref.kind} {ref.name[:200]!r} already gives the option argument after the colon; remove the other one"
+        )
+    return {**ref.options, "argument": argument}
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -32,6 +32,16 @@ class PluginInfo:
         return f"{self.kind} {self.name!r} of {self.distribution} {self.version}".rstrip()
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Split what the user typed into the name of a plugin and its argument: ``verifiers:gsm8k`` names ``verifiers``.
+
+    The argument is the text after the first colon, or an empty text. A plugin whose class has the option ``argument``
+    receives it there.
+    """
+    plugin, _, argument = name.partition(":")
+    return plugin, argument
+
+
 def list_plugins(kind: str) -> list[PluginInfo]:
     """List the installed plugins of a kind, sorted by name; a name that clashes appears once per distribution."""
     plugins = (_describe(kind, entry) for entry in entry_points(group=KINDS[kind].group))

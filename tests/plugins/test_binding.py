@@ -14,7 +14,7 @@ import pytest
 
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError, RowRefused, SettingsError, TransientError
-from dsrl.plugins.binding import Plugin, check_contract, load, parse_options
+from dsrl.plugins.binding import Plugin, check_contract, load, parse_options, takes_option
 from dsrl.plugins.discovery import list_plugins
 from dsrl.plugins.specs import KINDS, hookimpl
 from dsrl.types import Completion, Message, PluginRef, Price, Reply, Request
@@ -413,6 +413,44 @@ def test_a_ref_is_enough_to_bind_again(install: Any) -> None:
     again: Plugin[Any] = load(task.ref, "task")
     assert again.hook.description() == task.hook.description() == "ab"
     assert (task.name, task.distribution, task.version) == ("optioned", "stranger", "1.0")
+
+
+class Collection:
+    """A task that stands for many: the text after the colon of its name says which."""
+
+    def __init__(self, argument: str = "none", times: int = 1) -> None:
+        self.said = argument * times
+
+    @hookimpl
+    def description(self) -> str:
+        return self.said
+
+    @hookimpl
+    def answer_format(self) -> AnswerFormat:
+        return AnswerFormat("tag")
+
+
+def test_the_text_after_the_colon_of_a_name_is_an_option(install: Any) -> None:
+    install("task", "collection", Collection)
+    task = load(PluginRef("task", "collection:a:b", {"times": 2}), "task")
+    assert (task.name, task.hook.description()) == ("collection:a:b", "a:ba:b")
+    again: Plugin[Any] = load(task.ref, "task")
+    assert again.hook.description() == "a:ba:b"
+    assert load(PluginRef("task", "collection"), "task").hook.description() == "none"
+    assert takes_option("task", "collection:a", "times")
+
+
+def test_an_argument_that_a_plugin_does_not_take_is_a_mistake_of_the_user(install: Any) -> None:
+    install("task", "plain", YES_NO)
+    install("task", "optioned", Optioned, distribution="other")
+    install("task", "collection", Collection, distribution="third")
+    for name in ("plain", "optioned"):
+        with pytest.raises(SettingsError, match=f"takes nothing after a colon; write '{name}', not '{name}:x'"):
+            load(PluginRef("task", f"{name}:x"), "task")
+    with pytest.raises(SettingsError, match="'collection:x' already gives the option argument after the colon"):
+        load(PluginRef("task", "collection:x", {"argument": "y"}), "task")
+    with pytest.raises(PluginError, match=r"no task 'colection' is installed; did you mean collection"):
+        load(PluginRef("task", "colection:x"), "task")
 
 
 @pytest.mark.parametrize(

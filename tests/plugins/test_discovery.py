@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dsrl.errors import PluginError
-from dsrl.plugins.discovery import find_plugin, list_plugins, list_unknown_groups
+from dsrl.plugins.discovery import find_plugin, list_plugins, list_unknown_groups, split_name
 from dsrl.plugins.specs import KINDS
 
 
@@ -18,6 +18,20 @@ def test_a_plugin_is_found_without_being_imported(install: Any) -> None:
     assert str(info) == "task 'loud' of loud-task 1.0"
     assert info in list_plugins("task")
     assert info not in list_plugins("teacher")
+
+
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        ("gsm8k", ("gsm8k", "")),
+        ("verifiers:gsm8k", ("verifiers", "gsm8k")),
+        ("verifiers:", ("verifiers", "")),
+        ("verifiers:who/what@0.1:x", ("verifiers", "who/what@0.1:x")),
+        (":what", ("", "what")),
+    ],
+)
+def test_a_name_may_have_an_argument_after_a_colon(typed: str, parts: tuple[str, str]) -> None:
+    assert split_name(typed) == parts
 
 
 def test_the_error_says_if_no_plugin_of_the_kind_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
