@@ -42,6 +42,7 @@ __all__ = [
     "compute_reward",
     "grade",
     "hookimpl",
+    "load",
     "plan",
     "run",
 ]
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
+    from dsrl.plugins.binding import load
     from dsrl.plugins.scoring import compute_reward, grade
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
@@ -92,6 +94,7 @@ _HOMES = {
     "plan": "dsrl.api",
     "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",
+    "load": "dsrl.plugins.binding",
     "compute_reward": "dsrl.plugins.scoring",
     "grade": "dsrl.plugins.scoring",
     "hookimpl": "dsrl.plugins.specs",

@@ -1,10 +1,11 @@
-"""``dsrl tasks``: list the installed tasks, show the definition of one, or check one."""
+"""``dsrl tasks``: list the installed tasks, show the definition of one, check one, or export one."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -163,3 +164,43 @@ def _print_report(report: TaskReport) -> None:
             print_line(f"{result.name}: warning: {result.warning}")
     counts = Counter(result.verdict for result in report.results)
     print_line(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+
+
+@command.command("export")
+@click.argument("name", metavar="TASK")
+@click.option("--to", "library", required=True, metavar="LIBRARY", help="The library to export to: verifiers.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the package. [default: dsrl-TASK-env]"
+)
+@click.option("--task-option", multiple=True, metavar="KEY=VALUE", help="KEY=VALUE for the task plugin.")
+@click.option(
+    "--dataset-path", default="", metavar="PATH", help="Items of the package: a file, a folder or a Hugging Face id."
+)
+@json_option
+def export_command(
+    name: str, library: str, out: Path | None, task_option: tuple[str, ...], dataset_path: str, as_json: bool
+) -> None:
+    """Write a task as a package for another library, with the task's own reward.
+
+    The package is an environment for verifiers. It names the task and its options, and needs dsrl and the task's
+    distribution to be installed; the items are read when it is used. Nothing is overwritten.
+    """
+    from dsrl.export.package import describe_task, get_exporter, write_package
+    from dsrl.plugins.binding import load, parse_options
+    from dsrl.types import PluginRef
+
+    make_files = get_exporter(library)
+    task = load(PluginRef("task", name, parse_options(task_option, "--task-option")), "task")
+    exported = describe_task(task, dataset_path)
+    files = make_files(exported)
+    folder = out or Path(exported.distribution)
+    write_package(files, folder)
+    if not exported.has_data:
+        print_note(f"The task {name!r} has no data set of its own; the package needs one in its setting dataset_path.")
+    if as_json:
+        names = {"distribution": exported.distribution, "module": exported.module}
+        print_json({"task": name, "to": library, **names, "folder": str(folder), "files": sorted(files)})
+        return
+    print_line(f"task {name!r} for {library} in {folder}:")
+    for path in sorted(files):
+        print_line(f"  {path}")

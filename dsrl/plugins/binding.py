@@ -111,10 +111,9 @@ def load(ref: PluginRef, kind: str) -> Plugin[Any]:
     """
     if ref.kind != kind:
         raise ValueError(f"{ref} is not a {kind}")
-    name, argument = split_name(ref.name)
-    entry, info = find_plugin(ref.kind, name)
+    entry, info = find_plugin(ref.kind, ref.name)
     target = _import(entry, info)
-    options = _add_argument(ref, target, info, argument) if ":" in ref.name else ref.options
+    options = _add_argument(ref, target, info) if ":" in ref.name else ref.options
     return _bind(ref, info, _make_instance(target, info, options))
 
 
@@ -124,7 +123,7 @@ def takes_option(kind: str, name: str, option: str) -> bool:
     Raises:
         PluginError: there is no such plugin, or it cannot be imported.
     """
-    target = _import(*find_plugin(kind, split_name(name)[0]))
+    target = _import(*find_plugin(kind, name))
     if not inspect.isclass(target):
         return False
     parameters = inspect.signature(target).parameters
@@ -192,7 +191,7 @@ def _make_instance(target: Any, info: PluginInfo, options: Mapping[str, Any]) ->
         raise PluginError(f"{info} cannot be started: {describe_fault(error)}{where}") from error
 
 
-def _add_argument(ref: PluginRef, target: Any, info: PluginInfo, argument: str) -> Mapping[str, Any]:
+def _add_argument(ref: PluginRef, target: Any, info: PluginInfo) -> Mapping[str, Any]:
     """Return the options of a plugin with the text that stands after the colon of its name."""
     if not inspect.isclass(target) or "argument" not in inspect.signature(target).parameters:
         raise SettingsError(f"{info} takes nothing after a colon; write {info.name!r}, not {ref.name[:200]!r}")
@@ -200,7 +199,7 @@ def _add_argument(ref: PluginRef, target: Any, info: PluginInfo, argument: str) 
         raise SettingsError(
             f"{ref.kind} {ref.name[:200]!r} already gives the option argument after the colon; remove the other one"
         )
-    return {**ref.options, "argument": argument}
+    return {**ref.options, "argument": split_name(ref.name)[1]}
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -49,12 +49,13 @@ def list_plugins(kind: str) -> list[PluginInfo]:
 
 
 def find_plugin(kind: str, name: str) -> tuple[EntryPoint, PluginInfo]:
-    """Find the entry point of a plugin.
+    """Find the entry point of a plugin; an argument after a colon does not belong to the name of the entry point.
 
     Raises:
         PluginError: no plugin has this name (the error names the nearest ones), or several distributions declare it.
     """
     group = KINDS[kind].group
+    name, _ = split_name(name)
     entries = entry_points(group=group)
     matches = [entry for entry in entries if entry.name == name]
     if len(matches) == 1:

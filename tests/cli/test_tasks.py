@@ -122,3 +122,26 @@ def test_wrong_usage_of_the_check_is_told(dsrl: Any, install: Any) -> None:
     assert (outcome.code, "did you mean good?" in outcome.err) == (1, True)
     outcome = dsrl("tasks", "check", "good", "--dataset-path", "missing.jsonl")
     assert outcome.code == 0, "this task does not look at the path"
+
+
+def test_tasks_export_writes_a_package_and_overwrites_nothing(dsrl: Any, tmp_path: Any) -> None:
+    outcome = dsrl("tasks", "export", "mednli", "--to", "verifiers")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "task 'mednli' for verifiers in dsrl-mednli-env:\n" in outcome.out
+    assert (tmp_path / "dsrl-mednli-env/dsrl_mednli_env/taskset.py").is_file()
+    again = dsrl("tasks", "export", "mednli", "--to", "verifiers")
+    assert (again.code, "exists and is not an empty folder" in again.err) == (2, True)
+    told = json.loads(dsrl("tasks", "export", "mednli", "--to", "verifiers", "--out", "other", "--json").out)
+    assert (told["distribution"], told["folder"], "README.md" in told["files"]) == ("dsrl-mednli-env", "other", True)
+
+
+def test_tasks_export_refuses_what_it_cannot_write(dsrl: Any, install: Any, tmp_path: Any) -> None:
+    before = set(tmp_path.iterdir())
+    outcome = dsrl("tasks", "export", "mednli", "--to", "openenv")
+    assert (outcome.code, "a task can be exported to verifiers" in outcome.err) == (2, True)
+    assert "did you mean mednli" in dsrl("tasks", "export", "mednil", "--to", "verifiers").err
+    assert "takes no options" in dsrl("tasks", "export", "mednli", "--to", "verifiers", "--task-option", "a=1").err
+    assert set(tmp_path.iterdir()) == before
+    install("task", "good", GOOD)
+    outcome = dsrl("tasks", "export", "good", "--to", "verifiers", "--out", "good")
+    assert (outcome.code, "has no data set of its own" in outcome.err) == (0, True)

@@ -17,6 +17,7 @@ def test_a_plugin_is_found_without_being_imported(install: Any) -> None:
     assert entry.value == info.target == module
     assert str(info) == "task 'loud' of loud-task 1.0"
     assert info in list_plugins("task")
+    assert find_plugin("task", "loud:and more") == (entry, info)
     assert info not in list_plugins("teacher")
 
 
