@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -41,6 +41,13 @@ test-vllm: $(READY)
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	DSRL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m slow plugins/dsrl-openai -k vllm
 
+# Not part of CI: verifiers takes 0.6 GB, and needs an older openai than dsrl-openai does, so it has an environment of its own.
+test-verifiers:
+	$(PYTHON) -m venv .venv-verifiers
+	.venv-verifiers/bin/python -m pip install --quiet -e ".[testing]" -e contrib_tasks -e plugins/dsrl-verifiers \
+		"verifiers==0.4.0" hypothesis
+	.venv-verifiers/bin/python -m pytest plugins/dsrl-verifiers
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,4 +73,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .dsrl .models runs
+	rm -rf $(VENV) .venv-vllm .venv-verifiers .dsrl .models runs

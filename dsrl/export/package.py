@@ -90,9 +90,9 @@ def make_verifiers_package(exported: ExportedTask) -> Files:
     task = exported.task
     values = {
         "TASK": task.name,
-        "TASK_LITERAL": _quote(task.name),
+        "TASK_LITERAL": repr(task.name),
         "OPTIONS_LITERAL": repr(dict(task.ref.options)),
-        "DATASET_LITERAL": _quote(exported.dataset_path),
+        "DATASET_LITERAL": repr(exported.dataset_path),
         "MODULE": exported.module,
         "DISTRIBUTION": exported.distribution,
         "REQUIREMENTS": "".join(f"    {json.dumps(r)},\n" for r in _list_requirements(task)).rstrip("\n"),
@@ -178,11 +178,6 @@ def _describe_data(exported: ExportedTask) -> str:
 def _describe_options(task: Plugin[TaskSpec]) -> str:
     options = ", ".join(f"`{name}={value!r}`" for name, value in sorted(task.ref.options.items()))
     return f"The task has these options: {options}." if options else "The task has no options."
-
-
-def _quote(text: str) -> str:
-    """Return a text as a Python literal with double quotes."""
-    return json.dumps(text)
 
 
 def _quote_lines(text: str) -> str:
