@@ -96,6 +96,7 @@ def make_verifiers_package(exported: ExportedTask) -> Files:
         "MODULE": exported.module,
         "DISTRIBUTION": exported.distribution,
         "REQUIREMENTS": "".join(f"    {json.dumps(r)},\n" for r in _list_requirements(task)).rstrip("\n"),
+        "DESCRIPTION_LITERAL": repr(task.hook.description()),
         "DESCRIPTION": _quote_lines(task.hook.description()),
         "DATA": _describe_data(exported),
         "OPTIONS": _describe_options(task),

@@ -158,7 +158,7 @@ def _read_summary(package: str) -> str:
     """Return the summary of the distribution that a package belongs to; empty without one."""
     for distribution in packages_distributions().get(package, ()):
         try:
-            return metadata(distribution).get("Summary") or ""
+            return next(iter(metadata(distribution).get_all("Summary") or ()), "")
         except PackageNotFoundError:
             continue
     return ""

@@ -170,6 +170,7 @@ def test_there_and_back_again_is_the_same_task(exported: Any, monkeypatch: pytes
     name = export(task.name, tmp_path)
     monkeypatch.syspath_prepend(tmp_path / name)
     back = load(PluginRef("task", f"verifiers:{name}"), "task")
+    assert back.hook.description() == " ".join(task.hook.description().split())
     assert back.hook.output_instruction() == task.hook.output_instruction()
     examples = list(back.hook.load_dataset(path="", split="test"))
     assert [(e.input, e.output) for e in examples[: len(items)]] == [(i.data.input, i.data.answer) for i in items]
