@@ -41,7 +41,7 @@ test-vllm: $(READY)
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	DSRL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m slow plugins/dsrl-openai -k vllm
 
-# Not part of CI: verifiers takes 0.6 GB, and needs an older openai than dsrl-openai does, so it has an environment of its own.
+# Not part of CI: the environment takes 0.9 GB, and needs an older openai than dsrl-openai does, so it is one of its own.
 test-verifiers:
 	$(PYTHON) -m venv .venv-verifiers
 	.venv-verifiers/bin/python -m pip install --quiet -e ".[testing]" -e contrib_tasks -e plugins/dsrl-verifiers \
