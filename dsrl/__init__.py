@@ -38,7 +38,9 @@ __all__ = [
     "Usage",
     "__version__",
     "check_room",
+    "get_task",
     "hookimpl",
+    "list_tasks",
     "plan",
     "run",
 ]
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         TeacherError,
         TransientError,
     )
+    from dsrl.plugins.several_tasks import get_task, list_tasks
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
     from dsrl.types import (
@@ -89,6 +92,8 @@ _HOMES = {
     "AnswerFormat": "dsrl.answers",
     "hookimpl": "dsrl.plugins.specs",
     "check_room": "dsrl.storage.disk",
+    "get_task": "dsrl.plugins.several_tasks",
+    "list_tasks": "dsrl.plugins.several_tasks",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",

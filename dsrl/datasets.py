@@ -138,7 +138,9 @@ def _get_first_line(error: Exception) -> str:
 
 
 def read_demos(path: Path) -> Sequence[Example]:
-    """Read demonstrations: a JSON list or JSONL of objects with ``input`` and ``output``. An empty file has none.
+    """Read demonstrations: a JSON list or JSONL of objects with ``input`` and ``output``, and perhaps ``domain``.
+
+    An empty file has none.
 
     Raises:
         DataError: the file is missing or has another shape; the text names file and line.
@@ -150,5 +152,8 @@ def read_demos(path: Path) -> Sequence[Example]:
     for place, row in _read_file(path):
         if not isinstance(row.get("input"), str) or not isinstance(row.get("output"), str):
             raise DataError(f"{place}: {shape}; the keys here are {', '.join(map(str, row)) or 'none'}")
-        examples.append(Example(replace_surrogates(row["input"]), replace_surrogates(row["output"])))
+        domain = row.get("domain") or ""
+        if not isinstance(domain, str):
+            raise DataError(f"{place}: the domain is {domain!r}, but must be a text")
+        examples.append(Example(*map(replace_surrogates, (row["input"], row["output"], domain))))
     return examples

@@ -22,7 +22,7 @@ from dsrl.errors import DataError
 from dsrl.pipeline.instructor import Definition, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
-from dsrl.pipeline.stages.attempted import grade
+from dsrl.pipeline.sampling import grade
 from dsrl.pipeline.stages.initial import read_sample
 from dsrl.pipeline.stages.keywords import read_keywords
 from dsrl.plugins.binding import load
@@ -58,7 +58,7 @@ def _read_loose(text: str) -> Any:
 
 
 def _render(text: str) -> Any:
-    return render("write", **_DEFINITION.get_instructions(), pattern=text, examples=text, passage=text)
+    return render("write", **_DEFINITION.get_instructions(), pattern=text, examples=text, passage=text, domain="")
 
 
 def _answer_by_rule(purpose: Purpose, task: str, **variables: str) -> Callable[[str], Any]:

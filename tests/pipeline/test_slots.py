@@ -55,9 +55,9 @@ def prepared(make_run: Any) -> Any:
     def prepare(stop_after: str, **settings: Any) -> Any:
         run = make_run(stop_after, samples=4, votes=2, **settings)
         if not run.store.keywords(1):
-            run.store.add_keywords(1, {"medicine": ["medicine"]})
-            run.store.add_passages(1, {"medicine": []})
-            run.store.add_pattern(1, "")
+            run.store.add_keywords(1, {"": {"medicine": ["medicine"]}})
+            run.store.add_passages(1, {"": {"medicine": []}})
+            run.store.add_patterns(1, {("", ""): ""})
         return run
 
     return prepare

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import UNREADABLE, BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, hookimpl
+from dsrl import UNREADABLE, BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, get_task, hookimpl
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -66,7 +66,9 @@ class GRPOTrainer:
 
         The metrics also have ``left_out`` (items whose prompt is too long), ``skipped`` (steps so far that changed nothing
         because their gradient was not finite), ``equal_groups`` (the share of the prompts whose answers all have the same
-        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part.
+        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part. In a run over several tasks they have
+        ``task_reward/<task>``, the mean reward of each task, and ``dev_accuracy/<task>``; ``dev_accuracy`` is then the mean
+        over the tasks.
 
         Raises:
             DataError: there is no readable model to start from.
@@ -78,17 +80,24 @@ class GRPOTrainer:
         from dsrl_transformers.training import Training
 
         def grade(output: str, item: TrainItem) -> bool:
-            answer = task.hook.process_prediction(output=output, input=item.input)
-            return answer is not UNREADABLE and bool(
-                task.hook.eval(prediction=answer, label=item.label, input=item.input)
-            )
+            hook = get_task(task, item).hook
+            answer = hook.process_prediction(output=output, input=item.input)
+            return answer is not UNREADABLE and bool(hook.eval(prediction=answer, label=item.label, input=item.input))
+
+        def reward(output: str, item: TrainItem) -> float:
+            return get_task(task, item).hook.reward(output=output, label=item.label, input=item.input)
 
         Training(
             job,
-            reward=lambda output, item: task.hook.reward(output=output, label=item.label, input=item.input),
+            reward=reward,
             grade=grade,
             options=self._options,
         ).run(on_step)
+
+    @hookimpl
+    def takes_several_tasks(self) -> bool:
+        """Return True: the reward of an item is that of its task."""
+        return True
 
     @hookimpl
     def check(self, job: TrainJob) -> None:

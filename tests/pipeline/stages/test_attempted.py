@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dsrl.errors import PluginError
-from dsrl.pipeline.stages.attempted import attempt, grade
+from dsrl.pipeline.sampling import grade
+from dsrl.pipeline.stages.attempted import attempt
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import Attempt
 from dsrl.testing import SmallTask

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_contexts import edit_tasks
 
 from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import select, select_samples
@@ -165,7 +166,7 @@ def test_real_items_leave_all_samples_to_the_selection(make_run: Any, bound: Any
             return [Example(f"{split} {number}", "a") for number in range(3)]
 
     run = make_run(select=100, eval_every=5, eval_data="train")
-    object.__setattr__(run.context, "task", bound("task", Task))
+    object.__setattr__(run, "context", edit_tasks(run.context, plugin=bound("task", Task)))
     fill(run, ["a", "b"] * 10)
     select_samples(run, 1)
     assert sorted((item.sample, item.input, item.label) for item in run.store.dev_items(1)) == [
