@@ -26,7 +26,8 @@ def read_dataset(
         path: a JSONL or JSON file (it has no splits and is read whole), the folder of a ``DatasetDict``, or a hub id.
         split: name of the split of a ``DatasetDict``.
         convert: makes an item from a row. It returns None for a row to leave out, and raises ``KeyError`` for a missing
-            column. By default the columns ``input`` and ``output`` are read, in upper or lower case.
+            column. By default the columns ``input`` and ``output`` are read, in upper or lower case, and
+            ``domain`` if there is one.
 
     Raises:
         DataError: the data set cannot be read; the text names the file and line, or the data set and row.
@@ -62,7 +63,8 @@ def _convert_input_output(row: Row) -> Example:
     missing = [name for name in ("input", "output") if name not in columns]
     if missing:
         raise KeyError(missing[0].capitalize())
-    return Example(columns["input"], columns["output"])
+    domain = columns.get("domain")
+    return Example(columns["input"], columns["output"], domain if isinstance(domain, str) else "")
 
 
 def _read_file(path: Path) -> Iterable[tuple[str, Row]]:

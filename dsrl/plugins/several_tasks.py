@@ -52,7 +52,7 @@ def get_task(task: Any, item: TrainItem) -> BoundPlugin[TaskSpec]:
         names = ", ".join(task._tasks)
     else:
         own: BoundPlugin[TaskSpec] = task
-        if item.task in ("", own.name):
+        if not item.task or item.task == own.name:
             return own
         names = own.name
     raise PluginError(

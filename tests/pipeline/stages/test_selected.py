@@ -191,3 +191,31 @@ def test_a_starved_label_is_told_and_balance_mends_it(make_run: Any) -> None:
     counts = Counter(sample.label for sample in run.store.samples(1) if sample.id in run.store.selected(1))
     assert sorted(counts.values()) == [21, 21, 22]
     assert run.store.events() == []
+
+
+# --- several tasks ---------------------------------------------------------------------------------------------------
+
+
+@given(scores, st.integers(1, 12), rules, st.lists(st.sampled_from(["x", "y", "z"]), min_size=30, max_size=30))
+def test_the_tasks_share_m_evenly_as_far_as_they_have_samples(
+    pool: list[Score], m: int, rule: str, drawn: list[str]
+) -> None:
+    tasks = {score.sample: drawn[i % 30] for i, score in enumerate(pool)}
+    chosen = select(pool, m, rule, 0, tasks=tasks)
+    assert len(set(chosen)) == len(chosen) == (len(pool) if rule == "full" else min(m, len(pool)))
+    sizes, counts = Counter(tasks.values()), Counter(tasks[sample] for sample in chosen)
+    most = max(counts.values(), default=0)
+    assert all(counts[task] >= most - 1 or counts[task] == sizes[task] for task in sizes)
+    for task in sizes:  # the rule chooses among the samples of a task as if there were no other
+        own = [score for score in pool if tasks[score.sample] == task]
+        assert [s for s in chosen if tasks[s] == task] == select(own, max(counts[task], 1), rule, 0)[: counts[task]]
+
+
+def test_labels_are_balanced_within_each_task() -> None:
+    pool = make_scores(**{f"{task}{n}": n % 9 + 1 for task in "xy" for n in range(20)})
+    tasks = {score.sample: score.sample[0] for score in pool}
+    labels = {
+        score.sample: "yes" if score.sample.startswith("x") or int(score.sample[1:]) < 10 else "no" for score in pool
+    }
+    chosen = select(pool, 20, "potential", 0, labels, tasks)
+    assert Counter((tasks[s], labels[s]) for s in chosen) == {("x", "yes"): 10, ("y", "yes"): 5, ("y", "no"): 5}
