@@ -130,7 +130,7 @@ def test_no_trainer_can_use_one_reward_for_all(dsrl: Any, install: Any, name: st
     module = install("trainer", "unused", OLD_TRAINER, distribution="old-trainer")
     install("trainer", "old", "", distribution="old", value=f"{module}:{name}")
     outcome = dsrl(*SMALL, "--trainer", "old")
-    assert outcome.code == 1
+    assert outcome.code != 0
     assert words in outcome.err
     assert Path("runs/two/run.db").exists() == (name == "Careless"), "a trainer of one task is refused at the start"
 
