@@ -40,8 +40,10 @@ __all__ = [
     "__version__",
     "check_room",
     "compute_reward",
+    "get_task",
     "grade",
     "hookimpl",
+    "list_tasks",
     "plan",
     "run",
 ]
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from dsrl.plugins.scoring import compute_reward, grade
+    from dsrl.plugins.several_tasks import get_task, list_tasks
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
     from dsrl.types import (
@@ -96,6 +99,8 @@ _HOMES = {
     "grade": "dsrl.plugins.scoring",
     "hookimpl": "dsrl.plugins.specs",
     "check_room": "dsrl.storage.disk",
+    "get_task": "dsrl.plugins.several_tasks",
+    "list_tasks": "dsrl.plugins.several_tasks",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",

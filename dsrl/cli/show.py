@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from dsrl.text import printable
 
 if TYPE_CHECKING:
     from dsrl.api import RunResult
+    from dsrl.pipeline.task_results import PartResult
     from dsrl.teaching.reply_store import SpendingLine
 
 
@@ -62,12 +63,18 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     for note in run_notes:
         if note not in result.warnings:
             print_line(f"note: {note}")
-    if definition:
-        rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key != "demos"]
-        rows.append(["demonstrations", str(len(definition["demos"]))])
-        print_table("definition", ["part", "text"], rows)
+    for task, own in (definition.get("tasks", {"": definition}) if definition else {}).items():
+        _print_definition(f"definition of {task}" if task else "definition", own)
     rows = [[table, key, str(value)] for table, values in settings.items() for key, value in values.items()]
     print_table("settings", ["table", "setting", "value"], rows)
+
+
+def _print_definition(title: str, definition: Mapping[str, Any]) -> None:
+    demos = ("demos", "domain_demos")
+    rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key not in demos]
+    rows.append(["demonstrations", str(len(definition["demos"]))])
+    rows += [[f"demonstrations of {d}", str(len(own))] for d, own in definition.get("domain_demos", {}).items()]
+    print_table(title, ["part", "text"], rows)
 
 
 def print_result(result: RunResult) -> None:
@@ -95,10 +102,15 @@ def print_result(result: RunResult) -> None:
             ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items()),
         ],
     ]
-    print_table(f"run {result.run} (task {result.task})", ["samples", "number", "meaning"], rows)
+    is_one = "," not in result.task
+    title = f"run {result.run} (task{'' if is_one else 's'} {result.task})"
+    print_table(title, ["samples", "number", "meaning"], rows)
+    if result.parts:
+        _print_parts(result.parts)
     base, trained, gain = result.base_accuracy, result.trained_accuracy, result.gain_ci95
     if base is not None:
-        print_line(f"base model      {base:7.1%}  on {result.n_test} test items")
+        of_tasks = "" if is_one else " (mean over the tasks)"
+        print_line(f"base model      {base:7.1%}  on {result.n_test} test items{of_tasks}")
     if trained is not None:
         print_line(f"trained model   {trained:7.1%}")
     if base is not None and trained is not None and gain is not None:
@@ -120,6 +132,20 @@ def print_result(result: RunResult) -> None:
         print_line(f"trained model   {result.model_path}")
     for warning in result.warnings:
         print_line(f"warning: {printable(warning)}")
+
+
+def _print_parts(parts: Sequence[PartResult]) -> None:
+    """Print a row for each task and each domain."""
+    columns = ["task, domain", "initial", "verified", "selected", "test", "base", "trained", "gain, 95%"]
+    rows = []
+    for part in parts:
+        gain = part.gain_ci95
+        shares = ["" if share is None else f"{share:.1%}" for share in (part.base_accuracy, part.trained_accuracy)]
+        counts = map(str, (part.initial, part.verified, part.selected, part.n_test))
+        bounds = f"{gain[0]:+.1%} to {gain[1]:+.1%}" if gain else ""
+        rows.append([f"{part.task}, {part.domain}" if part.domain else part.task, *counts, *shares, bounds])
+    print_table("tasks and domains", columns, rows, borders=False)
+    print_line()
 
 
 def _format_cost(result: RunResult) -> str:

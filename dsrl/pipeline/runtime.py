@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from dsrl.errors import StoreError
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.instructor import Instructor, Requester
 from dsrl.pipeline.plugin_warnings import PluginWarnings
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
+from dsrl.pipeline.teachers import TeacherRoles
 from dsrl.settings import Settings
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import Ledger
@@ -90,10 +91,14 @@ class OpenRun:
             self.plugin_warnings.save()
 
     @asynccontextmanager
-    async def open_instructor(self) -> AsyncIterator[Instructor]:
-        """Open the ledger for the length of a block; at the end, wait for the calls in flight and close the teachers."""
+    async def open_instructors(self) -> AsyncIterator[Mapping[str, Instructor]]:
+        """Open the ledger for the length of a block, with an instructor for each task (a key of ``context.tasks``).
+
+        At the end, wait for the calls in flight and close the teachers.
+        """
         context = self.context
-        teachers = {purpose: role.plugin for purpose, role in context.teachers.items()}
+        plugins = [{purpose: role.plugin for purpose, role in t.teachers.items()} for t in context.tasks.values()]
+        teachers = plugins[0]
         ledger = Ledger(
             teachers["write"],
             context.workspace.reply_store,
@@ -104,19 +109,26 @@ class OpenRun:
             PaidCalls(self.store.paid_calls, self._keep_paid_calls),
         )
         self.progress.watch(ledger.get_spending, context.policy.budget)
-        settings = context.settings
+        requesters: list[Requester] = [ledger, *(ledger.route(others) for others in plugins[1:])]
         try:
-            yield Instructor(
-                ledger,
-                context.teachers,
-                settings.teacher_temperature,
-                settings.teacher_max_tokens,
-                settings.retries_unreadable,
-            )
+            yield {
+                key: self._make_instructor(requester, task.teachers)
+                for (key, task), requester in zip(context.tasks.items(), requesters, strict=True)
+            }
         except BaseException as error:
             await self._close_after(error, ledger)
             raise
         await ledger.close()
+
+    def _make_instructor(self, requester: Requester, teachers: TeacherRoles) -> Instructor:
+        settings = self.settings
+        return Instructor(
+            requester,
+            teachers,
+            settings.teacher_temperature,
+            settings.teacher_max_tokens,
+            settings.retries_unreadable,
+        )
 
     async def _close_after(self, error: BaseException, ledger: Ledger) -> None:
         """Close the ledger after an error, and tell the user why this may take a while."""
@@ -146,4 +158,4 @@ class OpenRun:
         """
         context = self.context
         async with close_sampler(bind_sampler(context.settings, model)) as sampler:
-            yield AnsweringModel(sampler, context.definition, context.task, context.settings.max_completion_tokens)
+            yield AnsweringModel(sampler, context.tasks, context.settings.max_completion_tokens)

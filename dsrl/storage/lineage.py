@@ -19,17 +19,16 @@ def lineage(store: RunStore, sample_id: str) -> dict[str, Any]:
         some = store.list_sample_ids(3)
         hint = f"ids look like {', '.join(some)}" if some else "the run has no samples yet"
         raise DataError(f"run {store.folder.name!r} has no sample {sample_id!r}; {hint}")
-    keywords = store.keywords(sample.round)
-    domains = list(keywords)
-    domain = domains[sample.slot % len(domains)] if domains else None  # the slots use the domains in turn
-    passages = store.passages(sample.round).get(domain or "", [])
+    keywords = store.keywords(sample.round).get(sample.task, {})
+    passages = store.passages(sample.round).get(sample.task, {}).get(sample.domain, [])
     passage = next((passage for passage in passages if passage.id == sample.passage), None)
     return {
         "sample": sample.id,
         "round": sample.round,
         "kind": sample.kind,
-        "domain": domain,
-        "keywords": keywords.get(domain or "", []),
+        "task": sample.task or store.read_task_name(),
+        "domain": sample.domain or None,
+        "keywords": keywords.get(sample.domain, []),
         "passage": {
             "id": sample.passage,
             "title": passage.title if passage else None,

@@ -20,14 +20,15 @@ from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_
 _TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
 #: Format 1 had a column ``round``, and marks in the table ``run`` in place of the table ``stages``. Format 2 had no table
-#: ``dev_items``, and no topics of events.
+#: ``dev_items``, and no topics of events. Format 3 had one task, and no domains of samples and test items.
 _MIGRATIONS = {
     1: ";".join(f"ALTER TABLE {table} RENAME COLUMN round TO iteration" for table in _RENAMED)
     + ";"
     + stages.FROM_MARKS,
     2: run_record.ADD_TOPICS + attempts.DEV_TABLE,
+    3: ";".join(module.ADD_TASKS for module in (samples, sources, attempts, evaluations)),
 }
-SCHEMA = Schema(3, _TABLES, _MIGRATIONS)
+SCHEMA = Schema(4, _TABLES, _MIGRATIONS)
 
 
 class SampleCounts(TypedDict):
@@ -172,6 +173,14 @@ class RunStore(
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
 
+    def read_task_name(self) -> str | None:
+        """Return the name of the task of a run of one task; None if the run holds no settings."""
+        try:
+            table = self.read_table("task")
+        except (StoreError, SettingsError):
+            return None
+        return table.get("task") or table.get("name")  # the name of the key in version 0.1
+
     # --- several tables ----------------------------------------------------------------------------------------------
 
     def forget_training(self, iteration: int) -> None:
@@ -180,6 +189,20 @@ class RunStore(
             self._forget_selected(database, iteration)
             self._forget_trained(database)
             self._forget_events(database, iteration, ("selected", "trained"))
+
+    def count_by_part(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Count the samples of each (task, domain), over all iterations, in the order in which the slots use them.
+
+        The counts are ``initial`` (written first), ``verified`` (with a label, rewritten ones too), ``scored`` and
+        ``selected``.
+        """
+        rows = self._read(
+            "SELECT s.task, s.domain, count(*) FILTER (WHERE s.parent IS NULL), count(v.label), count(x.sample), "
+            "count(p.sample) FROM samples s LEFT JOIN verdicts v ON v.sample = s.id LEFT JOIN scores x ON x.sample = s.id "
+            "LEFT JOIN selected p ON p.sample = s.id GROUP BY s.task, s.domain ORDER BY min(s.slot), 1, 2"
+        )
+        names = ("initial", "verified", "scored", "selected")
+        return {(task, domain): dict(zip(names, counts, strict=True)) for task, domain, *counts in rows}
 
     def count_samples(self, iteration: int | None = None) -> SampleCounts:
         """Count where the samples of one iteration or (None) of all iterations went."""

@@ -220,7 +220,7 @@ def _collect_samples(task: CheckedTask) -> Iterator[GoldItem]:
         level = LEVELS[seed % len(LEVELS)]
         task.report(f"procedural_sample with seed {seed} and difficulty {level}", 0.0)
         try:
-            sample = task.plugin.hook.procedural_sample(seed=seed, difficulty=level, passage="")
+            sample = task.plugin.hook.procedural_sample(domain="", seed=seed, difficulty=level, passage="")
         except HOOK_ERRORS:
             return  # the check of the hooks reports it
         if sample is not None:

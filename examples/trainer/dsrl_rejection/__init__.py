@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from dsrl import BoundPlugin, DsrlError, TrainItem, TrainJob, TrainStep, hookimpl
+from dsrl import BoundPlugin, DsrlError, TrainItem, TrainJob, TrainStep, get_task, hookimpl
 
 
 class RejectionTrainer:
@@ -21,6 +21,10 @@ class RejectionTrainer:
     def check(self, job: TrainJob) -> None:
         if job.lora_rank:
             raise DsrlError("the trainer 'rejection' trains all weights; remove --lora-rank")
+
+    @hookimpl
+    def takes_several_tasks(self) -> bool:
+        return True
 
     @hookimpl
     def train(self, job: TrainJob, task: BoundPlugin[Any], on_step: Callable[[TrainStep], None]) -> None:
@@ -60,7 +64,8 @@ class RejectionTrainer:
                 pad_token_id=tokenizer.eos_token_id,
             )
             texts = tokenizer.batch_decode(answers[:, ids.shape[1] :], skip_special_tokens=True)
-            rewards = [task.hook.reward(output=text, label=item.label, input=item.input) for text in texts]
+            hook = get_task(task, item).hook  # in a run over several tasks, each item has its own
+            rewards = [hook.reward(output=text, label=item.label, input=item.input) for text in texts]
             if min(rewards) == max(rewards):
                 return rewards[0], 0.0  # No answer is better than another: there is nothing to learn.
             best = answers[rewards.index(max(rewards)), None]

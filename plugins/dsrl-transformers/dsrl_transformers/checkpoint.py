@@ -45,6 +45,8 @@ def make_fingerprint(job: TrainJob) -> str:
 
 def _describe_item(item: TrainItem) -> dict[str, str]:
     facts = {"id": item.id, "prompt": item.prompt, "input": item.input, "label": item.label}
+    if item.task:
+        facts["task"] = item.task
     if item.prompt.system:
         facts["system"] = item.prompt.system
     if item.prompt.is_chat:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, compute_reward, grade, hookimpl
+from dsrl import (
+    BoundPlugin,
+    SettingsError,
+    TrainItem,
+    TrainJob,
+    TrainStep,
+    compute_reward,
+    get_task,
+    grade,
+    hookimpl,
+)
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -70,7 +80,9 @@ class GRPOTrainer:
 
         The metrics also have ``left_out`` (items whose prompt is too long), ``skipped`` (steps so far that changed nothing
         because their gradient was not finite), ``equal_groups`` (the share of the prompts whose answers all have the same
-        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part.
+        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part. In a run over several tasks they have
+        ``task_reward/<task>``, the mean reward of each task, and ``dev_accuracy/<task>``; ``dev_accuracy`` is then the mean
+        over the tasks.
 
         Raises:
             DataError: there is no readable model to start from.
@@ -81,15 +93,23 @@ class GRPOTrainer:
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.training import Training
 
-        def grade_item(output: str, item: TrainItem) -> bool:
-            return grade(task, output, item.label, item.input)[1]
+        def is_right(output: str, item: TrainItem) -> bool:
+            return grade(get_task(task, item), output, item.label, item.input)[1]
+
+        def reward(output: str, item: TrainItem) -> float:
+            return compute_reward(get_task(task, item), output, item.label, item.input)
 
         Training(
             job,
-            reward=lambda output, item: compute_reward(task, output, item.label, item.input),
-            grade=grade_item,
+            reward=reward,
+            grade=is_right,
             options=self._options,
         ).run(on_step)
+
+    @hookimpl
+    def takes_several_tasks(self) -> bool:
+        """Return True: the reward of an item is that of its task."""
+        return True
 
     @hookimpl
     def check(self, job: TrainJob) -> None:

@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Training:
             metrics, rewards = self._step(batch, step, rate)
             if self.evaluation.is_due(step, steps):
                 metrics["dev_accuracy"] = self.evaluation.evaluate(step)
+                metrics |= {f"dev_accuracy/{task}": share for task, share in self.evaluation.task_accuracies.items()}
                 if step == steps:
                     metrics["best_step"] = float(self.evaluation.best_step)
             metrics["seconds"] = time.perf_counter() - start
@@ -230,6 +231,7 @@ class Training:
             "left_out": float(self.left_out),
             "skipped": float(self.skipped),
             **average_parts(groups),
+            **average_tasks(batch, rewards),
         }
         return metrics, rewards
 
@@ -411,6 +413,14 @@ class Training:
         except ValueError:
             model.generation_config.do_sample = True
         write_folder(self.job.output_dir, write)
+
+
+def average_tasks(items: Sequence[TrainItem], rewards: Mapping[str, float]) -> dict[str, float]:
+    """Return ``task_reward/<task>`` -> the mean reward of the items of this task; empty in a run of one task."""
+    by_task: dict[str, list[float]] = {}
+    for item in items:
+        by_task.setdefault(item.task, []).append(rewards[item.id])
+    return {f"task_reward/{task}": sum(own) / len(own) for task, own in by_task.items() if task}
 
 
 def average_parts(groups: Sequence[Group]) -> dict[str, float]:
