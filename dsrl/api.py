@@ -81,6 +81,7 @@ class SettingArguments(TypedDict, total=False):
     batch: bool
     samples: int
     adapt: bool
+    decontaminate: bool
     base_model: str
     sampler: str
     chat_template: str
@@ -119,6 +120,8 @@ class RunResult:
         base_accuracy, trained_accuracy: share of the test items that the model answers correctly; None until evaluated.
         gain_ci95: bounds of the paired 95% confidence interval of the gain in accuracy; None until evaluated.
         n_test: number of test items.
+        n_contaminated: number of test items that a training sample copies; they were given after the training.
+        clean_base_accuracy, clean_trained_accuracy: the accuracies without these items; None if there are none.
         samples: number of samples after each stage, and number of dropped samples by reason.
         teacher_calls: number of calls that were billed, or may have been.
         cost_usd: cost in dollars; None if the cost of a call is not known.
@@ -138,6 +141,9 @@ class RunResult:
     trained_accuracy: float | None
     gain_ci95: tuple[float, float] | None
     n_test: int
+    n_contaminated: int
+    clean_base_accuracy: float | None
+    clean_trained_accuracy: float | None
     samples: SampleCounts
     teacher_calls: int
     cost_usd: float | None

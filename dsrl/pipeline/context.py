@@ -46,7 +46,7 @@ class RunContext:
         corpus: the passage libraries.
         corpus_fingerprint: changes with the passage libraries; empty before :func:`dsrl.pipeline.setup.open_run`.
         test_items: the test items as (input, canonical label); None before :func:`dsrl.pipeline.setup.open_run`, and if
-            this command does not evaluate.
+            this command neither evaluates nor compares samples with them.
     """
 
     settings: Settings

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 
 from dsrl.errors import StoreError
@@ -15,6 +16,7 @@ from dsrl.pipeline.plugin_warnings import PluginWarnings
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.settings import Settings
+from dsrl.similarity.copies import CopyIndex
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import Ledger
 from dsrl.teaching.reply_store import PaidCalls
@@ -67,6 +69,16 @@ class OpenRun:
     def settings(self) -> Settings:
         """The settings of the run."""
         return self.context.settings
+
+    @cached_property
+    def test_index(self) -> CopyIndex | None:
+        """Finds copies of the test items; None if they are not known to this command, or if --no-decontaminate is given."""
+        context = self.context
+        if not context.settings.decontaminate or not context.test_items:
+            return None
+        definition = context.definition
+        known = (definition.description, definition.input_instruction, definition.output_instruction)
+        return CopyIndex([text for text, _ in context.test_items], known, [demo.input for demo in definition.demos])
 
     def add_note(self, text: str) -> None:
         """Show a note to the user and store it in the run."""

@@ -19,6 +19,7 @@ from dsrl.errors import BudgetReached
 from dsrl.pipeline import signals
 from dsrl.pipeline.budget import check_unpaid, describe_unpaid
 from dsrl.pipeline.concurrency import run_limited, run_together
+from dsrl.pipeline.contamination import drop_contaminated
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
 from dsrl.pipeline.runtime import OpenRun
@@ -288,7 +289,8 @@ class SlotRunner:
             self._run.progress.advance("scored", len(scores))
 
     def _add_samples(self, group: SlotGroup, stage: str, samples: Sequence[Sample]) -> None:
-        self._store.add_samples(samples)
+        samples, matches = drop_contaminated(self._run, samples)
+        self._store.add_samples(samples, matches)
         group.samples |= {sample.id: sample for sample in samples}
         self._run.progress.advance(stage, len(samples))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,29 @@ def load_result(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     return summarise(store, load_settings(store), load_spending(store, workspace))
 
 
-def compute_accuracy(store: RunStore, model: str) -> float | None:
+def compute_accuracy(store: RunStore, model: str, leave_out: Set[int] = frozenset()) -> float | None:
     """Return the share of the test items that a model answered correctly; None before it has answered all.
 
     Args:
         store: the store of the run.
         model: ``base`` or ``trained``.
+        leave_out: numbers of test items that do not count; None is returned if no other is left.
     """
     answers = store.evaluations(model)
-    return sum(answers.values()) / len(answers) if answers and len(answers) == len(store.items()) else None
+    if len(answers) != len(store.items()):
+        return None
+    counted = [correct for item, correct in answers.items() if item not in leave_out]
+    return sum(counted) / len(counted) if counted else None
+
+
+def _summarise_clean(store: RunStore) -> dict[str, Any]:
+    """Return the accuracies without the test items that training samples copy; None if there are none."""
+    copied = store.list_trained_items()
+    return {
+        "n_contaminated": len(copied),
+        "clean_base_accuracy": compute_accuracy(store, "base", copied) if copied else None,
+        "clean_trained_accuracy": compute_accuracy(store, "trained", copied) if copied else None,
+    }
 
 
 def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[str, Any]:
@@ -73,6 +88,7 @@ def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[s
         "trained_accuracy": trained,
         "gain_ci95": interval,
         "n_test": len(store.items()),
+        **_summarise_clean(store),
         "samples": store.count_samples(),
         "teacher_calls": spending.calls,
         "cost_usd": round(spending.cost_usd, 6) if spending.priced else None,
