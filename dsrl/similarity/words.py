@@ -10,7 +10,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-#: Signs that count only beside a number or a single letter; elsewhere they are punctuation.
+#: Signs that count only before a number or a single letter; elsewhere they are punctuation.
 _OPERATORS = frozenset("-*/^")
 #: Blocks of scripts that are written without spaces and whose characters are small parts of words.
 _MARKED_BLOCKS = ((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800))
@@ -33,6 +33,8 @@ class _Replacements(dict[int, str]):
             replacement = character
         elif character in "\u2019\u02bc\u02b9\uff07":
             replacement = "'"
+        elif character in "\u2014\u2015":
+            replacement = " "  # a long dash is never a minus
         elif category == "Pd" or character == "\u2212":
             replacement = "-"
         elif category[0] in "LNM":
@@ -77,15 +79,17 @@ def is_character(word: str) -> bool:
 
 
 def _drop_hyphens(words: list[str]) -> list[str]:
-    """Leave out the signs that stand between words and not beside an operand."""
-
-    def is_operand(i: int) -> bool:
-        if not 0 <= i < len(words):
-            return False
-        word = words[i]
-        return word[0].isdigit() or word[-1].isdigit() or (len(word) == 1 and word.isalpha())
-
-    return [word for i, word in enumerate(words) if word not in _OPERATORS or is_operand(i - 1) or is_operand(i + 1)]
+    """Leave out the signs that are not followed by an operand: a number or a single letter, perhaps with a sign."""
+    kept: list[str] = []
+    is_operand = False
+    for word in reversed(words):
+        if word in _OPERATORS:
+            if not is_operand:
+                continue
+        else:
+            is_operand = word[0].isdigit() or (len(word) == 1 and word.isalpha())
+        kept.append(word)
+    return kept[::-1]
 
 
 @lru_cache(maxsize=1)

@@ -164,7 +164,8 @@ def test_a_run_of_format_2_is_migrated(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     RunStore(folder).close()
     with closing(sqlite3.connect(folder / "run.db")) as database:
-        database.executescript("DROP TABLE dev_items; ALTER TABLE events DROP COLUMN topic; PRAGMA user_version=2")
+        database.executescript("DROP TABLE matches; DROP TABLE dev_items; ALTER TABLE events DROP COLUMN topic")
+        database.execute("PRAGMA user_version=2")
         database.execute("INSERT INTO events VALUES (1.0, 'note', 'old')")
         database.commit()
     for work in (False, True):
@@ -175,3 +176,18 @@ def test_a_run_of_format_2_is_migrated(tmp_path: Path) -> None:
     store = RunStore(folder)
     assert store.add_event("warning", "new", "trained-1:drift")
     store.close()
+
+
+def test_a_run_of_format_3_is_migrated(tmp_path: Path) -> None:
+    """Format 3 had no table of matches."""
+    folder = tmp_path / "old"
+    store = RunStore(folder)
+    store.add_samples([SAMPLE])
+    store.close()
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        database.executescript("DROP TABLE matches; PRAGMA user_version=3")
+    for work in (False, True):
+        store = RunStore(folder, work)
+        assert store.list_matches() == []
+        assert store.samples(1) == [SAMPLE]
+        store.close()
