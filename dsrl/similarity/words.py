@@ -10,7 +10,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-#: Signs that count only before a number or a single letter; elsewhere they are punctuation.
+#: Signs that count only beside numbers and single letters; elsewhere they are punctuation.
 _OPERATORS = frozenset("-*/^")
 #: Blocks of scripts that are written without spaces and whose characters are small parts of words.
 _MARKED_BLOCKS = ((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800))
@@ -20,6 +20,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NO_DECIMAL_POINT = re.compile(r"(?<!\d)\.|\.(?!\d)")
 _OPERATOR = re.compile(r"[-*/^]")
 _LINE = re.compile(r"[-*/^]{3,}")
+_DIGIT = re.compile(r"\d")
 _GAP_IN_WORD = re.compile(r"(?<!\d) | (?!\d)")
 
 
@@ -69,7 +70,8 @@ def split_words(text: str) -> list[str]:
 
 def join_words(words: list[str]) -> str:
     """Return words as one text that does not depend on how they were separated; only digits stay apart."""
-    return _GAP_IN_WORD.sub("", " ".join(words))
+    text = " ".join(words)
+    return _GAP_IN_WORD.sub("", text) if _DIGIT.search(text) else text.replace(" ", "")
 
 
 @lru_cache(maxsize=50_000)
@@ -79,17 +81,22 @@ def is_character(word: str) -> bool:
 
 
 def _drop_hyphens(words: list[str]) -> list[str]:
-    """Leave out the signs that are not followed by an operand: a number or a single letter, perhaps with a sign."""
+    """Leave out the signs that do not stand between two operands; a minus may also stand before a number."""
     kept: list[str] = []
-    is_operand = False
-    for word in reversed(words):
-        if word in _OPERATORS:
-            if not is_operand:
-                continue
-        else:
-            is_operand = word[0].isdigit() or (len(word) == 1 and word.isalpha())
+    right = ""  # the operand that follows: a number, a single letter, or nothing
+    for i in range(len(words) - 1, -1, -1):
+        word = words[i]
+        if word not in _OPERATORS:
+            right = word if word[0].isdigit() or (len(word) == 1 and word.isalpha()) else ""
+        elif not right or not (_is_left_operand(words[i - 1] if i else "") or (word == "-" and right[0].isdigit())):
+            continue
         kept.append(word)
     return kept[::-1]
+
+
+def _is_left_operand(word: str) -> bool:
+    """Return whether a word is a number, a single letter or another sign."""
+    return bool(word) and (word[-1].isdigit() or len(word) == 1)
 
 
 @lru_cache(maxsize=1)

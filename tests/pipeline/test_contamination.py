@@ -85,7 +85,7 @@ def test_a_copy_is_dropped_before_it_is_voted_on(prepared: Any) -> None:
 
 
 def test_nothing_is_compared_without_decontamination(prepared: Any) -> None:
-    run = prepared(decontaminate=False)
+    run = prepared("verified", decontaminate=False)
     make_samples(run, 1, 2)
     assert run.store.list_matches() == []
     assert run.test_index is None
