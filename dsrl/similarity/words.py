@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 #: Signs that count only beside numbers and single letters; elsewhere they are punctuation.
@@ -68,7 +69,7 @@ def split_words(text: str) -> list[str]:
     return text.split()
 
 
-def join_words(words: list[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Return words as one text that does not depend on how they were separated; only digits stay apart."""
     text = " ".join(words)
     return _GAP_IN_WORD.sub("", text) if _DIGIT.search(text) else text.replace(" ", "")
