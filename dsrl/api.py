@@ -82,6 +82,7 @@ class SettingArguments(TypedDict, total=False):
     batch: bool
     samples: int
     adapt: bool
+    decontaminate: bool
     base_model: str
     sampler: str
     chat_template: str
@@ -122,6 +123,8 @@ class RunResult:
         gain_ci95: bounds of the paired 95% confidence interval of the gain in accuracy; None until evaluated.
         n_test: number of test items.
         parts: the results for each task if there are several, and for each domain of a task that has several.
+        n_contaminated: number of test items that a training sample copies; they were given after the training.
+        clean_base_accuracy, clean_trained_accuracy: the accuracies without these items; None if there are none.
         samples: number of samples after each stage, and number of dropped samples by reason.
         teacher_calls: number of calls that were billed, or may have been.
         cost_usd: cost in dollars; None if the cost of a call is not known.
@@ -142,6 +145,9 @@ class RunResult:
     gain_ci95: tuple[float, float] | None
     n_test: int
     parts: tuple[PartResult, ...]
+    n_contaminated: int
+    clean_base_accuracy: float | None
+    clean_trained_accuracy: float | None
     samples: SampleCounts
     teacher_calls: int
     cost_usd: float | None

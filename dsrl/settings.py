@@ -198,6 +198,12 @@ class Settings:
 
     samples: int = _setting(500, "synthesis", "N: number of initial samples.", low=1, high=1_000_000)
     adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved samples easier.")
+    decontaminate: bool = _setting(
+        True,
+        "synthesis",
+        "Set aside samples that copy a test item, and duplicates among the samples.",
+        since="0.2",
+    )
 
     base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder or a hub id.")
     sampler: str = _setting("transformers", "score", "Sampler plugin; it runs the base model.", old_key="name")

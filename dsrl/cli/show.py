@@ -17,7 +17,11 @@ from dsrl.text import printable
 if TYPE_CHECKING:
     from dsrl.api import RunResult
     from dsrl.pipeline.task_results import PartResult
+    from dsrl.storage.matches import Match
     from dsrl.teaching.reply_store import SpendingLine
+
+#: Matches that are shown to a person, and characters of what both texts share; ``--json`` has all of them.
+_SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
 
 
 @click.command("show", cls=Command)
@@ -50,15 +54,22 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         settings = to_toml(load_settings(store))
         definition = store.definition()
         run_notes = load_notes(store, workspace)
+        matches = store.list_matches()
     finally:
         store.close()
     if as_json:
-        print_json({**asdict(result), "settings": settings, "definition": definition, "notes": run_notes})
+        details = {"settings": settings, "definition": definition, "notes": run_notes}
+        print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
         return
     print_result(result)
     if result.spending:
         columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
         print_table("spending", columns, [_make_spending_row(line) for line in result.spending], borders=False)
+        print_line()
+    if matches:
+        columns = ["sample", "meaning", "copy of", "rule", "both share"]
+        title = "copies" if len(matches) <= _SHOWN_MATCHES else f"copies ({_SHOWN_MATCHES} of {len(matches)})"
+        print_table(title, columns, [_make_match_row(match) for match in matches[:_SHOWN_MATCHES]], borders=False)
         print_line()
     for note in run_notes:
         if note not in result.warnings:
@@ -84,6 +95,10 @@ def print_result(result: RunResult) -> None:
     held_out = [["held out", str(samples["held_out"]), "for the evaluation during the training (--eval-every)"]]
     if not samples["held_out"]:
         held_out = []
+    copies = [
+        ["contaminated", str(samples["contaminated"]), "copies of test items, set aside"],
+        ["duplicates", str(samples["duplicates"]), "copies of other samples, set aside"],
+    ]
     rows = [
         ["initial", str(samples["initial"]), "written by the teacher"],
         ["verified", str(samples["verified"]), "the votes agree on the label"],
@@ -94,6 +109,7 @@ def print_result(result: RunResult) -> None:
         ],
         ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these, and verified"],
         ["scored", str(samples["scored"]), "verified, harder and easier samples"],
+        *(row for row in copies if row[1] != "0"),
         *held_out,
         ["selected", str(samples["selected"]), "the training set"],
         [
@@ -118,6 +134,12 @@ def print_result(result: RunResult) -> None:
             "" if gain[0] > 0 else "  (no gain is shown: the interval includes zero)" if gain[1] >= 0 else "  (worse)"
         )
         print_line(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{verdict}")
+    clean_base, clean_trained = result.clean_base_accuracy, result.clean_trained_accuracy
+    if clean_base is not None and clean_trained is not None:
+        print_line(
+            f"without copies  {clean_base:7.1%}  base, {clean_trained:.1%} trained: without the {result.n_contaminated} "
+            "test items that training samples copy"
+        )
     print_line(f"teacher         {result.teacher_calls} calls, {_format_cost(result)}")
     if result.uncertain_usd:
         maximum = dollars(result.uncertain_usd)
@@ -166,6 +188,13 @@ def _format_teacher(line: SpendingLine) -> str:
 def _make_spending_row(line: SpendingLine) -> list[str]:
     numbers = (line.calls, line.replies, line.prompt_tokens, line.completion_tokens)
     return [line.purpose, _format_teacher(line), *map(str, numbers), _format_line_cost(line)]
+
+
+def _make_match_row(match: Match) -> list[str]:
+    original = f"test item {match.item}" if match.other is None else match.other
+    rule = match.rule if match.similarity is None else f"{match.rule} ({match.similarity:.2f})"
+    span = match.span if len(match.span) <= _SHOWN_SPAN else f"{match.span[: _SHOWN_SPAN - 1]}…"
+    return [match.sample, match.meaning, original, rule, printable(span)]
 
 
 def _format_line_cost(line: SpendingLine) -> str:

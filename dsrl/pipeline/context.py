@@ -43,8 +43,8 @@ class RunContext:
         policy: limits, budget and prices of the teacher calls.
         corpus: the passage libraries.
         corpus_fingerprint: changes with the passage libraries; empty before :func:`dsrl.pipeline.setup.open_run`.
-        test_items: the test items of all tasks; None before :func:`dsrl.pipeline.setup.open_run`, and if this command does
-            not evaluate.
+        test_items: the test items of all tasks; None before :func:`dsrl.pipeline.setup.open_run`, and if this command
+            neither evaluates nor compares samples with them.
     """
 
     settings: Settings

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 
 from dsrl.errors import StoreError
@@ -16,6 +17,7 @@ from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.pipeline.teachers import TeacherRoles
 from dsrl.settings import Settings
+from dsrl.similarity.copies import CopyIndex
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import Ledger
 from dsrl.teaching.reply_store import PaidCalls
@@ -46,6 +48,19 @@ class StageClock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + monotonic() - self._started[stage]
 
 
+@dataclass(frozen=True, slots=True)
+class TaskItems:
+    """The test items of one task.
+
+    Attributes:
+        numbers: their numbers among the test items of the run.
+        index: finds copies of them, by their position in ``numbers``.
+    """
+
+    numbers: tuple[int, ...]
+    index: CopyIndex
+
+
 @dataclass(frozen=True)
 class OpenRun:
     """A run that this process works on.
@@ -68,6 +83,31 @@ class OpenRun:
     def settings(self) -> Settings:
         """The settings of the run."""
         return self.context.settings
+
+    @cached_property
+    def test_items(self) -> Mapping[str, TaskItems]:
+        """Task of a sample -> its test items, to find copies of them.
+
+        It is empty if this command does not know the items, or if --no-decontaminate is given.
+        """
+        items = self.context.test_items
+        if not self.settings.decontaminate or not items:
+            return {}
+        return {
+            key: TaskItems(
+                numbers=(numbers := tuple(n for n, item in enumerate(items) if item.task == key)),
+                index=CopyIndex(
+                    [items[number].input for number in numbers],
+                    (
+                        task.definition.description,
+                        task.definition.input_instruction,
+                        task.definition.output_instruction,
+                    ),
+                    [demo.input for demo in task.definition.demos],
+                ),
+            )
+            for key, task in self.context.tasks.items()
+        }
 
     def add_note(self, text: str) -> None:
         """Show a note to the user and store it in the run."""

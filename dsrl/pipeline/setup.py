@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dsrl
-from dsrl.errors import SettingsError
+from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.inputs import record_inputs
 from dsrl.pipeline.model_folder import has_chat_template
@@ -24,6 +24,7 @@ from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
 from dsrl.pipeline.task_settings import check_task_settings
 from dsrl.plugins.base_models import resolve_model
@@ -82,12 +83,32 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
             for note in record_inputs(store, context):
                 run.add_note(note)
+            context, note = _add_test_items(context)
+            if note:
+                run.add_note(note)
             if text := describe_foreign_task(context):
                 run.add_warning(text, "attempted-0:model_tasks")
             yield replace(run, context=context)
         finally:
             warnings.save()
             store.close()
+
+
+def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
+    """Load the test items for the comparison with the samples, also if this command does not evaluate.
+
+    Returns:
+        The context with the items, and a note for the user if they cannot be loaded: the evaluation needs them, but not
+        this command.
+    """
+    settings = context.settings
+    if context.test_items is not None or not settings.decontaminate or not context.includes("initial"):
+        return context, ""
+    try:
+        items = load_all_items(context)
+    except DataError as error:
+        return context, f"this command does not compare the samples with test items: {error}"
+    return replace(context, test_items=items), ""
 
 
 def _record_settings(store: RunStore, context: RunContext) -> list[str]:

@@ -19,6 +19,7 @@ from dsrl.errors import BudgetReached
 from dsrl.pipeline import signals
 from dsrl.pipeline.budget import check_unpaid, describe_unpaid
 from dsrl.pipeline.concurrency import run_limited, run_together
+from dsrl.pipeline.contamination import drop_contaminated
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
 from dsrl.pipeline.runtime import OpenRun
@@ -295,7 +296,8 @@ class SlotRunner:
         return rewrite(self._instructors[parent.task], task.definition, parent, solved, number, domain)
 
     def _add_samples(self, group: SlotGroup, stage: str, samples: Sequence[Sample]) -> None:
-        self._store.add_samples(samples)
+        samples, matches = drop_contaminated(self._run, samples)
+        self._store.add_samples(samples, matches)
         group.samples |= {sample.id: sample for sample in samples}
         self._run.progress.advance(stage, len(samples))
 

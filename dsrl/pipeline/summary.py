@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ def load_result(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     return summarise(store, load_settings(store), load_spending(store, workspace))
 
 
+def _summarise_clean(store: RunStore, tasks: Sequence[str]) -> dict[str, Any]:
+    """Return the accuracies without the test items that training samples copy; None if there are none."""
+    copied = store.list_trained_items()
+    clean = compute_accuracies(store, tasks, copied) if copied else None
+    return {
+        "n_contaminated": len(copied),
+        "clean_base_accuracy": clean.base if clean else None,
+        "clean_trained_accuracy": clean.trained if clean else None,
+    }
+
+
 def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[str, Any]:
     """Return the object of ``dsrl run --json``; what is not known yet is None."""
     accuracies = compute_accuracies(store, settings.task)
@@ -59,6 +71,7 @@ def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[s
         "gain_ci95": list(accuracies.gain_ci95) if accuracies.gain_ci95 else None,
         "n_test": len(store.items()),
         "parts": [asdict(part) for part in list_parts(store, settings.task)],
+        **_summarise_clean(store, settings.task),
         "samples": store.count_samples(),
         "teacher_calls": spending.calls,
         "cost_usd": round(spending.cost_usd, 6) if spending.priced else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dsrl.pipeline.stages.evaluated import compute_gain, compute_mean_gain
@@ -49,7 +49,7 @@ class Accuracies:
     gain_ci95: tuple[float, float] | None
 
 
-def compute_accuracies(store: RunStore, tasks: Sequence[str]) -> Accuracies:
+def compute_accuracies(store: RunStore, tasks: Sequence[str], leave_out: Set[int] = frozenset()) -> Accuracies:
     """Compute the accuracies of a whole run.
 
     With several tasks, each counts equally, however many test items it has (macro average).
@@ -57,10 +57,13 @@ def compute_accuracies(store: RunStore, tasks: Sequence[str]) -> Accuracies:
     Args:
         store: the store of the run.
         tasks: the names of its tasks.
+        leave_out: numbers of test items that do not count.
     """
     items = store.items()
     keys = tasks if len(tasks) > 1 else [""]
-    numbers = [[number for number, item in enumerate(items) if item.task == key] for key in keys]
+    numbers = [
+        [number for number, item in enumerate(items) if item.task == key and number not in leave_out] for key in keys
+    ]
     base, trained = store.evaluations("base"), store.evaluations("trained")
     pairs = [(_choose(base, own), _choose(trained, own)) for own in numbers]
     gain = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsrl.storage.matches import Match, insert_matches
 from dsrl.storage.stages import reset_stages, set_state, start_stage_of
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
 from dsrl.types import Answer, Score
@@ -127,14 +128,20 @@ class AttemptTables(Tables):
         return [DevItem(*row) for row in rows]
 
     def add_selected(
-        self, iteration: int, samples: Sequence[str], pool: int | None = None, dev_items: Sequence[DevItem] = ()
+        self,
+        iteration: int,
+        samples: Sequence[str],
+        pool: int | None = None,
+        dev_items: Sequence[DevItem] = (),
+        set_aside: Sequence[Match] = (),
     ) -> None:
-        """Store the training set and the development items.
+        """Store the training set, the development items, and what was set aside before.
 
         Args:
             samples: ids, best first.
             pool: how many samples had a score; with it, the stage ``selected`` is finished.
             dev_items: the items that the training is evaluated on.
+            set_aside: the copies that could not be selected.
         """
         dev_rows = [
             (iteration, place, item.sample, item.input, item.label, item.task)
@@ -143,6 +150,7 @@ class AttemptTables(Tables):
         with self._transaction() as database:
             insert(database, "selected", [(iteration, place, sample) for place, sample in enumerate(samples, 1)])
             insert(database, "dev_items", dev_rows)
+            insert_matches(database, set_aside)
             if pool is None:
                 set_state(database, iteration, "selected", "started")
             else:

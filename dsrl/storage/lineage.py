@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from dsrl.errors import DataError
@@ -43,6 +44,7 @@ def lineage(store: RunStore, sample_id: str) -> dict[str, Any]:
         "votes": store.count_votes(sample.id),
         "label": sample.label,
         "dropped": sample.dropped,
+        "matches": [asdict(match) for match in store.list_matches(sample=sample.id)],
         "greedy": store.get_greedy_attempt(sample.id),
         "attempts": store.list_answers(sample.id),
         "score": store.get_score(sample.id),

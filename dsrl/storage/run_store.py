@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dsrl.errors import SettingsError, StoreError
-from dsrl.storage import attempts, evaluations, run_record, samples, sources, stages
+from dsrl.storage import attempts, evaluations, matches, run_record, samples, sources, stages
 from dsrl.storage.files import ProcessLock, replace_file
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_errors
 
-_TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, stages))
+_TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, matches, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
 #: Format 1 had a column ``round``, and marks in the table ``run`` in place of the table ``stages``. Format 2 had no table
-#: ``dev_items``, and no topics of events. Format 3 had one task, and no domains of samples and test items.
+#: ``dev_items``, and no topics of events. Format 3 had one task, no domains of samples
+#: and test items, and no table ``matches``.
 _MIGRATIONS = {
     1: ";".join(f"ALTER TABLE {table} RENAME COLUMN round TO iteration" for table in _RENAMED)
     + ";"
     + stages.FROM_MARKS,
     2: run_record.ADD_TOPICS + attempts.DEV_TABLE,
-    3: ";".join(module.ADD_TASKS for module in (samples, sources, attempts, evaluations)),
+    3: ";".join(module.ADD_TASKS for module in (samples, sources, attempts, evaluations)) + ";" + matches.TABLES,
 }
 SCHEMA = Schema(4, _TABLES, _MIGRATIONS)
 
@@ -38,6 +39,9 @@ class SampleCounts(TypedDict):
     are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. ``held_out`` are
     those of the scored ones that the training was evaluated on, and that could not be selected. ``budget`` in ``dropped``
     counts the rows that the budget did not pay for, also those that were not even written.
+
+    ``contaminated`` are the samples that copy a test item. Those that were recognised when they were written are also
+    counted in ``dropped``; the others, and the ``duplicates`` of other samples, have a score but cannot be selected.
     """
 
     initial: int
@@ -47,6 +51,8 @@ class SampleCounts(TypedDict):
     harder: int
     easier: int
     scored: int
+    contaminated: int
+    duplicates: int
     held_out: int
     selected: int
     dropped: dict[str, int]
@@ -58,6 +64,7 @@ class RunStore(
     samples.SampleTables,
     attempts.AttemptTables,
     evaluations.EvaluationTables,
+    matches.MatchTables,
 ):
     """The folder and database of one run.
 
@@ -187,6 +194,7 @@ class RunStore(
         """Remove the training set of an iteration and everything that followed from it."""
         with self._transaction() as database:
             self._forget_selected(database, iteration)
+            self._forget_set_aside(database, iteration)
             self._forget_trained(database)
             self._forget_events(database, iteration, ("selected", "trained"))
 
@@ -208,6 +216,7 @@ class RunStore(
         """Count where the samples of one iteration or (None) of all iterations went."""
         written, labelled = self.count_written(iteration), self.count_labelled(iteration)
         solved, dropped = self.count_solved(iteration), self.count_dropped(iteration)
+        set_aside = self.count_matches(iteration)
         unpaid = sum(self.stages.count_unpaid(iteration).values())
         if unpaid:
             dropped["budget"] = unpaid
@@ -219,6 +228,8 @@ class RunStore(
             harder=labelled.get("harder", 0),
             easier=labelled.get("easier", 0),
             scored=self.count_scored(iteration),
+            contaminated=set_aside.get("contaminated", 0),
+            duplicates=set_aside.get("duplicate", 0),
             held_out=self.count_held_out(iteration),
             selected=self.count_selected(iteration),
             dropped=dropped,

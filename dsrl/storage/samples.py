@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+from dsrl.storage.matches import Match, insert_matches
 from dsrl.storage.stages import set_state
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
 from dsrl.types import Answer, Kind, Sample
@@ -84,8 +85,8 @@ class SampleTables(Tables):
         )
         return dict(self._read(sql, iteration))
 
-    def add_samples(self, samples: Iterable[Sample]) -> None:
-        """Store samples as the teacher wrote them."""
+    def add_samples(self, samples: Iterable[Sample], matches: Iterable[Match] = ()) -> None:
+        """Store samples as the teacher wrote them, and the test items that some of them copy."""
         samples = list(samples)
         rows = [
             (s.id, s.round, s.slot, s.kind, s.input, s.output, s.dropped, s.parent, s.passage, s.task, s.domain)
@@ -93,6 +94,7 @@ class SampleTables(Tables):
         ]
         with self._transaction() as database:
             insert(database, "samples", rows)
+            insert_matches(database, matches)
             for iteration, stage in {(s.round, "adapted" if s.parent else "initial") for s in samples}:
                 set_state(database, iteration, stage, "started")
 

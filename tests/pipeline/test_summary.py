@@ -67,6 +67,8 @@ def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
         "harder": 3,
         "easier": 2,
         "scored": 12,
+        "contaminated": 0,
+        "duplicates": 0,
         "held_out": 0,
         "selected": 5,
         "dropped": {"not_json": 2, "no_majority": 1, "no_readable_answer": 1, "truncated": 1},
@@ -89,6 +91,7 @@ def test_a_summary_has_the_documented_keys_and_none_for_what_is_not_known(store:
         *("run", "task", "base_accuracy", "trained_accuracy", "gain_ci95", "n_test", "samples", "teacher_calls"),
         *("cost_usd", "known_usd", "unknown_bills", "uncertain_usd", "budget_usd", "spending", "seconds", "model_path"),
         *("parts", "warnings"),
+        *("warnings", "n_contaminated", "clean_base_accuracy", "clean_trained_accuracy"),
     }
     assert (outcome["run"], outcome["task"], outcome["n_test"]) == ("trial", "mednli", 0)
     for key in ("base_accuracy", "trained_accuracy", "gain_ci95", "model_path"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dsrl.errors import DataError
 from dsrl.pipeline import signals
+from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.runtime import OpenRun
@@ -25,6 +26,7 @@ BATCH_SIZE = 256
 def evaluate_models(run: OpenRun) -> None:
     """Let both models answer the test items that they have not answered yet."""
     _store_items(run)
+    compare_training(run)
     store, settings = run.store, run.settings
     items = store.items()
     models = {"base": run.context.base_model, "trained": str(run.context.get_output_folder(settings.iterations))}

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from dsrl.errors import DataError
+from dsrl.pipeline.contamination import find_contamination, warn_about_contamination
 from dsrl.pipeline.dev_items import choose_dev_items
+from dsrl.pipeline.duplicates import find_duplicates
 from dsrl.pipeline.labels import balance, describe_starved, find_starved
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.trained import forget_training
-from dsrl.types import Score
+from dsrl.storage.matches import Match
+from dsrl.types import Sample, Score
 
 
 def select_samples(run: OpenRun, iteration: int) -> None:
@@ -29,27 +32,40 @@ def select_samples(run: OpenRun, iteration: int) -> None:
     if state != "pending":
         forget_training(run, iteration)
     with run.clock.measure("selected"):
-        samples = [sample for sample in store.samples(iteration) if sample.id in scores]
+        set_aside = find_copies(run, [sample for sample in store.samples(iteration) if sample.id in scores])
+        copies = {match.sample for match in set_aside}
+        samples = [s for s in store.samples(iteration) if s.id in scores and s.id not in copies]
         labels = {sample.id: str(sample.label) for sample in samples}
         tasks = {sample.id: sample.task for sample in samples}
         dev_items = choose_dev_items(run, samples)
         held_out = {item.sample for item in dev_items}
-        candidates = [score for sample, score in scores.items() if sample not in held_out]
+        candidates = [scores[sample.id] for sample in samples if sample.id not in held_out]
         balanced_labels = labels if settings.balance else None
         selected = select(candidates, settings.select, settings.selection, settings.seed, balanced_labels, tasks)
     if not selected:
         raise DataError(
-            f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped. Try another "
-            "teacher or another task description"
+            f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped or set aside. Try "
+            "another teacher or another task description"
         )
     if len(selected) < settings.select and settings.selection != "full":
         run.add_note(f"there are only {len(selected)} samples, fewer than M = {settings.select}; all are selected")
     for task in run.context.tasks:
         own = [score for score in candidates if tasks[score.sample] == task]
         _warn_about_labels(run, iteration, own, [s for s in selected if tasks[s] == task], labels, task)
-    store.add_selected(iteration, selected, pool=len(scores), dev_items=dev_items)
+    store.add_selected(iteration, selected, pool=len(scores), dev_items=dev_items, set_aside=set_aside)
+    warn_about_contamination(run, iteration)
     outcome = f"{len(selected)} of {len(candidates)}"
     run.progress.finish("selected", f"{outcome}; {len(dev_items)} development items" if dev_items else outcome)
+
+
+def find_copies(run: OpenRun, samples: Sequence[Sample]) -> list[Match]:
+    """Find the samples that cannot be selected: copies of test items, then duplicates among the others."""
+    if not run.settings.decontaminate:
+        return []
+    contaminated = [match for sample in samples if (match := find_contamination(run, sample)) is not None]
+    copies = {match.sample for match in contaminated}
+    known = [items.index.template for items in run.test_items.values()]
+    return contaminated + find_duplicates([sample for sample in samples if sample.id not in copies], known)
 
 
 def _warn_about_labels(
