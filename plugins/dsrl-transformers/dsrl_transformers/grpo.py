@@ -27,7 +27,9 @@ class GRPOTrainer:
             with LoRA, whose checkpoints are small, one after every step. Checkpoints never take more than a tenth of the
             time; if a kill can therefore lose more than a minute, a warning says so after the first one. 0 writes one after
             every step, however long that takes.
-        cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
+        cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`. 0 means a number from the
+            memory that the training leaves, on a CPU at most 32768
+            (:func:`~dsrl_transformers.memory.choose_rollout_tokens`).
         batch_tokens: number of tokens of one forward and backward pass, with padding. 0 means at most 2048 on a CPU, where
             larger passes are slower, and 16384 on CUDA. It means fewer if their activations would take more than six tenths
             of the memory that weights and optimizer leave, or on a CPU more than 1 GB and a quarter of what these take. When
@@ -41,7 +43,7 @@ class GRPOTrainer:
     def __init__(
         self,
         checkpoint_seconds: float | None = None,
-        cache_tokens: int = 32768,
+        cache_tokens: int = 0,
         batch_tokens: int = 0,
         gradient_checkpointing: str = "auto",
         optimizer: str = "adamw",
@@ -49,7 +51,7 @@ class GRPOTrainer:
         seconds = checkpoint_seconds
         self._options = TrainerOptions(
             checkpoint_seconds=None if seconds is None else check_seconds(f"{_FLAG} checkpoint_seconds", seconds),
-            cache_tokens=check_whole_number(f"{_FLAG} cache_tokens", cache_tokens, 1),
+            cache_tokens=check_whole_number(f"{_FLAG} cache_tokens", cache_tokens, 0),
             batch_tokens=check_whole_number(f"{_FLAG} batch_tokens", batch_tokens, 0),
             gradient_checkpointing=check_choice(
                 f"{_FLAG} gradient_checkpointing", gradient_checkpointing, ("auto", "on", "off")
