@@ -187,8 +187,8 @@ class Checkpoints:
         self._is_warned = is_much
         log.log(
             logging.WARNING if is_much else logging.INFO,
-            "A checkpoint takes %.1f s and a step %.1f s. Checkpoints take at most a tenth of the time, so there is one every "
-            "%.0f s or after the step that is then running: a kill can lose about %.0f s of the training.",
+            "A checkpoint takes %.1f s and a step %.1f s. Checkpoints take at most a tenth of the time, so there is one "
+            "every %.0f s or after the step that is then running: a kill can lose about %.0f s of the training.",
             seconds, step_seconds, self._pause, loss,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import UNREADABLE, BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, hookimpl
+from dsrl import UNREADABLE, BoundPlugin, TrainItem, TrainJob, TrainStep, hookimpl
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -94,13 +94,13 @@ class GRPOTrainer:
 
     @hookimpl
     def check(self, job: TrainJob) -> None:
-        """Check a job before it has items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
+        """Check a job before it has its own items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
 
         Raises:
-            DataError: there is no readable model to start from.
+            DataError: there is no readable model to start from, or its weights are broken.
             DsrlError: peft or bitsandbytes is needed and not installed.
             SettingsError: this machine does not have the device, the dtype is not supported, the model's context is too
-                short for the answers, or the device's memory is too small for the training.
+                short for prompts and answers, or the device's memory is too small for the training.
             StoreError: the model cannot be put into the output folder, or the disk has no space for checkpoints.
         """
         from dsrl_transformers.checkpoint import check_output_place, check_training_room
@@ -108,6 +108,8 @@ class GRPOTrainer:
         from dsrl_transformers.lora import require_peft
         from dsrl_transformers.memory_check import check_training_memory
         from dsrl_transformers.model_files import check_model
+        from dsrl_transformers.prompts import check_prompt_room
+        from dsrl_transformers.weights_check import check_weights
 
         check_output_place(job.output_dir)
         device, forward_dtype = resolve_device(job.device, job.dtype)
@@ -116,12 +118,8 @@ class GRPOTrainer:
             require_peft()
         with hide_progress_bars():
             facts = check_model(job.model)
-        if facts.context is not None and facts.context <= job.max_completion_tokens:
-            raise SettingsError(
-                f"the context of {job.model} is {facts.context} tokens, so --max-completion-tokens "
-                f"{job.max_completion_tokens} leaves no space for a prompt in training; give a smaller number, or a model "
-                "with a longer context"
-            )
+        check_prompt_room(job, facts.context)
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)
+        check_weights(job.model)

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl import DataError, DsrlError, Prompt, SettingsError
+from dsrl import DsrlError, Prompt, SettingsError
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.memory import choose_cache_tokens
@@ -23,6 +23,7 @@ from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
 from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
 from dsrl_transformers.rows import supports_chains
+from dsrl_transformers.weights_check import make_value_error
 
 log = logging.getLogger(__name__)
 
@@ -229,10 +230,7 @@ def _check_weights(model: Any, name: str) -> None:
         sums = torch.stack([weight.sum(dtype=torch.float32) for weight in weights.values()])
         broken = [key for key, is_sound in zip(weights, torch.isfinite(sums).tolist(), strict=True) if not is_sound]
     if broken:
-        raise DataError(
-            f"{len(broken)} of {len(weights)} weights of the model {name} hold values that are not finite numbers, among "
-            f"them {broken[0]}. Its files are damaged: fetch the model again, or give another one."
-        )
+        raise make_value_error(name, broken, len(weights))
 
 
 #: Number of weights below which a second thread makes a model slower.
