@@ -522,6 +522,8 @@ class TrainJob:
 
 #: The metric in which a trainer reports the accuracy on the development items, and the one with the step that it has kept.
 DEV_ACCURACY, BEST_STEP = "dev_accuracy", "best_step"
+#: The metric in which a trainer reports the share of the prompts whose answers all have the same reward.
+EQUAL_GROUPS = "equal_groups"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from dsrl.storage.evaluations import EvalItem
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.budget import check_first_call, check_price
 from dsrl.teaching.reply_store import read_statistics
+from dsrl.types import TrainItem
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
@@ -83,7 +84,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
     if context.includes("attempted") and not is_done:
         _check_sampler(context)
     if context.includes("trained") and (not state.is_trained or state.has_unpaid_rows):
-        _check_trainer(context)
+        _check_trainer(context, items or ())
     return items
 
 
@@ -226,14 +227,30 @@ def _check_sampler(context: RunContext) -> None:
         context.sampler.hook.check()
 
 
-def _check_trainer(context: RunContext) -> None:
+def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     if not context.trainer.implements("check"):
         return
     last = context.settings.iterations
     output, work = context.get_output_folder(last), context.get_work_folder(last)
     # The samples do not exist yet, and neither does the model of the iteration before.
-    job = make_job(context.settings, context.base_model, (), output, work)
+    job = make_job(context.settings, context.base_model, _make_examples(context, test_items), output, work)
     context.trainer.hook.check(job=job)
+
+
+def _make_examples(context: RunContext, test_items: Sequence[EvalItem]) -> tuple[TrainItem, ...]:
+    """Return items without labels that show how long a prompt is: demonstrations, and the shortest test item of a task.
+
+    For a task that has none, it is one item with an empty input: every prompt is at least as long.
+    """
+    examples = []
+    for key, task in context.tasks.items():
+        inputs = [demo.input for demo in task.definition.demos]
+        own = [item.input for item in test_items if item.task == key]
+        inputs += [min(own, key=len)] if own else []
+        for number, text in enumerate(inputs or [""], 1):
+            prompt = task.definition.make_prompt(text)
+            examples.append(TrainItem(f"example-{key}-{number}", prompt, text, label="", task=key))
+    return tuple(examples)
 
 
 def _measure_weights(model: str) -> int:

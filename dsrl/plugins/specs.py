@@ -483,7 +483,8 @@ class TrainerSpec:
         and returns within about a minute.
 
         Args:
-            job: the job of the last iteration, without its items, which do not exist yet; its model is the base model.
+            job: the job of the last iteration; its model is the base model. Its own items do not exist yet: its items are
+                inputs of the task without labels, which show how long a prompt is. There may be none.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.

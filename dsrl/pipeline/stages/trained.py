@@ -45,6 +45,7 @@ def train_model(run: OpenRun, iteration: int) -> None:
         watch = _train(run, iteration, job)
     check_trained_model(context.trainer, output)
     stages.finish(iteration, "trained")
+    watch.review_groups()
     run.progress.finish("trained", f"{output}{watch.describe_best()}")
 
 

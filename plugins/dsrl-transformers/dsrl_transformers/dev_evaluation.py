@@ -23,7 +23,7 @@ class DevEvaluation:
         grade: returns whether an output answers an item rightly.
         checkpoints: keep the best weights. What they hold from before a kill counts.
         dtype: type in which the weights are kept.
-        cache_tokens: see :class:`dsrl_transformers.sampler.TransformersSampler`.
+        cache_tokens: see :class:`dsrl_transformers.grpo.GRPOTrainer`.
     """
 
     def __init__(
