@@ -36,6 +36,8 @@ __all__ = [
     "TrainStep",
     "TransientError",
     "Usage",
+    "Worker",
+    "WorkerError",
     "__version__",
     "check_room",
     "hookimpl",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
         TrainStep,
         Usage,
     )
+    from dsrl.worker import Worker, WorkerError
 
 #: public name -> the module that defines it
 _HOMES = {
@@ -116,6 +119,8 @@ _HOMES = {
     "TrainStep": "dsrl.types",
     "UNREADABLE": "dsrl.types",
     "Usage": "dsrl.types",
+    "Worker": "dsrl.worker",
+    "WorkerError": "dsrl.worker",
 }
 
 
