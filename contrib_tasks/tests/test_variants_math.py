@@ -14,7 +14,9 @@ from dsrl_tasks import math, text2sql
 
 from dsrl.types import UNREADABLE
 
-VARIANTS = tomllib.loads((Path(__file__).parent / "data/answer_variants_math.toml").read_text(encoding="utf-8"))["variant"]
+VARIANTS = tomllib.loads((Path(__file__).parent / "data/answer_variants_math.toml").read_text(encoding="utf-8"))[
+    "variant"
+]
 
 
 class Math:

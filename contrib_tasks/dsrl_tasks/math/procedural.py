@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Mapping
-from math import gcd
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 LEVELS = range(1, 6)
@@ -32,9 +32,8 @@ class Kind(NamedTuple):
 
 
 def _fraction(top: int, bottom: int) -> str:
-    divisor = gcd(top, bottom)
-    top, bottom = top // divisor, bottom // divisor
-    return str(top) if bottom == 1 else rf"\frac{{{top}}}{{{bottom}}}"
+    value = Fraction(top, bottom)
+    return str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def _draw_sum(rng: random.Random) -> tuple[int, ...]:

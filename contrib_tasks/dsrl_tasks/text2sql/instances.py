@@ -70,8 +70,6 @@ def _read_table(connection: sqlite3.Connection, name: str, rows: list[tuple[obje
     info = list(connection.execute(f"PRAGMA table_info({_quote(name)})"))
     keys = [row[1] for row in info if row[5]]
     unique |= set(keys) if len(keys) == 1 else set()
-    if not rows and not unique:
-        unique = {row[1] for row in info if row[1].lower() == "id"}
     parents = {
         row[3].lower(): (row[2].lower(), (row[4] or "").lower())
         for row in connection.execute(f"PRAGMA foreign_key_list({_quote(name)})")
@@ -83,9 +81,14 @@ def _read_table(connection: sqlite3.Connection, name: str, rows: list[tuple[obje
         is_number = not any(isinstance(value, str) for value in known) and not any(
             word in kind.upper() for word in ("CHAR", "TEXT", "CLOB", "DATE", "TIME")
         )
-        is_name = not is_number and len(known) > 1 and len(known) == len(values)
+        # A key that is not declared as one: "id", or a column of different texts.
+        word = column.lower()
+        is_key = word == "id" or (
+            not is_number and bool(known) and (len(known) > 3 or "name" in word or "title" in word)
+        )
+        is_key = is_key and len(known) == len(values)
         table.columns.append(
-            Column(column, is_number, column in unique or is_name, known, None in values, parents.get(column.lower()))
+            Column(column, is_number, column in unique or is_key, known, None in values, parents.get(column.lower()))
         )
     return table
 
@@ -131,7 +134,7 @@ def make_instance(
     source.backup(copy)
     drawn: dict[tuple[str, str], list[object]] = {}
     for table in tables:
-        count = max(1, table.rows + rng.randrange(-2, 4)) if table.rows else rng.randrange(4, 9)
+        count = max(table.rows, 4) + rng.randrange(-2, 5)
         columns = [_draw(column, count, literals, drawn, rng) for column in table.columns]
         for column, values in zip(table.columns, columns, strict=True):
             drawn[table.name.lower(), column.name.lower()] = values

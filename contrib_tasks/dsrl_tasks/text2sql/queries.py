@@ -9,7 +9,7 @@ from typing import NamedTuple
 LONGEST_QUERY = 10_000
 # String, quoted name, comment, space, number, name, or any other character. Each alternative takes its end with it.
 _TOKEN = re.compile(
-    r"(?P<string>'[^']*'?)|(?P<name>\"[^\"]*\"?|`[^`]*`?|\[[^\]]*\]?)|(?P<comment>--[^\n]*|/\*(?:(?!\*/).)*+(?:\*/)?)|"
+    r"(?P<string>'(?:[^']++|'')*+'?)|(?P<name>\"[^\"]*\"?|`[^`]*`?|\[[^\]]*\]?)|(?P<comment>--[^\n]*|/\*(?:(?!\*/).)*+(?:\*/)?)|"
     r"(?P<space>\s+)|(?P<word>[^\W\d]\w*)|(?P<number>\d+(?:\.\d+)?)|(?P<other>.)",
     re.DOTALL,
 )
