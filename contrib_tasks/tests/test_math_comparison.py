@@ -53,7 +53,7 @@ def test_the_worker_is_asked_once_for_a_pair(calls: list[tuple[str, str]]) -> No
     assert calls == [("x+1", "x+2")]
 
 
-@pytest.mark.parametrize("expression", ["9^{9^{9^9}}", "99999999!", "2^{3^{4^{5}}}", r"\binom{99999999}{9999999}"])
+@pytest.mark.parametrize("expression", ["9^{9^{9^9}}", "99999999!"])
 def test_a_poisonous_expression_costs_its_limit(expression: str) -> None:
     worker: Worker[[str, str], bool] = Worker(EXPRESSIONS, seconds=0.4, memory_mb=256)
     assert worker.call("x+1", "1+x")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cmath
 import logging
 import re
+from functools import lru_cache
 from typing import Any
 
+import sympy
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
@@ -22,11 +25,25 @@ _DECIMAL = re.compile(r"([0-9]*)\.([0-9]+)")
 def are_equal(prediction: str, label: str) -> bool:
     """Return whether two expressions in LaTeX are equal."""
     left, right = _parse(prediction), _parse(label)
-    if not left or not right:
+    if not left or not right or _differ(left[0], right[0]):
         return False
     return bool(verify(right, left, float_rounding=12, strict=True, timeout_seconds=None))
 
 
+def _differ(left: Any, right: Any) -> bool:
+    """Return whether two terms have clearly different values at one point: most wrong answers need no algebra."""
+    if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
+        return False
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    point = {symbol: sympy.Rational(13 + 7 * number, 11) for number, symbol in enumerate(symbols)}
+    try:
+        a, b = (complex(term.evalf(15, subs=point)) for term in (left, right))
+    except (TypeError, ValueError, OverflowError, ArithmeticError):
+        return False  # it has no value there, or none that Python can hold
+    return cmath.isfinite(a) and cmath.isfinite(b) and abs(a - b) > 1e-6 * max(1.0, abs(a), abs(b))
+
+
+@lru_cache(maxsize=1000)
 def _parse(text: str) -> list[Any]:
     # A decimal is exactly the number that it writes: 1.414 is not the root of 2.
     exact = _DECIMAL.sub(lambda m: rf"\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
