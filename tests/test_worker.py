@@ -175,10 +175,6 @@ def test_a_kill_during_a_call_is_a_crash() -> None:
 def test_a_forked_copy_starts_its_own_child(echo: Worker[..., Any]) -> None:
     worker = Worker(worker_functions.get_pid, seconds=5)
     mine = worker.call()
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        theirs = pool.apply(worker_functions_call, (worker.name,))
-    assert theirs != mine
-    assert worker.call() == mine
     process = os.fork()
     if process == 0:
         os._exit(0 if not worker._children and worker.call() != mine else 1)
@@ -186,9 +182,12 @@ def test_a_forked_copy_starts_its_own_child(echo: Worker[..., Any]) -> None:
     assert worker.call() == mine
 
 
-def worker_functions_call(name: str) -> Any:
-    """Call a function in a worker; a daemonic process of a pool does this."""
-    return Worker[..., Any](name, seconds=5).call()
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_daemonic_process_can_use_a_worker(method: str) -> None:
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        child, parent = pool.apply(worker_functions.call_in_worker, ("worker_functions:get_pid",)), os.getpid()
+    assert child != parent
+    assert wait_for_end(child)
 
 
 def run_script(body: str, *, wait: bool = True) -> subprocess.Popen[str]:

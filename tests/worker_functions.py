@@ -93,4 +93,11 @@ def start_grandchild_and_loop(path: str) -> None:
     loop()
 
 
+def call_in_worker(name: str) -> object:
+    """Call a function in a worker; a process of a pool does this."""
+    from dsrl import Worker
+
+    return Worker[..., object](name, seconds=5).call()
+
+
 not_callable = 3

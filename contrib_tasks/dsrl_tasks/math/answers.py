@@ -69,7 +69,8 @@ def find_answer(output: str) -> str | None:
     None if there is no box, if it is not closed, or if it is too long to be an answer.
     """
     output = remove_thinking(output)
-    end, contents = len(output), []
+    end = len(output)
+    contents: list[str] = []
     while len(contents) < _LONGEST_LIST:
         start = max(output.rfind("\\boxed", 0, end), output.rfind("\\fbox", 0, end))
         box = _read_box(output, start) if start >= 0 else None

@@ -134,6 +134,7 @@ _UNITS = frozenset(
 # Words in \text{...} after a number that make another number, or more than one answer, of it.
 _NOT_A_UNIT = frozenset(
     """
+    tenths hundredths thousandths millionths maybe perhaps possibly
     or and not no nor never hundred hundreds thousand thousands million millions billion billions trillion dozen dozens half
     halves third thirds quarter quarters twice double triple pi times squared cubed plus minus over root factorial base mod
     to by than less more from but if when then else either neither is are was one two three four five six seven eight nine

@@ -38,7 +38,7 @@ class Forms(NamedTuple):
     conditions: Mapping[str, str]
     aggregates: Mapping[str, str]
     filter: tuple[str, ...]
-    count: tuple[str, ...]
+    counts: tuple[str, ...]
     aggregate: tuple[str, ...]
     join: tuple[str, ...]
     group_count: tuple[str, ...]
@@ -58,7 +58,7 @@ GENERATOR_FORMS = Forms(
     conditions={">": "{c} above {n}", "<": "{c} below {n}", "=": "{c} equal to {n}"},
     aggregates={"MAX": "largest", "MIN": "smallest", "SUM": "total"},
     filter=("Which {t} have a {w}?", "List the names of the {t} with a {w}."),
-    count=("How many {t} have a {w}?", "Count the {t} with a {w}."),
+    counts=("How many {t} have a {w}?", "Count the {t} with a {w}."),
     aggregate=("What is the {a} {c} of the {t} with a {w}?", "Find the {a} {c} of the {t} with a {w}."),
     join=("Which {t} belong to {o} with a {w}?", "List the names of the {t} that belong to {o} with a {w}."),
     group_count=("How many {t} are there for each {g}?", "Count the {t} for each {g}."),
@@ -68,7 +68,7 @@ DEV_FORMS = Forms(
     conditions={">": "{c} over {n}", "<": "{c} under {n}", "=": "{c} of exactly {n}"},
     aggregates={"MAX": "highest", "MIN": "lowest", "SUM": "summed"},
     filter=("Name the {t} that have a {w}.",),
-    count=("Give the number of {t} that have a {w}.",),
+    counts=("Give the number of {t} that have a {w}.",),
     aggregate=("Give the {a} {c} among {t} that have a {w}.",),
     join=("Name the {t} whose {o} have a {w}.",),
     group_count=("Give each {g} and its number of {t}.",),
@@ -78,7 +78,7 @@ TEST_FORMS = Forms(
     conditions={">": "{c} greater than {n}", "<": "{c} less than {n}", "=": "{c} that is {n}"},
     aggregates={"MAX": "maximum", "MIN": "minimum", "SUM": "overall"},
     filter=("Show all {t} which have a {w}.",),
-    count=("Show how many of the {t} come with a {w}.",),
+    counts=("Show how many of the {t} come with a {w}.",),
     aggregate=("Show the {a} {c} over all {t} which have a {w}.",),
     join=("Show all {t} which are part of {o} that have a {w}.",),
     group_count=("Show every {g} with how many {t} it has.",),
@@ -130,7 +130,7 @@ def _compose(
         form, thought = rng.choice(forms.group_aggregate), f"{table} group {group} {function} {first}"
         query = _write_group(table, group, f"{function}({first})")
     else:
-        kinds = {1: (forms.filter, "name"), 2: (forms.count, "COUNT(*)"), 3: (forms.aggregate, f"{function}({first})")}
+        kinds = {1: (forms.filter, "name"), 2: (forms.counts, "COUNT(*)"), 3: (forms.aggregate, f"{function}({first})")}
         ways, selected = kinds[level]
         form, thought = rng.choice(ways), f"{table} {condition} {selected}"
         query = _write_filter(table, selected, condition)
@@ -180,7 +180,7 @@ _GROUPS = {
 
 
 def _make_patterns() -> list[tuple[str, re.Pattern[str]]]:
-    kinds = ("filter", "count", "aggregate", "join", "group_count", "group_aggregate")
+    kinds = ("filter", "counts", "aggregate", "join", "group_count", "group_aggregate")
     return [
         (kind, re.compile(re.sub(r"\\\{(\w)\\\}", lambda match: _GROUPS[match[1]], re.escape(form))))
         for kind in kinds
@@ -221,7 +221,7 @@ def _solve(kind: str, words: Mapping[str, str], columns: Mapping[str, set[str]])
     match kind:
         case "filter":
             return Solved(_write_filter(table, "name", condition), 1)
-        case "count":
+        case "counts":
             return Solved(_write_filter(table, "COUNT(*)", condition), 2)
         case "aggregate":
             return Solved(_write_filter(table, selected, condition), 3)
