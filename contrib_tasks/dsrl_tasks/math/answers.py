@@ -228,9 +228,15 @@ def _drop_name(item: Structure) -> Structure:
     return item
 
 
+_NAME = re.compile(
+    r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|phi|lambda|mu|omega|angle [A-Z]{1,3}|angle[A-Z]{1,3}))"
+    r"(?:_[0-9A-Za-z]|_\{[0-9A-Za-z]+\})?'?(?:\([a-z0-9]\))?"
+)
+
+
 def _is_name(item: Structure) -> bool:
     """Whether a side of an equation only names what the other side is: ``x``, ``x_1``, ``\\theta``, ``f(x)``."""
-    return bool(re.fullmatch(r"(?:[A-Za-z]|\\[a-z]+)(?:_[0-9A-Za-z]|_\{[0-9A-Za-z]+\})?'?(?:\([a-z0-9]\))?", item.text))
+    return bool(_NAME.fullmatch(item.text))
 
 
 def _read_union(text: str, depth: int) -> Structure | None:
