@@ -1,6 +1,6 @@
 """MATH (Hendrycks et al. 2021): problems of mathematics competitions with an exact answer in ``\\boxed{}``.
 
-The instructions are ours; they mean what the paper's Figure 11 means. Without ``--dataset-path`` the models are evaluated on
+The instructions are in our own words. Without ``--dataset-path`` the models are evaluated on
 a procedural test set of our own (:mod:`dsrl_tasks.math.procedural`). It is not MATH, and we never call it that.
 
 Two answers are equal if they have the same structure and equal parts. A decimal is the number that it writes, so 0.333 is

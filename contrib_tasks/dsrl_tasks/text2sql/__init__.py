@@ -1,6 +1,6 @@
 """Text to SQL: write a query for SQLite that answers a question about given tables.
 
-The original's code names this task without a data set. The form of an input is ours::
+The form of an input is ours, and so are the words of the instructions::
 
     Database: concert_singer          (only if the tables are in a file of the option ``databases``)
     Schema:
