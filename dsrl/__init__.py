@@ -37,6 +37,8 @@ __all__ = [
     "TrainStep",
     "TransientError",
     "Usage",
+    "Worker",
+    "WorkerError",
     "__version__",
     "check_room",
     "compute_reward",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
         TrainStep,
         Usage,
     )
+    from dsrl.worker import Worker, WorkerError
 
 #: public name -> the module that defines it
 _HOMES = {
@@ -129,6 +132,8 @@ _HOMES = {
     "TrainStep": "dsrl.types",
     "UNREADABLE": "dsrl.types",
     "Usage": "dsrl.types",
+    "Worker": "dsrl.worker",
+    "WorkerError": "dsrl.worker",
 }
 
 
