@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Literal
 
-from dsrl import UNREADABLE, Example, Solved, hookimpl
+from dsrl import UNREADABLE, DatasetInfo, Example, Solved, hookimpl
 from dsrl.types import Answer
 
 #: Number of items of the procedural test set.
@@ -88,6 +88,18 @@ def is_right(prediction: str, label: str) -> bool:
     from dsrl_tasks.math.comparison import are_equal
 
     return prediction == label or are_equal(prediction, label)
+
+
+@hookimpl
+def dataset_info() -> DatasetInfo:
+    """Return where MATH is. Each subject is a configuration of its own."""
+    return DatasetInfo(
+        id="EleutherAI/hendrycks_math",
+        license="MIT",
+        citation="Hendrycks et al. 2021, Measuring Mathematical Problem Solving With the MATH Dataset, arXiv:2103.03874",
+        url="https://huggingface.co/datasets/EleutherAI/hendrycks_math",
+        sizes={"train": 7500, "test": 5000},
+    )
 
 
 @hookimpl
