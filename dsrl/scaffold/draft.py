@@ -189,7 +189,8 @@ def draft_task(path: str, wishes: Wishes) -> Draft:
     if fixed is None:
         form, choices, has_marks = _guess_form(outputs, doubts)
     else:
-        has_marks = all(fixed.extract(output) is not UNREADABLE for output in outputs)
+        # A bare answer is already an output of the form `choice`.
+        has_marks = fixed.form != "choice" and all(fixed.extract(output) is not UNREADABLE for output in outputs)
         form = fixed.form
     assert form is not None
     answers = [read_answer(AnswerFormat(form, choices), output, has_marks) for output in outputs]

@@ -133,7 +133,9 @@ def make_drafted_package(names: Names, draft: Draft, licence: str = "") -> Files
         "$OUTPUT_COLUMN": _format_text(draft.output_column),
         "$INPUT": _format_input(draft),
         "$OUTPUT": _format_output(draft),
-        "$LABEL": 'str(AnswerFormat("tag").extract(output)).casefold()' if draft.has_marks else "output.casefold()",
+        "$LABEL": f'str(AnswerFormat("{draft.form}").extract(output)).casefold()'
+        if draft.has_marks
+        else "output.casefold()",
         "$EXAMPLES": _format_examples(draft),
         "$GUESS": "\n".join(f"- {line}" for line in describe_guess(draft)),
         "$DEMONSTRATIONS": str(len(draft.demonstrations)),
