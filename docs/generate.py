@@ -1,4 +1,4 @@
-"""Write docs/hooks.md, docs/cli.md, docs/api.md and dsrl/plugins/catalogue.json; a test fails if one differs from the code."""
+"""Write docs/hooks.md, docs/cli.md, docs/api.md and dsrl/plugins/catalogue.json; a test fails if one is out of date."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -156,8 +157,7 @@ def make_catalogue() -> str:
             for name, target in points.items():
                 entry = {"kind": kinds[group], "name": name}
                 entry |= {"distribution": project["name"], "version": project["version"]}
-                is_model = kinds[group] == "model"
-                entry["summary"] = project["description"] if is_model else _read_summary(folder, target)
+                entry["summary"] = _read_summary(folder, target)
                 entry |= {"source": homes[project["name"]], "hook_api": [API_VERSION, API_VERSION]}
                 entry["licence"] = project.get("license", licence)
                 needs = [homes[word] for word in words if word in homes]
@@ -168,18 +168,20 @@ def make_catalogue() -> str:
 
 
 def _read_summary(folder: Path, target: str) -> str:
-    """Return the first sentence about a plugin: of the docstring of its class, or of its module."""
+    """Return the first sentence about a plugin: of the docstring of its class or module, or of a base model's README."""
     import ast
 
     module, _, name = target.partition(":")
     path = folder / module.replace(".", "/")
+    if (path / "README.md").is_file():
+        return " ".join((path / "README.md").read_text(encoding="utf-8").split("\n\n")[1].split())
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    tree: ast.AST = ast.parse(file.read_text(encoding="utf-8"))
+    tree: Any = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if name and isinstance(node, ast.ClassDef) and node.name == name:
             tree = node
-    doc = _to_markdown(ast.get_docstring(tree)).split("\n\n")[0]  # type: ignore[arg-type]
-    return " ".join(doc.split())
+    doc = _to_markdown(ast.get_docstring(tree)).split("\n\n")[0]
+    return re.sub(r"; see `[^`]*`", "", " ".join(doc.split()))
 
 
 def _describe_command(title: str, command: click.Command, parent: click.Context | None) -> list[str]:

@@ -113,10 +113,11 @@ def search_command(words: tuple[str, ...], catalogue: str, as_json: bool) -> Non
     if not entries:
         print_note(f"No plugin in the catalogue has {' and '.join(map(repr, words)) or 'an entry'}.")
         return
-    rows = [
-        [e.kind, e.name, e.distribution, e.version, find_status(e)[0], e.describe_api(), e.summary] for e in entries
-    ]
-    print_table("", ["kind", "name", "distribution", "version", "here", "hook API", "summary"], rows)
+    for entry in entries:
+        title = click.style(f"{entry.kind} {entry.name}", bold=True)
+        status, _ = find_status(entry)
+        print_line(f"{title}  {entry.distribution} {entry.version}, {status}, hook API {entry.describe_api()}")
+        print_line(f"    {entry.summary}")
 
 
 @command.command("info")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -261,29 +261,42 @@ def _normalise(distribution: str) -> str:
 
 def _download(address: str, title: str) -> bytes:
     """Read a catalogue from the network, over https only, within :data:`TIME_LIMIT` and :data:`LARGEST`."""
-    from http.client import HTTPException
-    from urllib.error import URLError
+    if not address.startswith("https://"):
+        raise DataError(f"catalogue {title}: give a file, or an address that begins with https://")
+    results: list[bytes | Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(_fetch(address))
+        except Exception as error:  # noqa: BLE001 - it is raised in the other thread
+            results.append(error)
+
+    # In a thread, because a server that sends a byte now and then keeps every time limit of a socket.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(TIME_LIMIT)
+    if not results:
+        raise DataError(
+            f"catalogue {title} was not complete after {TIME_LIMIT:.0f} s; download it to a file and give that"
+        )
+    result = results[0]
+    if isinstance(result, bytes):
+        return result
+    if isinstance(result, DataError):
+        raise result
+    reason = printable(str(getattr(result, "reason", result)))[:200]
+    raise DataError(f"catalogue {title} cannot be loaded: {reason}; check the address and the network") from result
+
+
+def _fetch(address: str) -> bytes:
+    """Return at most one byte more than a catalogue can have."""
     from urllib.request import HTTPSHandler, OpenerDirector, Request
 
-    if not address.startswith("https://"):
-        raise DataError(f"catalogue {title}: give a file or an address that begins with https://")
     opener = OpenerDirector()  # without the handlers of http, ftp and file, so that no redirect leads to them
     for handler in (*_make_handlers(), HTTPSHandler()):
         opener.add_handler(handler)
-    deadline = time.monotonic() + TIME_LIMIT
-    raw = b""
-    try:
-        with opener.open(Request(address, headers={"User-Agent": "dsrl"}), timeout=TIME_LIMIT) as response:
-            while len(raw) <= LARGEST and (part := response.read1(2**16)):
-                raw += part
-                if time.monotonic() > deadline:
-                    raise DataError(
-                        f"catalogue {title} was not complete after {TIME_LIMIT:.0f} s; download it to a file"
-                    )
-    except (URLError, HTTPException, OSError, ValueError) as error:
-        reason = printable(str(getattr(error, "reason", error)))[:200]
-        raise DataError(f"catalogue {title} cannot be loaded: {reason}; check the address and the network") from error
-    return raw
+    with opener.open(Request(address, headers={"User-Agent": "dsrl"}), timeout=TIME_LIMIT) as response:
+        return bytes(response.read(LARGEST + 1))
 
 
 def _make_handlers() -> tuple[Any, ...]:
