@@ -158,8 +158,8 @@ def _advise_on_import(error: BaseException, entry: EntryPoint, info: PluginInfo)
         requirements = (entry.dist.requires if entry.dist else None) or []
         wish = next((f" (it asks for {text})" for text in requirements if text.startswith("data-synthesis-rl")), "")
         return (
-            f"the package was written for another version of dsrl{wish}, and this dsrl has version {API_VERSION} of the hook "
-            "API; upgrade dsrl or install another version of the plugin"
+            f"the package was written for another version of dsrl{wish}, and this dsrl has version {API_VERSION} of the "
+            "hook API; upgrade dsrl or install another version of the plugin"
         )
     return f"is a dependency missing? try: pip install {missing}" if missing else "reinstall or correct that package"
 
