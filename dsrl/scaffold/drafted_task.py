@@ -43,9 +43,8 @@ OUTPUT_COLUMN = $OUTPUT_COLUMN
 @hookimpl
 def description() -> str:
     if IS_DRAFT:
-        logging.getLogger(__name__).warning(
-            "the description of the task $NAME is a draft: correct it in %s, then set IS_DRAFT to False", __file__
-        )
+        text = "the task $NAME has a description that is a draft: correct it in %s, then set IS_DRAFT to False"
+        logging.getLogger(__name__).warning(text, __file__)
     return " ".join(DESCRIPTION.split())
 
 
@@ -71,7 +70,8 @@ def load_dataset(path: str, split: str) -> Sequence[Example]:
 
 def _make_item(row: Row) -> Example:
     output = str(row[OUTPUT_COLUMN]).strip()
-    if CHOICES and $LABEL not in {choice.casefold() for choice in CHOICES}:
+    label = $LABEL
+    if CHOICES and label.casefold() not in {choice.casefold() for choice in CHOICES}:
         raise ValueError(f"the label {output[:60]!r} is not one of the choices {', '.join(CHOICES)}")
     text = $INPUT
     return Example(text, $OUTPUT)
@@ -133,9 +133,7 @@ def make_drafted_package(names: Names, draft: Draft, licence: str = "") -> Files
         "$OUTPUT_COLUMN": _format_text(draft.output_column),
         "$INPUT": _format_input(draft),
         "$OUTPUT": _format_output(draft),
-        "$LABEL": f'str(AnswerFormat("{draft.form}").extract(output)).casefold()'
-        if draft.has_marks
-        else "output.casefold()",
+        "$LABEL": f'str(AnswerFormat("{draft.form}").extract(output))' if draft.has_marks else "output",
         "$EXAMPLES": _format_examples(draft),
         "$GUESS": "\n".join(f"- {line}" for line in describe_guess(draft)),
         "$DEMONSTRATIONS": str(len(draft.demonstrations)),
