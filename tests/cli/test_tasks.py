@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from task_sources import YES_NO
 
+from dsrl.plugins.specs import API_VERSION
+
 GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 
 
@@ -43,3 +45,11 @@ def test_tasks_show_names_the_base_model(dsrl: Any, install: Any) -> None:
     assert "base model: tiny\n" in dsrl("tasks", "show", "good").out
     assert json.loads(dsrl("tasks", "show", "gsm8k", "--json").out)["base_model"] is None
     assert "base model: none\n" in dsrl("tasks", "show", "gsm8k").out
+
+
+@pytest.mark.parametrize("args", [["tasks", "show"], ["run", "--task"]])
+def test_a_task_for_a_newer_hook_api_is_refused_with_both_versions(dsrl: Any, install: Any, args: list[str]) -> None:
+    install("task", "newer", f"dsrl_api = {API_VERSION + 1}\n{GOOD}", distribution="newer-task")
+    outcome = dsrl(*args, "newer")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "task 'newer' of newer-task 1.0 needs version 2 of the hook API, and this dsrl has version 1;" in outcome.err
