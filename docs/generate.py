@@ -43,8 +43,8 @@ group `dsrl.*`. The exit code is 1 if there is a fault. `dsrl plugins` and `dsrl
 older forms of `list` and `check`.
 
 The classes in `dsrl.testing` test a plugin in more depth, in its own test suite: see [testing.md](testing.md). The folder
-[examples](../examples/README.md) has a whole package for each kind of plugin, and `dsrl new KIND NAME` writes one of them under your name.
-[catalogue.md](catalogue.md) has the form of a catalogue, which `dsrl plugins search` reads.
+[examples](../examples/README.md) has a whole package for each kind of plugin, and `dsrl new KIND NAME` writes one of them
+under your name. [catalogue.md](catalogue.md) has the form of a catalogue, which `dsrl plugins search` reads.
 """
 
 
