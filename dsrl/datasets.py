@@ -90,7 +90,10 @@ def _read_file(path: Path) -> Iterable[tuple[str, Row]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"data set {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"data set {path}:{line} is not UTF-8 text ({error.reason} at byte {error.start}); save the file as UTF-8"
+        ) from error
     except OSError as error:
         raise DataError(f"data set {path} cannot be read: {error.strerror}") from error
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())

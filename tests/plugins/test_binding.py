@@ -16,7 +16,7 @@ from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError, RowRefused, SettingsError, TransientError
 from dsrl.plugins.binding import Plugin, check_contract, load, parse_options
 from dsrl.plugins.discovery import list_plugins
-from dsrl.plugins.specs import KINDS, hookimpl
+from dsrl.plugins.specs import API_VERSION, KINDS, hookimpl
 from dsrl.types import Completion, Message, PluginRef, Price, Reply, Request
 
 PACKAGES = Path(__file__).parent / "packages"
@@ -642,3 +642,21 @@ def test_optional_hooks_may_be_left_out(bound: Any) -> None:
     task = bound("task", YES_NO)
     assert task.implements("process_label")
     assert not task.implements("procedural_sample")
+
+
+@pytest.mark.parametrize(
+    "line", ["from dsrl import Hologram", "import dsrl.holograms", "from dsrl.types import Hologram"]
+)
+def test_a_plugin_that_imports_what_a_newer_dsrl_has_is_refused_with_what_to_do(install, line):
+    module = install("task", "newer", line)
+    from importlib.util import find_spec
+
+    (info,) = Path(find_spec(module).origin).parent.glob("*.dist-info")
+    with (info / "METADATA").open("a") as file:
+        file.write("Requires-Dist: data-synthesis-rl<0.4,>=0.3\n")
+    with pytest.raises(PluginError) as caught:
+        load(PluginRef("task", "newer"), "task")
+    text = str(caught.value)
+    assert "written for another version of dsrl (it asks for data-synthesis-rl<0.4,>=0.3)" in text
+    assert f"this dsrl has version {API_VERSION} of the hook API; upgrade dsrl" in text
+    assert "pip install dsrl" not in text, "that is somebody else's package"

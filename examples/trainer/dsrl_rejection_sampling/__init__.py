@@ -1,4 +1,4 @@
-"""The trainer ``rejection``: sample answers, keep the best of each prompt, and fine-tune on them (also called RAFT).
+"""The trainer ``rejection_sampling``: sample answers, keep the best, and fine-tune on them (also called RAFT).
 
 Each step samples ``group_size`` answers for each of ``batch_size`` prompts with the model of that moment. Of every prompt
 whose answers earn different rewards, the best answer is kept; one step of AdamW makes the kept answers more probable.
@@ -14,13 +14,13 @@ from typing import Any
 from dsrl import BoundPlugin, DsrlError, TrainItem, TrainJob, TrainStep, get_task, hookimpl
 
 
-class RejectionTrainer:
+class RejectionSamplingTrainer:
     """Trains all weights on one device, without a KL term. It writes a checkpoint after every step."""
 
     @hookimpl
     def check(self, job: TrainJob) -> None:
         if job.lora_rank:
-            raise DsrlError("the trainer 'rejection' trains all weights; remove --lora-rank")
+            raise DsrlError("the trainer 'rejection_sampling' trains all weights; remove --lora-rank")
 
     @hookimpl
     def takes_several_tasks(self) -> bool:

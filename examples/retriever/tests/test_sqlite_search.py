@@ -1,6 +1,6 @@
 from dsrl.testing import RetrieverContract
 
 
-class TestSQLite(RetrieverContract):
-    plugin = "sqlite"
+class TestSqliteSearch(RetrieverContract):
+    plugin = "sqlite_search"
     searches = (*RetrieverContract.searches, (["coughing"], "cough"), (["naive"], "odd"))

@@ -1,4 +1,4 @@
-"""The retriever ``sqlite``: BM25 in the full-text index FTS5 of SQLite, which every Python brings along."""
+"""The retriever ``sqlite_search``: BM25 in the full-text index FTS5 of SQLite, which every Python brings along."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsrl import Passage, hookimpl
 MOST_WORDS = 64
 
 
-class SQLiteRetriever:
+class SqliteSearchRetriever:
     """Finds passages by their words, without regard to case, accents and English endings."""
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""The sampler ``generate``: the function ``generate`` of Hugging Face transformers, with the model's chat template."""
+"""The sampler ``hf_generate``: the method ``generate`` of Hugging Face transformers, with a chat template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from dsrl import Prompt, hookimpl
 
 
-class GenerateSampler:
+class HfGenerateSampler:
     """Samples from a causal language model in this process.
 
     Args:

@@ -5,8 +5,8 @@ from dsrl import TrainJob
 from dsrl.testing import ResumableTrainerContract
 
 
-class TestRejection(ResumableTrainerContract):
-    plugin = "rejection"
+class TestRejectionSampling(ResumableTrainerContract):
+    plugin = "rejection_sampling"
     model = "tiny"  # the base model of dsrl-transformers
 
     def test_it_learns_what_is_rewarded(self, subject: Any, job: TrainJob, task: Any) -> None:

@@ -1,9 +1,9 @@
 from dsrl import UNREADABLE
-from dsrl.testing import TaskContract
+from dsrl.testing import ProceduralTaskContract
 
 
-class TestLease(TaskContract):
-    plugin = "lease"
+class TestLeaseCheck(ProceduralTaskContract):
+    plugin = "lease_check"
     examples = (
         ("<think> A dog is another animal. </think> <answer> No. </answer>", "no"),
         ("<answer>yes</answer>", "yes"),

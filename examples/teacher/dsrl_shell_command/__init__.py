@@ -1,4 +1,4 @@
-"""The teacher ``command``: every request starts a command of this machine, which reads a prompt and writes the reply."""
+"""The teacher ``shell_command``: every request starts a command, which reads a prompt and writes the reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from dsrl import Completion, Price, Reply, Request, TeacherError, TransientError, hookimpl
 
 
-class CommandTeacher:
+class ShellCommandTeacher:
     """Asks a command. It gets the prompt on its standard input and writes the reply to its standard output.
 
     The environment variables DSRL_MODEL, DSRL_TEMPERATURE and DSRL_MAX_TOKENS hold the settings of the request.
