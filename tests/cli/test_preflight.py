@@ -289,7 +289,7 @@ def test_a_data_set_is_loaded_once_a_command_and_not_where_it_is_not_needed(
         "from dsrl import hookimpl\nfrom dsrl.types import Example\n\n@hookimpl\ndef load_dataset(path, split):\n"
         "    open('loaded', 'a').write('x')\n    return [Example('a', '<answer> neutral </answer>')]\n"
     )
-    flags = (*command, "--override", "count.py")
+    flags = (*command, "--override", "count.py", "--no-decontaminate")
     assert dsrl(*flags, "--stop-after", "scored").code == 0
     assert not Path("loaded").exists()
     assert dsrl(*flags).code == 0

@@ -75,7 +75,7 @@ def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any,
         check_inputs(inputs(output_model="out"))
     (job,) = CheckedTrainer.jobs
     assert (job.model, job.output_dir) == ("owner/base", Path("out"))
-    shortest = min((text for text, _ in load_items(load(PluginRef("task", "mednli"), "task"), "", 2)), key=len)
+    shortest = min((item.input for item in load_items(load(PluginRef("task", "mednli"), "task"), "", 2)), key=len)
     assert [(item.input, item.label) for item in job.items][-1] == (shortest, ""), "how long a prompt is, and no label"
     assert all(item.input in item.prompt for item in job.items)
     assert job.work_dir == tmp_path / "runs" / "r" / "rounds" / "1" / "training"

@@ -72,7 +72,9 @@ def test_plugins_are_listed_without_being_imported(strangers: Scratch) -> None:
         "print(json.dumps([names, [m for m in sys.modules if m.startswith('dsrl_')]]))"
     )
     names, imported = json.loads(strangers.run(code).stdout)
-    assert names == ["broken", "capitals", "gsm8k", "mednli", "missing", "misspelt", "none_prediction", "wrong_args"]
+    strangers_names = {"broken", "capitals", "missing", "misspelt", "none_prediction", "wrong_args"}
+    assert names == sorted(names)
+    assert strangers_names | {"gsm8k", "mednli"} <= set(names)
     assert imported == []
 
 
@@ -183,6 +185,7 @@ def test_a_strangers_task_is_run_by_name(strangers: Scratch, tmp_path: Path) -> 
     (model / "model.safetensors").write_bytes(b"")
     (tmp_path / "library.jsonl").write_text('{"text": "Paris lies in France. Geography."}\n', encoding="utf-8")
     flags = ["--samples", "4", "--corpus", "library.jsonl", "--base-model", "model", "--stop-after", "verified"]
+    flags += ["--no-decontaminate"]  # its test set holds all countries that it knows
     done = strangers.dsrl("run", "--task", "capitals", *flags, "--teacher-option", "slip=0", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
