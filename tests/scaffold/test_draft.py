@@ -133,7 +133,7 @@ def test_wrong_data_is_refused_with_its_place(
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["sum", "choice", "tag:...,yes", ":yes"])
+@pytest.mark.parametrize("value", ["sum", "choice", "tag:Yes,yes", ":yes"])
 def test_an_answer_that_is_no_form_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match="--answer"):
         parse_answer(value)
