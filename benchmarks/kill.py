@@ -37,7 +37,7 @@ def main() -> None:
     print("| weights | last step before the kill | continues after step | seconds lost |\n| --- | --- | --- | --- |")
     for weights, flags in (("LoRA", ["--lora-rank", "8"]), ("all", [])):
         with tempfile.TemporaryDirectory() as name:
-            command = [sys.executable, "-m", "dsrl", *SETTINGS, *flags, "--override", str(TASK)]
+            command = [sys.executable, "-m", "dsrl", "-v", *SETTINGS, *flags, "--override", str(TASK)]
             command += ["--base-model", str(Path(options.model).resolve())]
             killed_at = 0.0
             ends: dict[int, float] = {}  # step -> the time at which it ended

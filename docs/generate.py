@@ -1,9 +1,12 @@
-"""Write docs/hooks.md, docs/cli.md and docs/api.md from the code; a test fails if a page differs from the code."""
+"""Write docs/hooks.md, docs/cli.md, docs/api.md and dsrl/plugins/catalogue.json; a test fails if one is out of date."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +43,8 @@ group `dsrl.*`. The exit code is 1 if there is a fault. `dsrl plugins` and `dsrl
 older forms of `list` and `check`.
 
 The classes in `dsrl.testing` test a plugin in more depth, in its own test suite: see [testing.md](testing.md). The folder
-[examples](../examples/README.md) has a whole package for each kind of plugin.
+[examples](../examples/README.md) has a whole package for each kind of plugin, and `dsrl new KIND NAME` writes one of them
+under your name. [catalogue.md](catalogue.md) has the form of a catalogue, which `dsrl plugins search` reads.
 """
 
 
@@ -133,6 +137,54 @@ def make_api_page() -> str:
     return "\n".join(parts)
 
 
+def make_catalogue() -> str:
+    """Make the catalogue of our own plugins from their pyproject.toml and their docstrings, without importing them."""
+    import json
+
+    from dsrl.plugins.specs import API_VERSION, KINDS
+
+    kinds = {kind.group: kind.name for kind in KINDS.values()}
+    folders = [*sorted((HERE.parent / "plugins").iterdir()), HERE.parent / "contrib_tasks"]
+    projects = {}
+    for folder in folders:
+        if (folder / "pyproject.toml").is_file():
+            projects[folder] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    homes = {project["name"]: folder.relative_to(HERE.parent).as_posix() for folder, project in projects.items()}
+    licence = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    entries = []
+    for folder, project in projects.items():
+        words = [re.split(r"[\s\[<>=!~;]", requirement)[0] for requirement in project["dependencies"]]
+        for group, points in project.get("entry-points", {}).items():
+            for name, target in points.items():
+                entry = {"kind": kinds[group], "name": name}
+                entry |= {"distribution": project["name"], "version": project["version"]}
+                entry["summary"] = _read_summary(folder, target)
+                entry |= {"source": homes[project["name"]], "hook_api": [API_VERSION, API_VERSION]}
+                entry["licence"] = project.get("license", licence)
+                needs = [homes[word] for word in words if word in homes]
+                entries.append({**entry, "needs": needs} if needs else entry)
+    order = list(KINDS)
+    entries.sort(key=lambda entry: (order.index(entry["kind"]), entry["name"]))
+    return json.dumps({"catalogue": 1, "plugins": entries}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read_summary(folder: Path, target: str) -> str:
+    """Return the first sentence about a plugin: of the docstring of its class or module, or of a base model's README."""
+    import ast
+
+    module, _, name = target.partition(":")
+    path = folder / module.replace(".", "/")
+    if (path / "README.md").is_file():
+        return " ".join((path / "README.md").read_text(encoding="utf-8").split("\n\n")[1].split())
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree: Any = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if name and isinstance(node, ast.ClassDef) and node.name == name:
+            tree = node
+    doc = _to_markdown(ast.get_docstring(tree)).split("\n\n")[0]
+    return re.sub(r"; see `[^`]*`", "", " ".join(doc.split()))
+
+
 def _describe_command(title: str, command: click.Command, parent: click.Context | None) -> list[str]:
     width = {"max_content_width": 100, "terminal_width": 100}
     context = click.Context(
@@ -143,15 +195,18 @@ def _describe_command(title: str, command: click.Command, parent: click.Context 
 
 def _to_markdown(doc: str | None) -> str:
     """Convert a docstring to Markdown: roles and double backticks become code, the titles of sections become bold."""
-    import re
-
     text = inspect.cleandoc(doc or "")
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
     text = re.sub(r"^(Args|Returns|Raises|Attributes):$", r"**\1**\n", text, flags=re.MULTILINE)
     return re.sub(r"^    (\w+(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
 
 
-PAGES = {"hooks.md": make_hooks_page, "cli.md": make_commands_page, "api.md": make_api_page}
+PAGES = {
+    "hooks.md": make_hooks_page,
+    "cli.md": make_commands_page,
+    "api.md": make_api_page,
+    "../dsrl/plugins/catalogue.json": make_catalogue,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

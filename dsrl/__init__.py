@@ -37,11 +37,15 @@ __all__ = [
     "TrainStep",
     "TransientError",
     "Usage",
+    "Worker",
+    "WorkerError",
     "__version__",
     "check_room",
     "compute_reward",
+    "get_task",
     "grade",
     "hookimpl",
+    "list_tasks",
     "load",
     "plan",
     "run",
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     )
     from dsrl.plugins.binding import load
     from dsrl.plugins.scoring import compute_reward, grade
+    from dsrl.plugins.several_tasks import get_task, list_tasks
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
     from dsrl.types import (
@@ -86,6 +91,7 @@ if TYPE_CHECKING:
         TrainStep,
         Usage,
     )
+    from dsrl.worker import Worker, WorkerError
 
 #: public name -> the module that defines it
 _HOMES = {
@@ -99,6 +105,8 @@ _HOMES = {
     "grade": "dsrl.plugins.scoring",
     "hookimpl": "dsrl.plugins.specs",
     "check_room": "dsrl.storage.disk",
+    "get_task": "dsrl.plugins.several_tasks",
+    "list_tasks": "dsrl.plugins.several_tasks",
     "DataError": "dsrl.errors",
     "DsrlError": "dsrl.errors",
     "PluginError": "dsrl.errors",
@@ -127,6 +135,8 @@ _HOMES = {
     "TrainStep": "dsrl.types",
     "UNREADABLE": "dsrl.types",
     "Usage": "dsrl.types",
+    "Worker": "dsrl.worker",
+    "WorkerError": "dsrl.worker",
 }
 
 

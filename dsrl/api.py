@@ -31,6 +31,7 @@ from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progr
 from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.setup import open_run, resolve_settings
 from dsrl.pipeline.summary import load_result
+from dsrl.pipeline.task_results import PartResult
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, convert, default_of
 from dsrl.storage import STAGES
@@ -49,12 +50,12 @@ class SettingArguments(TypedDict, total=False):
     seed: int
     iterations: int
     force: bool
-    task: str
-    task_instruction: str
-    dataset_path: str
+    task: Sequence[str]
+    task_instruction: Sequence[str]
+    dataset_path: Sequence[str]
     test_size: int
     domain: Sequence[str]
-    demos: str
+    demos: Sequence[str]
     override: Sequence[str]
     task_option: Mapping[str, Any]
     retriever: str
@@ -81,6 +82,7 @@ class SettingArguments(TypedDict, total=False):
     batch: bool
     samples: int
     adapt: bool
+    decontaminate: bool
     base_model: str
     sampler: str
     chat_template: str
@@ -115,10 +117,14 @@ class RunResult:
     """The result of a run; ``dsrl run --json`` prints the same object.
 
     Attributes:
-        run, task: the names of the run and of its task.
+        run, task: the names of the run and of its task; several tasks are separated by commas.
         base_accuracy, trained_accuracy: share of the test items that the model answers correctly; None until evaluated.
+            With several tasks it is the mean over the tasks (macro average), and so is the gain.
         gain_ci95: bounds of the paired 95% confidence interval of the gain in accuracy; None until evaluated.
         n_test: number of test items.
+        parts: the results for each task if there are several, and for each domain of a task that has several.
+        n_contaminated: number of test items that a training sample copies; they were given after the training.
+        clean_base_accuracy, clean_trained_accuracy: the accuracies without these items; None if there are none.
         samples: number of samples after each stage, and number of dropped samples by reason.
         teacher_calls: number of calls that were billed, or may have been.
         cost_usd: cost in dollars; None if the cost of a call is not known.
@@ -138,6 +144,10 @@ class RunResult:
     trained_accuracy: float | None
     gain_ci95: tuple[float, float] | None
     n_test: int
+    parts: tuple[PartResult, ...]
+    n_contaminated: int
+    clean_base_accuracy: float | None
+    clean_trained_accuracy: float | None
     samples: SampleCounts
     teacher_calls: int
     cost_usd: float | None
@@ -254,6 +264,7 @@ def read_result(store: RunStore, workspace: Workspace) -> RunResult:
     """
     values = load_result(store, workspace)
     values["spending"] = tuple(SpendingLine(**line) for line in values["spending"])
+    values["parts"] = tuple(PartResult(**part) for part in values["parts"])
     values["warnings"] = tuple(values["warnings"])
     values["gain_ci95"] = tuple(values["gain_ci95"]) if values["gain_ci95"] else None
     return RunResult(**values)

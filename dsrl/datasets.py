@@ -43,7 +43,8 @@ def read_dataset(
         revision: a branch, a tag or a commit of a data set of the hub, for example :data:`PARQUET_REVISION`.
         data_files: split -> pattern of the files in a repository of the hub, for one whose splits are not found alone.
         convert: makes an item from a row. It returns None for a row to leave out, and raises ``KeyError`` for a missing
-            column. By default the columns ``input`` and ``output`` are read, in upper or lower case.
+            column. By default the columns ``input`` and ``output`` are read, in upper or lower case, and
+            ``domain`` if there is one.
 
     Raises:
         DataError: the data set cannot be read; the text names the file and line, or the data set and row.
@@ -79,7 +80,8 @@ def _convert_input_output(row: Row) -> Example:
     missing = [name for name in ("input", "output") if name not in columns]
     if missing:
         raise KeyError(missing[0].capitalize())
-    return Example(columns["input"], columns["output"])
+    domain = columns.get("domain")
+    return Example(columns["input"], columns["output"], domain if isinstance(domain, str) else "")
 
 
 def _read_file(path: Path) -> Iterable[tuple[str, Row]]:
@@ -88,7 +90,10 @@ def _read_file(path: Path) -> Iterable[tuple[str, Row]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"data set {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"data set {path}:{line} is not UTF-8 text ({error.reason} at byte {error.start}); save the file as UTF-8"
+        ) from error
     except OSError as error:
         raise DataError(f"data set {path} cannot be read: {error.strerror}") from error
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
@@ -216,7 +221,9 @@ def _get_first_line(error: Exception) -> str:
 
 
 def read_demos(path: Path) -> Sequence[Example]:
-    """Read demonstrations: a JSON list or JSONL of objects with ``input`` and ``output``. An empty file has none.
+    """Read demonstrations: a JSON list or JSONL of objects with ``input`` and ``output``, and perhaps ``domain``.
+
+    An empty file has none.
 
     Raises:
         DataError: the file is missing or has another shape; the text names file and line.
@@ -228,5 +235,8 @@ def read_demos(path: Path) -> Sequence[Example]:
     for place, row in _read_file(path):
         if not isinstance(row.get("input"), str) or not isinstance(row.get("output"), str):
             raise DataError(f"{place}: {shape}; the keys here are {', '.join(map(str, row)) or 'none'}")
-        examples.append(Example(replace_surrogates(row["input"]), replace_surrogates(row["output"])))
+        domain = row.get("domain") or ""
+        if not isinstance(domain, str):
+            raise DataError(f"{place}: the domain is {domain!r}, but must be a text")
+        examples.append(Example(*map(replace_surrogates, (row["input"], row["output"], domain))))
     return examples

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,7 @@ def _setting(
     resumable: bool = False,
     value_type: type | None = None,
     since: str = "",
+    usually_one: bool = False,
 ) -> Any:
     """Declare a setting.
 
@@ -56,6 +57,8 @@ def _setting(
         value_type: the type of the value; only needed if the default is None.
         since: the version of dsrl that added the setting, if that is later than 0.1. A run that keeps the default of such a
             setting keeps the name that earlier versions made for it.
+        usually_one: for a setting with several values of which most runs give one: one value is written as a text, and an
+            empty text is the same as no value.
     """
     metadata = {
         "section": section,
@@ -67,6 +70,7 @@ def _setting(
         "resumable": resumable,
         "type": value_type or type(default),
         "since": since,
+        "usually_one": usually_one,
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -90,22 +94,40 @@ class Settings:
         since="0.2",
     )
 
-    task: str = _setting("", "task", "Task: the name of an installed task.", old_key="name")
-    task_instruction: str = _setting(
-        "", "task", "Description of the task; replaces the task's own.", old_key="instruction"
+    task: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Task: the name of an installed task. Repeated: one run over several tasks; the other settings of this table then "
+        "take TASK=VALUE.",
+        old_key="name",
+        usually_one=True,
     )
-    dataset_path: str = _setting(
-        "", "task", "Real test items: a DatasetDict folder, a JSONL file or a hub id.", resumable=True
+    task_instruction: tuple[str, ...] = _setting(
+        (), "task", "Description of the task; replaces the task's own.", old_key="instruction", usually_one=True
+    )
+    dataset_path: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Real test items: a DatasetDict folder, a JSONL file or a hub id.",
+        resumable=True,
+        usually_one=True,
     )
     test_size: int = _setting(
-        0, "task", "Evaluate on this many of the first test items; 0: on all of them.", low=0, resumable=True
+        0, "task", "Evaluate on this many of the first test items of a task; 0: on all of them.", low=0, resumable=True
     )
     domain: tuple[str, ...] = _setting((), "task", "Domain to search passages for; may be repeated.")
-    demos: str = _setting("", "task", "JSON or JSONL file of demonstrations with input and output.")
+    demos: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "JSON or JSONL file of demonstrations with input and output, and perhaps a domain.",
+        usually_one=True,
+    )
     override: tuple[str, ...] = _setting(
         (), "task", "Python file whose task hooks replace the task's own in this run; may be repeated."
     )
-    task_option: Mapping[str, Any] = _setting({}, "task", "KEY=VALUE for the task plugin.", old_key="options")
+    task_option: Mapping[str, Any] = _setting(
+        {}, "task", "KEY=VALUE for the task plugin; with several tasks TASK.KEY=VALUE.", old_key="options"
+    )
 
     retriever: str = _setting("bm25", "retrieval", "Retriever plugin.", old_key="name")
     corpus: tuple[str, ...] = _setting((), "retrieval", "Passage library, a file or a folder; may be repeated.")
@@ -176,6 +198,12 @@ class Settings:
 
     samples: int = _setting(500, "synthesis", "N: number of initial samples.", low=1, high=1_000_000)
     adapt: bool = _setting(True, "synthesis", "Rewrite solved samples harder and unsolved samples easier.")
+    decontaminate: bool = _setting(
+        True,
+        "synthesis",
+        "Set aside samples that copy a test item, and duplicates among the samples.",
+        since="0.2",
+    )
 
     base_model: str = _setting("tiny", "score", "Base model: an installed name, a folder or a hub id.")
     sampler: str = _setting("transformers", "score", "Sampler plugin; it runs the base model.", old_key="name")
@@ -344,6 +372,9 @@ def resolve(*layers: Mapping[str, Any]) -> Settings:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update(layer)
+    for setting in fields(Settings):
+        if setting.metadata["usually_one"] and setting.name in merged:
+            merged[setting.name] = _list_values(merged[setting.name])
     settings = Settings(**merged)
     for setting in fields(Settings):
         check(setting, getattr(settings, setting.name))
@@ -367,14 +398,26 @@ def to_toml(settings: Settings) -> dict[str, dict[str, Any]]:
         if value in (None, "", (), {}):
             continue
         table = tables.setdefault(setting.metadata["section"], {})
-        table[setting.name] = list(value) if isinstance(value, tuple) else value
+        table[setting.name] = _simplify(setting, value)
     return tables
+
+
+def _list_values(values: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the values of a setting that usually has one; an empty text is no value."""
+    return tuple(value for value in ((values,) if isinstance(values, str) else values) if value)
+
+
+def _simplify(setting: Field[Any], value: Any) -> Any:
+    """Return a value as a settings file has it; one value of a setting that usually has one is a text."""
+    if setting.metadata["usually_one"] and len(value) < 2:
+        return value[0] if value else ""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """List the changed settings that prevent a run from being resumed, each as ``flag: old -> new``."""
     return [
-        f"{flag_of(s)}: {getattr(old, s.name)!r} -> {getattr(new, s.name)!r}"
+        f"{flag_of(s)}: {_simplify(s, getattr(old, s.name))!r} -> {_simplify(s, getattr(new, s.name))!r}"
         for s in fields(Settings)
         if not s.metadata["resumable"] and getattr(old, s.name) != getattr(new, s.name)
     ]
@@ -385,12 +428,12 @@ def _make_name(settings: Settings) -> str:
     # had in version 0.1, and a setting that was added later counts only if its value differs from its default, so that the
     # runs of earlier versions are still found.
     values = {
-        f"{s.name}s" if s.metadata["type"] is dict else s.name: getattr(settings, s.name)
+        f"{s.name}s" if s.metadata["type"] is dict else s.name: _simplify(s, getattr(settings, s.name))
         for s in fields(Settings)
         if not s.metadata["resumable"] and not (s.metadata["since"] and getattr(settings, s.name) == default_of(s))
     }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(settings.task).stem)[:80].strip("-_")
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(Path(task).stem for task in settings.task))[:80].strip("-_")
     return f"{stem or 'run'}-{digest}"
 
 

@@ -57,10 +57,17 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An input with its output: a demonstration, an item of a data set, or a sample that a teacher wrote."""
+    """An input with its output: a demonstration, an item of a data set, or a sample that a teacher wrote.
+
+    Attributes:
+        input: the input, without the output instruction.
+        output: the output.
+        domain: the domain of the task that an item of a data set belongs to; empty if that is not known.
+    """
 
     input: str
     output: str
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +392,8 @@ class Sample:
         dropped: the reason why the sample is not used (in snake_case); None if it is used.
         parent: id of the sample that this one was rewritten from.
         passage: id of the passage that the sample is based on.
+        task: name of its task; empty in a run of one task.
+        domain: the domain that it was written for; empty if an early version of dsrl wrote it.
     """
 
     id: str
@@ -397,6 +406,8 @@ class Sample:
     dropped: str | None = None
     parent: str | None = None
     passage: str | None = None
+    task: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,7 +454,8 @@ class TrainItem:
         prompt: input and output instruction: the same prompt that the base model got when the sample was scored.
         input: the input alone.
         label: the canonical answer.
-        task: name of the task whose reward is used; empty in a job of one task.
+        task: name of the task whose reward is used; empty in a job of one task. See
+            :func:`dsrl.plugins.several_tasks.get_task`.
         attempts: number of attempts that the pass rate was measured with; 0 if it was not measured.
         passed: number of right attempts.
     """
@@ -510,6 +522,8 @@ class TrainJob:
 
 #: The metric in which a trainer reports the accuracy on the development items, and the one with the step that it has kept.
 DEV_ACCURACY, BEST_STEP = "dev_accuracy", "best_step"
+#: The metric in which a trainer reports the share of the prompts whose answers all have the same reward.
+EQUAL_GROUPS = "equal_groups"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "cli.md", "api.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "cli.md", "api.md", "../dsrl/plugins/catalogue.json"])
 def test_generated_pages_are_up_to_date(page):
     made = _generator().PAGES[page]()
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run `make docs`"

@@ -58,7 +58,7 @@ def _read_loose(text: str) -> Any:
 
 
 def _render(text: str) -> Any:
-    return render("write", **_DEFINITION.get_instructions(), pattern=text, examples=text, passage=text)
+    return render("write", **_DEFINITION.get_instructions(), pattern=text, examples=text, passage=text, domain="")
 
 
 def _answer_by_rule(purpose: Purpose, task: str, **variables: str) -> Callable[[str], Any]:

@@ -170,9 +170,9 @@ def test_a_settings_file_of_version_0_1_is_read_by_its_old_keys(tmp_path: Path) 
         "[versions]\ndsrl = 7\n",
     )
     assert read_settings(path) == {
-        "task": "mednli",
+        "task": ("mednli",),
         "domain": ("medicine",),
-        "demos": "d.json",
+        "demos": ("d.json",),
         "adapt": False,
         "teacher": "openai:m",
         "teacher_temperature": 1.0,

@@ -32,8 +32,8 @@ def test_every_task_has_its_instructions(bound: Any, name: str) -> None:
     assert hook.output_instruction()
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"gsm8k", "mednli"}))
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"math", "text2sql"}))
 def test_an_instruction_that_is_copied_back_is_no_answer(bound: Any, name: str) -> None:
     hook = load_task(bound, name).hook
     for text in (hook.description(), hook.input_instruction(), hook.output_instruction()):
-        assert hook.reward(output=text, label=hook.answer_format().choices[0], input="") == 0.0
+        assert hook.reward(output=text, label=(*hook.answer_format().choices, "0")[0], input="") == 0.0

@@ -27,7 +27,8 @@ COMMANDS = {
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
     "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
-    "plugins": ("dsrl.cli.plugins", "List the installed plugins, or check them."),
+    "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
+    "new": ("dsrl.cli.new", "Write the package of a new plugin."),
 }
 
 

@@ -1,10 +1,10 @@
-"""``dsrl plugins``: list the installed plugins, or check them."""
+"""``dsrl plugins``: list the installed plugins, check them, or look into a catalogue."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,13 @@ from dsrl.cli.common import (
     json_option,
     print_json,
     print_line,
+    print_note,
     print_table,
     refuse_group_options,
 )
 
 if TYPE_CHECKING:
+    from dsrl.plugins.catalogue import CatalogueEntry
     from dsrl.plugins.discovery import PluginInfo
 
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(context: click.Context, is_check: bool, as_json: bool) -> None:
-    """List the installed plugins of every kind, or check them. Without a command, list them."""
+    """List the installed plugins of every kind, check them, or look into a catalogue. Without a command, list them."""
     if context.invoked_subcommand is not None:
         refuse_group_options(context)
         return
@@ -83,6 +85,86 @@ def check_command(as_json: bool, names: tuple[str, ...] = ()) -> None:
             print_line(sentence)
     if any(faults.values()) or unknown_groups:
         sys.exit(1)
+
+
+catalogue_option = click.option(
+    "--catalogue",
+    metavar="FILE_OR_URL",
+    default="",
+    help="A catalogue in a file or behind an https address. [default: the one that comes with dsrl]",
+)
+
+
+@command.command("search")
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@catalogue_option
+@json_option
+def search_command(words: tuple[str, ...], catalogue: str, as_json: bool) -> None:
+    """Search a catalogue for plugins, installed or not; without words, list all. No plugin is imported.
+
+    Every word must be in the kind, the name, the distribution or the summary of a plugin.
+    """
+    from dsrl.plugins.catalogue import find_status, read_catalogue, search_catalogue
+
+    entries = search_catalogue(read_catalogue(catalogue), words)
+    if as_json:
+        print_json([_describe_entry(entry) for entry in entries])
+        return
+    if not entries:
+        print_note(f"No plugin in the catalogue has {' and '.join(map(repr, words)) or 'an entry'}.")
+        return
+    for entry in entries:
+        title = click.style(f"{entry.kind} {entry.name}", bold=True)
+        status, _ = find_status(entry)
+        print_line(f"{title}  {entry.distribution} {entry.version}, {status}, hook API {entry.describe_api()}")
+        print_line(f"    {entry.summary}")
+
+
+@command.command("info")
+@click.argument("name")
+@catalogue_option
+@json_option
+def info_command(name: str, catalogue: str, as_json: bool) -> None:
+    """Show what a catalogue says of a plugin, and how to install it. Nothing is installed, and no plugin is imported."""
+    from dsrl.plugins.catalogue import read_catalogue
+
+    entries = read_catalogue(catalogue)
+    chosen = [entry for entry in entries if name in (entry.name, entry.distribution)]
+    if not chosen:
+        from difflib import get_close_matches
+
+        from dsrl.errors import PluginError
+
+        near = get_close_matches(name, {entry.name for entry in entries}, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise PluginError(f"the catalogue has no plugin {name!r}; {hint}`dsrl plugins search` lists all")
+    if as_json:
+        print_json([_describe_entry(entry) for entry in chosen])
+        return
+    for number, entry in enumerate(chosen):
+        if number:
+            print_line()
+        for key, value in _describe_entry(entry).items():
+            text = entry.describe_api() if key == "hook_api" else ", ".join(value) if isinstance(value, list) else value
+            if key != "fits":
+                print_line(f"{click.style(key.replace('_', ' ') + ':', bold=True)} {text or 'not given'}")
+
+
+def _describe_entry(entry: CatalogueEntry) -> dict[str, Any]:
+    """Return an entry with what this machine knows of it: whether it is installed, whether it fits, how to install it."""
+    import shlex
+
+    from dsrl.plugins.catalogue import find_status
+
+    status, installed = find_status(entry)
+    return {
+        **asdict(entry),
+        "needs": list(entry.needs),
+        "hook_api": list(entry.hook_api),
+        "fits": entry.fits,
+        "status": f"{status} ({installed})" if status.startswith("other") else status,
+        "install": shlex.join(["pip", "install", *entry.make_requirements()]),
+    }
 
 
 def _select(names: tuple[str, ...]) -> list[PluginInfo]:

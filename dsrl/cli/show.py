@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,12 @@ from dsrl.text import printable
 
 if TYPE_CHECKING:
     from dsrl.api import RunResult
+    from dsrl.pipeline.task_results import PartResult
+    from dsrl.storage.matches import Match
     from dsrl.teaching.reply_store import SpendingLine
+
+#: Matches that are shown to a person, and characters of what both texts share; ``--json`` has all of them.
+_SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
 
 
 @click.command("show", cls=Command)
@@ -49,25 +54,38 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         settings = to_toml(load_settings(store))
         definition = store.definition()
         run_notes = load_notes(store, workspace)
+        matches = store.list_matches()
     finally:
         store.close()
     if as_json:
-        print_json({**asdict(result), "settings": settings, "definition": definition, "notes": run_notes})
+        details = {"settings": settings, "definition": definition, "notes": run_notes}
+        print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
         return
     print_result(result)
     if result.spending:
         columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
         print_table("spending", columns, [_make_spending_row(line) for line in result.spending], borders=False)
         print_line()
+    if matches:
+        columns = ["sample", "meaning", "copy of", "rule", "both share"]
+        title = "copies" if len(matches) <= _SHOWN_MATCHES else f"copies ({_SHOWN_MATCHES} of {len(matches)})"
+        print_table(title, columns, [_make_match_row(match) for match in matches[:_SHOWN_MATCHES]], borders=False)
+        print_line()
     for note in run_notes:
         if note not in result.warnings:
             print_line(f"note: {note}")
-    if definition:
-        rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key != "demos"]
-        rows.append(["demonstrations", str(len(definition["demos"]))])
-        print_table("definition", ["part", "text"], rows)
+    for task, own in (definition.get("tasks", {"": definition}) if definition else {}).items():
+        _print_definition(f"definition of {task}" if task else "definition", own)
     rows = [[table, key, str(value)] for table, values in settings.items() for key, value in values.items()]
     print_table("settings", ["table", "setting", "value"], rows)
+
+
+def _print_definition(title: str, definition: Mapping[str, Any]) -> None:
+    demos = ("demos", "domain_demos")
+    rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key not in demos]
+    rows.append(["demonstrations", str(len(definition["demos"]))])
+    rows += [[f"demonstrations of {d}", str(len(own))] for d, own in definition.get("domain_demos", {}).items()]
+    print_table(title, ["part", "text"], rows)
 
 
 def print_result(result: RunResult) -> None:
@@ -77,6 +95,10 @@ def print_result(result: RunResult) -> None:
     held_out = [["held out", str(samples["held_out"]), "for the evaluation during the training (--eval-every)"]]
     if not samples["held_out"]:
         held_out = []
+    copies = [
+        ["contaminated", str(samples["contaminated"]), "copies of test items, set aside"],
+        ["duplicates", str(samples["duplicates"]), "copies of other samples, set aside"],
+    ]
     rows = [
         ["initial", str(samples["initial"]), "written by the teacher"],
         ["verified", str(samples["verified"]), "the votes agree on the label"],
@@ -87,6 +109,7 @@ def print_result(result: RunResult) -> None:
         ],
         ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these, and verified"],
         ["scored", str(samples["scored"]), "verified, harder and easier samples"],
+        *(row for row in copies if row[1] != "0"),
         *held_out,
         ["selected", str(samples["selected"]), "the training set"],
         [
@@ -95,10 +118,15 @@ def print_result(result: RunResult) -> None:
             ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items()),
         ],
     ]
-    print_table(f"run {result.run} (task {result.task})", ["samples", "number", "meaning"], rows)
+    is_one = "," not in result.task
+    title = f"run {result.run} (task{'' if is_one else 's'} {result.task})"
+    print_table(title, ["samples", "number", "meaning"], rows)
+    if result.parts:
+        _print_parts(result.parts)
     base, trained, gain = result.base_accuracy, result.trained_accuracy, result.gain_ci95
     if base is not None:
-        print_line(f"base model      {base:7.1%}  on {result.n_test} test items")
+        of_tasks = "" if is_one else " (mean over the tasks)"
+        print_line(f"base model      {base:7.1%}  on {result.n_test} test items{of_tasks}")
     if trained is not None:
         print_line(f"trained model   {trained:7.1%}")
     if base is not None and trained is not None and gain is not None:
@@ -106,6 +134,12 @@ def print_result(result: RunResult) -> None:
             "" if gain[0] > 0 else "  (no gain is shown: the interval includes zero)" if gain[1] >= 0 else "  (worse)"
         )
         print_line(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{verdict}")
+    clean_base, clean_trained = result.clean_base_accuracy, result.clean_trained_accuracy
+    if clean_base is not None and clean_trained is not None:
+        print_line(
+            f"without copies  {clean_base:7.1%}  base, {clean_trained:.1%} trained: without the {result.n_contaminated} "
+            "test items that training samples copy"
+        )
     print_line(f"teacher         {result.teacher_calls} calls, {_format_cost(result)}")
     if result.uncertain_usd:
         maximum = dollars(result.uncertain_usd)
@@ -120,6 +154,20 @@ def print_result(result: RunResult) -> None:
         print_line(f"trained model   {result.model_path}")
     for warning in result.warnings:
         print_line(f"warning: {printable(warning)}")
+
+
+def _print_parts(parts: Sequence[PartResult]) -> None:
+    """Print a row for each task and each domain."""
+    columns = ["task, domain", "initial", "verified", "selected", "test", "base", "trained", "gain, 95%"]
+    rows = []
+    for part in parts:
+        gain = part.gain_ci95
+        shares = ["" if share is None else f"{share:.1%}" for share in (part.base_accuracy, part.trained_accuracy)]
+        counts = map(str, (part.initial, part.verified, part.selected, part.n_test))
+        bounds = f"{gain[0]:+.1%} to {gain[1]:+.1%}" if gain else ""
+        rows.append([f"{part.task}, {part.domain}" if part.domain else part.task, *counts, *shares, bounds])
+    print_table("tasks and domains", columns, rows, borders=False)
+    print_line()
 
 
 def _format_cost(result: RunResult) -> str:
@@ -140,6 +188,13 @@ def _format_teacher(line: SpendingLine) -> str:
 def _make_spending_row(line: SpendingLine) -> list[str]:
     numbers = (line.calls, line.replies, line.prompt_tokens, line.completion_tokens)
     return [line.purpose, _format_teacher(line), *map(str, numbers), _format_line_cost(line)]
+
+
+def _make_match_row(match: Match) -> list[str]:
+    original = f"test item {match.item}" if match.other is None else match.other
+    rule = match.rule if match.similarity is None else f"{match.rule} ({match.similarity:.2f})"
+    span = match.span if len(match.span) <= _SHOWN_SPAN else f"{match.span[: _SHOWN_SPAN - 1]}…"
+    return [match.sample, match.meaning, original, rule, printable(span)]
 
 
 def _format_line_cost(line: SpendingLine) -> str:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.corpus.reader import Corpus, embedded_library
-from dsrl.datasets import read_demos
-from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTasks, add_teachers, bind_tasks
 from dsrl.pipeline.sampling import bind_sampler
-from dsrl.pipeline.teachers import TeacherRoles, resolve_teachers
+from dsrl.pipeline.teachers import TeacherRoles
 from dsrl.pipeline.workspace import Workspace
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import Plugin, load
-from dsrl.plugins.specs import RetrieverSpec, SamplerSpec, TaskSpec, TrainerSpec
+from dsrl.plugins.specs import RetrieverSpec, SamplerSpec, TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage import STAGES
+from dsrl.storage.evaluations import EvalItem
 from dsrl.teaching.ledger import CallPolicy
 from dsrl.teaching.pricing import read_prices
 from dsrl.types import PluginRef
@@ -37,33 +37,28 @@ class RunContext:
         stop_after: the last stage of this command.
         base_model: folder or hub id of the base model.
         model_tasks: names of the tasks that the base model was trained for; empty if that is not known.
-        task, retriever, trainer: the bound plugins.
+        tasks: the tasks of the run, by the name that a sample has; ``context.tasks[sample.task]`` is its task.
+        retriever, trainer: the bound plugins.
         sampler: the sampler, bound to the base model.
-        teachers: the teacher for each purpose.
         policy: limits, budget and prices of the teacher calls.
-        definition: the definition of the task; the user's texts replace the task's own.
-        domains: the domains of the task; empty if the teacher has to name one.
         corpus: the passage libraries.
         corpus_fingerprint: changes with the passage libraries; empty before :func:`dsrl.pipeline.setup.open_run`.
-        test_items: the test items as (input, canonical label); None before :func:`dsrl.pipeline.setup.open_run`, and if
-            this command does not evaluate.
+        test_items: the test items of all tasks; None before :func:`dsrl.pipeline.setup.open_run`, and if this command
+            neither evaluates nor compares samples with them.
     """
 
     settings: Settings
     workspace: Workspace
     stop_after: str
     base_model: str
-    task: Plugin[TaskSpec]
+    tasks: RunTasks
     retriever: Plugin[RetrieverSpec]
     sampler: Plugin[SamplerSpec]
     trainer: Plugin[TrainerSpec]
-    teachers: TeacherRoles
     policy: CallPolicy
-    definition: Definition
-    domains: tuple[str, ...]
     corpus: Corpus
     corpus_fingerprint: str = ""
-    test_items: Sequence[tuple[str, str]] | None = None
+    test_items: Sequence[EvalItem] | None = None
     model_tasks: tuple[str, ...] = ()
 
     @property
@@ -74,8 +69,35 @@ class RunContext:
     @property
     def plugins(self) -> tuple[Plugin[Any], ...]:
         """All bound plugins."""
-        teachers = (role.plugin for role in self.teachers.values())
-        return (self.task, *teachers, self.retriever, self.trainer, self.sampler)
+        tasks = self.tasks.values()
+        teachers = (role.plugin for task in tasks for role in task.teachers.values())
+        return (*(task.plugin for task in tasks), *teachers, self.retriever, self.trainer, self.sampler)
+
+    @property
+    def teachers(self) -> TeacherRoles:
+        """The teacher for each purpose, with its name, model and price, which are the same for all tasks.
+
+        To ask one, take it from :attr:`dsrl.pipeline.run_tasks.RunTask.teachers`: a teacher can be prepared for one task.
+        """
+        return next(iter(self.tasks.values())).teachers
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the base model is asked through its chat template."""
+        return all(task.definition.is_chat for task in self.tasks.values())
+
+    def place_slot(self, slot: int) -> tuple[str, int]:
+        """Return the task of a slot (a key of ``tasks``), and its number among the slots of this task.
+
+        The slots take the tasks in turn, so N is divided evenly.
+        """
+        keys = list(self.tasks)
+        return keys[slot % len(keys)], slot // len(keys)
+
+    def count_slots(self, task: str) -> int:
+        """Return how many of the N slots belong to a task."""
+        keys = list(self.tasks)
+        return len(range(keys.index(task), self.settings.samples, len(keys)))
 
     def includes(self, stage: str) -> bool:
         """Return whether this command runs a stage."""
@@ -103,7 +125,7 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
         DsrlError: a plugin, an option, a price or a file is wrong.
     """
     model = resolve_model(settings.base_model)
-    task = load(PluginRef("task", settings.task, settings.task_option, settings.override), "task")
+    tasks = bind_tasks(settings)
     policy = make_call_policy(settings)
     return RunContext(
         settings=settings,
@@ -111,16 +133,13 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
         stop_after=stop_after,
         base_model=model.location,
         model_tasks=model.recipe.tasks,
-        task=task,
         retriever=load(PluginRef("retriever", settings.retriever, settings.retriever_option), "retriever"),
         trainer=load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer"),
         sampler=bind_sampler(settings, model.location),
         policy=policy,
-        definition=_read_definition(settings, task),
-        domains=settings.domain or tuple(task.hook.domains()),
         corpus=Corpus([Path(path) for path in settings.corpus] or [embedded_library()], settings.max_bad),
         # The last, because a teacher may look for its key and its server.
-        teachers=resolve_teachers(settings, task, policy.prices),
+        tasks=add_teachers(tasks, settings, policy.prices),
     )
 
 
@@ -137,15 +156,4 @@ def make_call_policy(settings: Settings) -> CallPolicy:
         budget=settings.budget,
         prices=read_prices(settings.price),
         batch=settings.batch,
-    )
-
-
-def _read_definition(settings: Settings, task: Plugin[TaskSpec]) -> Definition:
-    demos = read_demos(Path(settings.demos)) if settings.demos else task.hook.demos(domain="")
-    return Definition(
-        description=settings.task_instruction or task.hook.description(),
-        input_instruction=task.hook.input_instruction(),
-        output_instruction=task.hook.output_instruction(),
-        demos=tuple(demos),
-        system_prompt=settings.system_prompt,
     )

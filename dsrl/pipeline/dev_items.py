@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dsrl.errors import DataError, SettingsError
+from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
@@ -41,18 +42,18 @@ def choose_dev_items(run: OpenRun, samples: Sequence[Sample]) -> list[DevItem]:
     if not settings.eval_every:
         return []
     if settings.eval_data == "train":
-        return load_real_items(run.context.task, settings.dataset_path, settings.seed)
+        return load_all_real_items(run.context.tasks, settings.seed)
     held_out = hold_out(samples, settings.seed)
     if not held_out:
         run.add_note(
             f"only {len(samples)} samples have a score, and of fewer than {LEAST_SAMPLES} none is held out: the training is "
             "not evaluated while it runs (--eval-every), and its last model is kept"
         )
-    return [DevItem(sample.id, sample.input, str(sample.label)) for sample in held_out]
+    return [DevItem(sample.id, sample.input, str(sample.label), sample.task) for sample in held_out]
 
 
 def hold_out(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """Choose a tenth of the samples, in the same way every time; none of fewer than :data:`LEAST_SAMPLES`.
+    """Choose a tenth of the samples of each task, in the same way every time; none of fewer than :data:`LEAST_SAMPLES`.
 
     A sample and the one that was rewritten from it are chosen together, because they are much alike. They come in an order
     that the seed draws. In the first pass, no label gets more than its tenth, rounded up; the second pass fills the rest.
@@ -63,6 +64,12 @@ def hold_out(samples: Sequence[Sample], seed: int) -> list[Sample]:
     """
     if len(samples) < LEAST_SAMPLES:
         return []
+    tasks = dict.fromkeys(sample.task for sample in samples)
+    return [s for task in tasks for s in _hold_out([sample for sample in samples if sample.task == task], seed)]
+
+
+def _hold_out(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Choose a tenth of the samples of one task."""
     total = len(samples) // HELD_OUT_SHARE
     families: dict[int, list[Sample]] = {}
     for sample in samples:
@@ -83,12 +90,12 @@ def hold_out(samples: Sequence[Sample], seed: int) -> list[Sample]:
     return [sample for sample in samples if sample.slot in chosen]
 
 
-def check_eval_data(settings: Settings, task: Plugin[TaskSpec], is_needed: bool) -> None:
+def check_eval_data(settings: Settings, tasks: RunTasks, is_needed: bool) -> None:
     """Check, before anything is paid, that there are development items if real items shall be used.
 
     Args:
         settings: the settings of the run.
-        task: reads the data.
+        tasks: read the data.
         is_needed: whether the items are not stored yet.
 
     Raises:
@@ -102,16 +109,26 @@ def check_eval_data(settings: Settings, task: Plugin[TaskSpec], is_needed: bool)
             f"--eval-data {settings.eval_data} has no effect without --eval-every; give both or neither"
         )
     if is_needed:
-        load_real_items(task, settings.dataset_path, settings.seed)
+        load_all_real_items(tasks, settings.seed)
 
 
-def load_real_items(task: Plugin[TaskSpec], path: str, seed: int) -> list[DevItem]:
+def load_all_real_items(tasks: RunTasks, seed: int) -> list[DevItem]:
+    """Draw items from the train split of the data set of each task.
+
+    Raises:
+        DataError: as in :func:`load_real_items`.
+    """
+    return [item for key, task in tasks.items() for item in load_real_items(task.plugin, task.dataset_path, seed, key)]
+
+
+def load_real_items(task: Plugin[TaskSpec], path: str, seed: int, key: str = "") -> list[DevItem]:
     """Draw items from the train split of a data set. Items that are also test items are left out.
 
     Args:
         task: reads the data and the labels.
         path: the value of ``--dataset-path``; empty for the task's own data.
         seed: draws the items.
+        key: the name of the task for the items; empty in a run of one task.
 
     Raises:
         DataError: there is no train split, it holds only test items, or a gold answer cannot be read.
@@ -139,7 +156,7 @@ def load_real_items(task: Plugin[TaskSpec], path: str, seed: int) -> list[DevIte
                 f"--eval-data train: no answer can be read in the gold output {example.output[-80:]!r} of an item in the "
                 f"train split of {name}; correct it, or leave --eval-data out"
             )
-        items.append(DevItem(None, example.input, str(label)))
+        items.append(DevItem(None, example.input, str(label), key))
     return items
 
 

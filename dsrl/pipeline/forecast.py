@@ -178,13 +178,16 @@ def _estimate_volumes(context: RunContext, statistics: Statistics) -> list[_Volu
     samples = settings.samples * settings.iterations
     votes = _estimate_votes(settings, statistics)
     rounds = _estimate_rounds(votes, statistics["solve"], context.teachers["solve"].max_n)
-    once = Range(1, 1, 1).times(settings.iterations)
     first = Range(samples, samples, samples)
     volumes = []
-    if not context.domains:
-        volumes.append(_Volume("keywords", "keywords", once, once))
-    if context.definition.demos:
-        volumes.append(_Volume("pattern", "pattern", once, once))
+    once: dict[Purpose, int] = {
+        "keywords": sum(not task.domains for task in context.tasks.values()),
+        "pattern": sum(len(task.list_pattern_domains()) for task in context.tasks.values()),
+    }
+    for purpose, count in once.items():
+        if count:
+            calls = Range(count, count, count).times(settings.iterations)
+            volumes.append(_Volume(purpose, purpose, calls, calls))
     volumes.append(_Volume("initial", "write", first, first))
     volumes.append(_Volume("verified", "solve", first * rounds, first * votes))
     if settings.adapt:

@@ -12,12 +12,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dsrl.errors import SettingsError
 from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.storage.run_store import RunStore
-from dsrl.types import Purpose
+from dsrl.types import Example, Purpose
 
 #: The teacher that writes by the rules of the task.
 _RULE_TEACHER = "procedural"
@@ -37,45 +38,52 @@ class RunInput:
     name: str
     stage: str
     change: str
-    get_value: Callable[[RunContext], Any]
+    get_value: Callable[[RunTask], Any]
 
-    def compute_digest(self, context: RunContext) -> str:
+    def compute_digest(self, task: RunTask) -> str:
         """Return 16 hexadecimal digits that change with the input."""
-        return hashlib.sha256(json.dumps(self.get_value(context)).encode()).hexdigest()[:16]
+        return compute_digest(self.get_value(task))
 
 
-def _get_demos(context: RunContext) -> Any:
-    return [(demo.input, demo.output) for demo in context.definition.demos]
+def compute_digest(value: Any) -> str:
+    """Return 16 hexadecimal digits that change with a value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _get_rules(context: RunContext) -> Any:
+def _get_demos(task: RunTask) -> Any:
+    pairs = [(demo.input, demo.output) for demo in task.definition.demos]
+    if not task.domain_demos:
+        return pairs
+    return [pairs, {domain: [(d.input, d.output) for d in demos] for domain, demos in task.domain_demos.items()}]
+
+
+def _get_rules(task: RunTask) -> Any:
     writers: tuple[Purpose, ...] = ("write", "solve", "rewrite")
-    names = {context.teachers[purpose].plugin.name for purpose in writers}
-    return context.task.digest_code("procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
+    names = {task.teachers[purpose].plugin.name for purpose in writers}
+    return task.plugin.digest_code("procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
 
 
-def _get_answer_format(context: RunContext) -> Any:
-    task = context.task
+def _get_answer_format(run_task: RunTask) -> Any:
+    task = run_task.plugin
     answer_format = task.hook.answer_format() if task.implements("answer_format") else None
     return asdict(answer_format) if answer_format else None
 
 
 INPUTS = (
-    RunInput("description", "keywords", "the task's description has changed", lambda c: c.definition.description),
-    RunInput("domains", "keywords", "the task's domains have changed", lambda c: c.domains),
+    RunInput("description", "keywords", "the task's description has changed", lambda t: t.definition.description),
+    RunInput("domains", "keywords", "the task's domains have changed", lambda t: t.domains),
     RunInput("demos", "keywords", "the demonstrations have changed", _get_demos),
-    RunInput("corpus", "passages", "the passage library has changed", lambda c: c.corpus_fingerprint),
     RunInput(
         "input_instruction",
         "pattern",
         "the task's input instruction has changed",
-        lambda c: c.definition.input_instruction,
+        lambda t: t.definition.input_instruction,
     ),
     RunInput(
         "output_instruction",
         "pattern",
         "the task's output instruction has changed",
-        lambda c: c.definition.output_instruction,
+        lambda t: t.definition.output_instruction,
     ),
     RunInput("rules", "initial", "the task's code for the teacher 'procedural' has changed", _get_rules),
     RunInput(
@@ -88,12 +96,52 @@ INPUTS = (
         "parser",
         "verified",
         "the task's code that reads and compares answers (process_prediction, eval) has changed",
-        lambda c: c.task.digest_code("process_prediction", "eval"),
+        lambda t: t.plugin.digest_code("process_prediction", "eval"),
     ),
     RunInput(
-        "reward", "trained", "the task's code that gives the reward has changed", lambda c: c.task.digest_code("reward")
+        "reward",
+        "trained",
+        "the task's code that gives the reward has changed",
+        lambda t: t.plugin.digest_code("reward"),
     ),
 )
+
+
+class InputState(NamedTuple):
+    """One input of a run as it is now: the key of its digest, its stage, a sentence about its change, its digest."""
+
+    name: str
+    stage: str
+    change: str
+    digest: str
+
+
+def list_inputs(context: RunContext) -> list[InputState]:
+    """List the inputs of a run: those of each task, and the passage library. With several tasks, names have the task."""
+    corpus = compute_digest(context.corpus_fingerprint)
+    states = [InputState("corpus", "passages", "the passage library has changed", corpus)]
+    for key, task in context.tasks.items():
+        for each in INPUTS:
+            name, change = (f"{each.name}:{key}", f"task {key}: {each.change}") if key else (each.name, each.change)
+            states.append(InputState(name, each.stage, change, each.compute_digest(task)))
+    return states
+
+
+def _describe_definitions(context: RunContext) -> dict[str, Any]:
+    """Return the definition of the task, or with several tasks ``tasks``: name -> definition."""
+
+    def describe(task: RunTask) -> dict[str, Any]:
+        definition = {**asdict(task.definition), "demos": list(map(_describe_demo, task.definition.demos))}
+        if task.domain_demos:
+            definition["domain_demos"] = {d: list(map(_describe_demo, own)) for d, own in task.domain_demos.items()}
+        return definition
+
+    tasks = context.tasks
+    return describe(tasks[""]) if "" in tasks else {"tasks": {key: describe(task) for key, task in tasks.items()}}
+
+
+def _describe_demo(demo: Example) -> dict[str, str]:
+    return {name: text for name, text in asdict(demo).items() if text or name != "domain"}
 
 
 def record_inputs(store: RunStore, context: RunContext) -> list[str]:
@@ -105,16 +153,15 @@ def record_inputs(store: RunStore, context: RunContext) -> list[str]:
     Raises:
         SettingsError: inputs have changed that the run has used; the text names each.
     """
-    before = store.inputs()
-    digests = {each.name: each.compute_digest(context) for each in INPUTS}
-    changed = [each for each in INPUTS if each.name in before and before[each.name] != digests[each.name]]
+    before, now = store.inputs(), list_inputs(context)
+    changed = [each for each in now if before.get(each.name, each.digest) != each.digest]
     refused = [each.change for each in changed if store.stages.has_reached(each.stage)]
     if refused:
         raise SettingsError(
             f"run {context.settings.name!r} cannot continue: {', and '.join(refused)} since this run began. Undo the "
             "change, or give --name for a new run"
         )
-    store.keep_inputs(digests, asdict(context.definition))
+    store.keep_inputs({each.name: each.digest for each in now}, _describe_definitions(context))
     if not store.stages.has_reached("keywords"):
         return []
     return [

@@ -109,6 +109,11 @@ class Instructor:
         return (await self.requester.complete(request)).replies
 
 
+def format_domain(domain: str) -> str:
+    """Return the part of a prompt that names the domain of a sample; empty if ``domain`` is empty."""
+    return f"The new sample must belong to this domain of the task: {domain}\n\n" if domain else ""
+
+
 def format_example(example: Example) -> str:
     """Return an example as one line of JSON, as the prompts show it."""
     return json.dumps({"input": example.input, "output": example.output}, ensure_ascii=False)

@@ -16,12 +16,15 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_request
-from dsrl.pipeline.stages.evaluated import load_items
+from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
+from dsrl.plugins.several_tasks import check_trainer_takes_tasks
 from dsrl.storage.disk import check_room, check_writable
+from dsrl.storage.evaluations import EvalItem
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.budget import check_first_call, check_price
 from dsrl.teaching.reply_store import read_statistics
+from dsrl.types import TrainItem
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
@@ -39,7 +42,7 @@ class RunState:
         is_selected: whether the last training set is selected.
         is_trained: whether the last training is finished.
         has_unpaid_rows: whether a larger budget would add samples, and the training would be repeated.
-        test_items: the stored test items as (input, canonical label).
+        test_items: the stored test items.
         is_evaluated: whether nothing is left to do if the test items are still the same.
     """
 
@@ -48,15 +51,15 @@ class RunState:
     is_selected: bool = False
     is_trained: bool = False
     has_unpaid_rows: bool = False
-    test_items: tuple[tuple[str, str], ...] = ()
+    test_items: tuple[EvalItem, ...] = ()
     is_evaluated: bool = False
 
 
-def check_inputs(context: RunContext) -> Sequence[tuple[str, str]] | None:
+def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
     """Check everything that this command will use, the cheap things first.
 
     Returns:
-        The test items as (input, canonical label); None if this command does not evaluate.
+        The test items of all tasks; None if this command does not evaluate.
 
     Raises:
         DsrlError: the text says what is wrong, where, and what would work.
@@ -64,6 +67,8 @@ def check_inputs(context: RunContext) -> Sequence[tuple[str, str]] | None:
     state = _read_state(context)
     check_teachers(context)
     check_files(context)
+    if context.includes("trained"):
+        check_trainer_takes_tasks(context.trainer, context.tasks)
     _check_model_tasks(context, state)
     _check_first_call(context)
     _check_folders(context)
@@ -71,15 +76,15 @@ def check_inputs(context: RunContext) -> Sequence[tuple[str, str]] | None:
         _check_output(context, state)
     if context.includes("selected"):
         is_needed = not state.is_selected or state.has_unpaid_rows
-        check_eval_data(context.settings, context.task, is_needed)
+        check_eval_data(context.settings, context.tasks, is_needed)
     items = None
     if context.includes("evaluated"):
-        items = load_items(context.task, context.settings.dataset_path, context.settings.test_size)
+        items = load_all_items(context)
     is_done = state.is_evaluated and (items is None or tuple(items) == state.test_items)
     if context.includes("attempted") and not is_done:
         _check_sampler(context)
     if context.includes("trained") and (not state.is_trained or state.has_unpaid_rows):
-        _check_trainer(context)
+        _check_trainer(context, items or ())
     return items
 
 
@@ -109,9 +114,12 @@ def check_files(context: RunContext) -> None:
     Raises:
         DataError: names the file and its flag.
     """
-    path = context.settings.dataset_path
-    if path and (path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))) and not os.path.exists(path):
-        raise DataError(f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id")
+    for path in (task.dataset_path for task in context.tasks.values()):
+        is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))
+        if is_local and not os.path.exists(path):
+            raise DataError(
+                f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id"
+            )
     output = context.settings.output_model
     if output and os.path.exists(output) and not os.path.isdir(output):
         raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
@@ -119,12 +127,13 @@ def check_files(context: RunContext) -> None:
 
 def describe_foreign_task(context: RunContext) -> str:
     """Return a sentence about a base model that was trained for other tasks; empty if it suits or is not used."""
-    tasks, task = context.model_tasks, context.task.name
-    if not tasks or task in tasks or not context.includes("attempted"):
+    tasks = context.model_tasks
+    foreign = [task.name for task in context.tasks.values() if task.name not in tasks]
+    if not tasks or not foreign or not context.includes("attempted"):
         return ""
     return (
         f"the base model {context.settings.base_model!r} was trained for {', '.join(tasks)} only, and will hardly solve a "
-        f"sample of the task {task!r}"
+        f"sample of the task{'' if len(foreign) == 1 else 's'} {', '.join(map(repr, foreign))}"
     )
 
 
@@ -137,7 +146,7 @@ def _read_state(context: RunContext) -> RunState:
         return RunState()
     store, iterations = RunStore(context.folder, work=False), context.settings.iterations
     try:
-        items = tuple((text, label) for _, text, label in store.items())
+        items = tuple(store.items())
         has_answers = items != () and all(len(store.evaluations(m)) == len(items) for m in ("base", "trained"))
         has_unpaid_rows = bool(store.stages.count_unpaid())
         return RunState(
@@ -218,14 +227,30 @@ def _check_sampler(context: RunContext) -> None:
         context.sampler.hook.check()
 
 
-def _check_trainer(context: RunContext) -> None:
+def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     if not context.trainer.implements("check"):
         return
     last = context.settings.iterations
     output, work = context.get_output_folder(last), context.get_work_folder(last)
     # The samples do not exist yet, and neither does the model of the iteration before.
-    job = make_job(context.settings, context.base_model, (), output, work)
+    job = make_job(context.settings, context.base_model, _make_examples(context, test_items), output, work)
     context.trainer.hook.check(job=job)
+
+
+def _make_examples(context: RunContext, test_items: Sequence[EvalItem]) -> tuple[TrainItem, ...]:
+    """Return items without labels that show how long a prompt is: demonstrations, and the shortest test item of a task.
+
+    For a task that has none, it is one item with an empty input: every prompt is at least as long.
+    """
+    examples = []
+    for key, task in context.tasks.items():
+        inputs = [demo.input for demo in task.definition.demos]
+        own = [item.input for item in test_items if item.task == key]
+        inputs += [min(own, key=len)] if own else []
+        for number, text in enumerate(inputs or [""], 1):
+            prompt = task.definition.make_prompt(text)
+            examples.append(TrainItem(f"example-{key}-{number}", prompt, text, label="", task=key))
+    return tuple(examples)
 
 
 def _measure_weights(model: str) -> int:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 
 from dsrl.errors import StoreError
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.instructor import Instructor, Requester
 from dsrl.pipeline.plugin_warnings import PluginWarnings
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
+from dsrl.pipeline.teachers import TeacherRoles
 from dsrl.settings import Settings
+from dsrl.similarity.copies import CopyIndex
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.ledger import Ledger
 from dsrl.teaching.reply_store import PaidCalls
@@ -45,6 +48,19 @@ class StageClock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + monotonic() - self._started[stage]
 
 
+@dataclass(frozen=True, slots=True)
+class TaskItems:
+    """The test items of one task.
+
+    Attributes:
+        numbers: their numbers among the test items of the run.
+        index: finds copies of them, by their position in ``numbers``.
+    """
+
+    numbers: tuple[int, ...]
+    index: CopyIndex
+
+
 @dataclass(frozen=True)
 class OpenRun:
     """A run that this process works on.
@@ -68,6 +84,31 @@ class OpenRun:
         """The settings of the run."""
         return self.context.settings
 
+    @cached_property
+    def test_items(self) -> Mapping[str, TaskItems]:
+        """Task of a sample -> its test items, to find copies of them.
+
+        It is empty if this command does not know the items, or if --no-decontaminate is given.
+        """
+        items = self.context.test_items
+        if not self.settings.decontaminate or not items:
+            return {}
+        return {
+            key: TaskItems(
+                numbers=(numbers := tuple(n for n, item in enumerate(items) if item.task == key)),
+                index=CopyIndex(
+                    [items[number].input for number in numbers],
+                    (
+                        task.definition.description,
+                        task.definition.input_instruction,
+                        task.definition.output_instruction,
+                    ),
+                    [demo.input for demo in task.definition.demos],
+                ),
+            )
+            for key, task in self.context.tasks.items()
+        }
+
     def add_note(self, text: str) -> None:
         """Show a note to the user and store it in the run."""
         self.store.add_event("note", text)
@@ -90,10 +131,14 @@ class OpenRun:
             self.plugin_warnings.save()
 
     @asynccontextmanager
-    async def open_instructor(self) -> AsyncIterator[Instructor]:
-        """Open the ledger for the length of a block; at the end, wait for the calls in flight and close the teachers."""
+    async def open_instructors(self) -> AsyncIterator[Mapping[str, Instructor]]:
+        """Open the ledger for the length of a block, with an instructor for each task (a key of ``context.tasks``).
+
+        At the end, wait for the calls in flight and close the teachers.
+        """
         context = self.context
-        teachers = {purpose: role.plugin for purpose, role in context.teachers.items()}
+        plugins = [{purpose: role.plugin for purpose, role in t.teachers.items()} for t in context.tasks.values()]
+        teachers = plugins[0]
         ledger = Ledger(
             teachers["write"],
             context.workspace.reply_store,
@@ -104,19 +149,26 @@ class OpenRun:
             PaidCalls(self.store.paid_calls, self._keep_paid_calls),
         )
         self.progress.watch(ledger.get_spending, context.policy.budget)
-        settings = context.settings
+        requesters: list[Requester] = [ledger, *(ledger.route(others) for others in plugins[1:])]
         try:
-            yield Instructor(
-                ledger,
-                context.teachers,
-                settings.teacher_temperature,
-                settings.teacher_max_tokens,
-                settings.retries_unreadable,
-            )
+            yield {
+                key: self._make_instructor(requester, task.teachers)
+                for (key, task), requester in zip(context.tasks.items(), requesters, strict=True)
+            }
         except BaseException as error:
             await self._close_after(error, ledger)
             raise
         await ledger.close()
+
+    def _make_instructor(self, requester: Requester, teachers: TeacherRoles) -> Instructor:
+        settings = self.settings
+        return Instructor(
+            requester,
+            teachers,
+            settings.teacher_temperature,
+            settings.teacher_max_tokens,
+            settings.retries_unreadable,
+        )
 
     async def _close_after(self, error: BaseException, ledger: Ledger) -> None:
         """Close the ledger after an error, and tell the user why this may take a while."""
@@ -146,4 +198,4 @@ class OpenRun:
         """
         context = self.context
         async with close_sampler(bind_sampler(context.settings, model)) as sampler:
-            yield AnsweringModel(sampler, context.definition, context.task, context.settings.max_completion_tokens)
+            yield AnsweringModel(sampler, context.tasks, context.settings.max_completion_tokens)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from dsrl.errors import PluginError
-from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.plugins.binding import Plugin, load, takes_option
-from dsrl.plugins.specs import SamplerSpec, TaskSpec
+from dsrl.plugins.scoring import grade
+from dsrl.plugins.specs import SamplerSpec
 from dsrl.settings import Settings
-from dsrl.types import PluginRef
+from dsrl.types import Answer, PluginRef
 
 
 def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
@@ -32,32 +34,45 @@ def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
     return load(PluginRef("sampler", settings.sampler, options), "sampler")
 
 
+class Question(Protocol):
+    """What a model can be asked: a sample, a test item.
+
+    Attributes:
+        task: name of its task; empty in a run of one task.
+        input: the input, without the output instruction.
+    """
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def input(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
-    """A model that answers inputs of the task.
+    """A model that answers inputs of the tasks of a run.
 
     Attributes:
         sampler: runs the model.
-        definition: makes the prompts.
-        task: reads and grades the answers.
+        tasks: make the prompts, read and grade the answers.
         max_tokens: maximum length of an answer in tokens.
     """
 
     sampler: Plugin[SamplerSpec]
-    definition: Definition
-    task: Plugin[TaskSpec]
+    tasks: RunTasks
     max_tokens: int
 
     async def answer(
-        self, inputs: Sequence[str], n: int = 1, temperature: float = 0.0, seed: int = 0
+        self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0
     ) -> list[list[str]]:
-        """Return ``n`` answers to each input; temperature 0 is greedy.
+        """Return ``n`` answers to each question; temperature 0 is greedy.
 
         Raises:
             PluginError: the sampler returned another number of texts.
         """
         texts = await self.sampler.hook.sample(
-            prompts=[self.definition.make_prompt(text) for text in inputs],
+            prompts=[self.tasks[question.task].definition.make_prompt(question.input) for question in questions],
             n=n,
             temperature=temperature,
             top_p=1.0,
@@ -67,12 +82,16 @@ class AnsweringModel:
             adapter=None,
         )
         answers = [list(completions) for completions in texts]
-        if len(answers) != len(inputs) or any(len(completions) != n for completions in answers):
+        if len(answers) != len(questions) or any(len(completions) != n for completions in answers):
             raise PluginError(
                 f"sampler {self.sampler.name!r} of {self.sampler.distribution} did not return {n} texts for each of "
-                f"{len(inputs)} prompts"
+                f"{len(questions)} prompts"
             )
         return answers
+
+    def grade(self, question: Question, output: str, label: str) -> tuple[Answer, bool]:
+        """Read the answer in an output; return it, and whether it is right. An unreadable answer is wrong."""
+        return grade(self.tasks[question.task].plugin, output, label, question.input)
 
 
 @asynccontextmanager

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import dsrl
-from dsrl.errors import SettingsError
+from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.inputs import record_inputs
 from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
+from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
+from dsrl.pipeline.task_settings import check_task_settings
 from dsrl.plugins.base_models import resolve_model
-from dsrl.plugins.binding import load
 from dsrl.settings import Settings, differences, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef
 
 #: Libraries whose versions influence the results.
 _LIBRARIES = ("torch", "transformers", "datasets", "pluggy")
@@ -46,16 +47,20 @@ def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     """
     file = read_settings(config) if config else {}
     chosen = {**file, **flags}
-    base_model = chosen.get("base_model") or _get_task_model(chosen) or Settings.base_model
-    return resolve({"base_model": base_model}, resolve_model(base_model).recipe.settings, file, flags)
+    base_model = chosen.get("base_model") or _find_task_model(chosen) or Settings.base_model
+    settings = resolve({"base_model": base_model}, resolve_model(base_model).recipe.settings, file, flags)
+    check_task_settings(settings)
+    return settings
 
 
-def _get_task_model(chosen: dict[str, Any]) -> str:
-    """Return the base model that the task names; empty if it names none, or if no task is chosen."""
-    if not chosen.get("task"):
+def _find_task_model(chosen: dict[str, Any]) -> str:
+    """Return the base model that the tasks name; empty if they name none, or if no task is chosen."""
+    if not any(chosen.get("task", ())):
         return ""
-    task = load(PluginRef("task", chosen["task"], chosen.get("task_option", {}), chosen.get("override", ())), "task")
-    return task.hook.base_model() or "" if task.implements("base_model") else ""
+    named = {name: value for name, value in chosen.items() if name in ("task", "task_option", "override")}
+    settings = resolve(named)
+    check_task_settings(replace(settings, domain=(), demos=(), dataset_path=(), task_instruction=()))
+    return find_base_model(settings)
 
 
 @contextmanager
@@ -78,12 +83,32 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
             for note in record_inputs(store, context):
                 run.add_note(note)
+            context, note = _add_test_items(context)
+            if note:
+                run.add_note(note)
             if text := describe_foreign_task(context):
                 run.add_warning(text, "attempted-0:model_tasks")
             yield replace(run, context=context)
         finally:
             warnings.save()
             store.close()
+
+
+def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
+    """Load the test items for the comparison with the samples, also if this command does not evaluate.
+
+    Returns:
+        The context with the items, and a note for the user if they cannot be loaded: the evaluation needs them, but not
+        this command.
+    """
+    settings = context.settings
+    if context.test_items is not None or not settings.decontaminate or not context.includes("initial"):
+        return context, ""
+    try:
+        items = load_all_items(context)
+    except DataError as error:
+        return context, f"this command does not compare the samples with test items: {error}"
+    return replace(context, test_items=items), ""
 
 
 def _record_settings(store: RunStore, context: RunContext) -> list[str]:
@@ -107,7 +132,7 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
         ]
         if updates:
             notes.append(f"versions have changed since this run began: {', '.join(updates)}")
-    model = {"chat_template": "on" if context.definition.is_chat else "off"} if context.includes("attempted") else {}
+    model = {"chat_template": "on" if context.is_chat else "off"} if context.includes("attempted") else {}
     edited = store.keep_settings({**to_toml(settings), "versions": versions, "model": model})
     if edited:
         notes.append(
@@ -144,7 +169,10 @@ def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
             f"--chat-template on: the base model {context.base_model} has no chat template, or the sampler {sampler.name!r} "
             "cannot use it; give --chat-template off, another --base-model or another --sampler"
         )
-    return replace(context, definition=replace(context.definition, is_chat=is_chat))
+    tasks = {
+        key: replace(task, definition=replace(task.definition, is_chat=is_chat)) for key, task in context.tasks.items()
+    }
+    return replace(context, tasks=tasks)
 
 
 def _list_versions(context: RunContext) -> dict[str, str]:

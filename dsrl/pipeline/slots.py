@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
@@ -19,6 +19,7 @@ from dsrl.errors import BudgetReached
 from dsrl.pipeline import signals
 from dsrl.pipeline.budget import check_unpaid, describe_unpaid
 from dsrl.pipeline.concurrency import run_limited, run_together
+from dsrl.pipeline.contamination import drop_contaminated
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
 from dsrl.pipeline.runtime import OpenRun
@@ -31,7 +32,7 @@ from dsrl.pipeline.stages.passages import get_passage
 from dsrl.pipeline.stages.scored import score
 from dsrl.pipeline.stages.verified import VotePolicy, verify
 from dsrl.storage.run_store import RunStore
-from dsrl.types import Sample
+from dsrl.types import Answer, Sample
 
 T = TypeVar("T")
 
@@ -140,12 +141,12 @@ async def _run_groups(run: OpenRun, iteration: int, stages: Collection[str], gro
     """Run groups of slots; return stage -> number of rows that the budget did not pay for."""
     settings = run.settings
     async with AsyncExitStack() as stack:
-        instructor = await stack.enter_async_context(run.open_instructor())
+        instructors = await stack.enter_async_context(run.open_instructors())
         start_bars(run, iteration, stages)
         model = None
         if "attempted" in stages:
             model = await stack.enter_async_context(run.open_model(run.context.get_start_model(iteration)))
-        runner = SlotRunner(run, iteration, stages, instructor, model)
+        runner = SlotRunner(run, iteration, stages, instructors, model)
         # Enough groups at a time to keep the teacher busy while others are with the sampler.
         limit = len(groups) if settings.batch else max(4, 3 * settings.concurrency // GROUP_SIZE)
         with run.clock.measure("initial_to_scored"):
@@ -171,7 +172,7 @@ class SlotRunner:
         run: the open run.
         iteration: from 1.
         stages: the stages to run.
-        instructor: asks the teachers.
+        instructors: ask the teachers of each task.
         model: the base model; None if the stages do not need it.
 
     Attributes:
@@ -183,16 +184,20 @@ class SlotRunner:
         run: OpenRun,
         iteration: int,
         stages: Collection[str],
-        instructor: Instructor,
+        instructors: Mapping[str, Instructor],
         model: AnsweringModel | None,
     ) -> None:
         self.unpaid: Counter[str] = Counter()
         self._run, self._iteration, self._stages = run, iteration, stages
         self._store, self._settings, self._context = run.store, run.settings, run.context
-        self._instructor, self._model = instructor, model
-        self._pattern = run.store.pattern(iteration) or ""
+        self._instructors, self._model = instructors, model
         self._passages = run.store.passages(iteration)
-        self._domains = list(run.store.keywords(iteration))
+        self._domains = {task: list(domains) for task, domains in run.store.keywords(iteration).items()}
+        self._patterns = {
+            (task, domain): run.store.pattern(iteration, task, domain) or ""
+            for task, domains in self._domains.items()
+            for domain in domains
+        }
 
     async def run(self, slots: range) -> None:
         """Take a group of slots through the stages."""
@@ -234,22 +239,15 @@ class SlotRunner:
     async def _write(self, group: SlotGroup) -> None:
         if slots := group.find_unwritten():
             with self._run.clock.measure("initial"):
-                sources = map(self._make_source, slots)
-                samples = await self._run_paid(
-                    "initial", (write_initial(self._instructor, self._context.definition, s) for s in sources)
-                )
+                samples = await self._run_paid("initial", (self._write_one(self._make_source(s)) for s in slots))
             self._add_samples(group, "initial", samples)
 
     async def _verify(self, group: SlotGroup, samples: Sequence[Sample]) -> None:
         if unverified := group.find_unverified(samples):
             settings = self._settings
             votes = VotePolicy(settings.votes, settings.vote_confidence, BATCH_ROUNDS if settings.batch else 0)
-            context = self._context
             with self._run.clock.measure("verified"):
-                verdicts = await self._run_paid(
-                    "verified",
-                    (verify(self._instructor, context.definition, context.task, s, votes) for s in unverified),
-                )
+                verdicts = await self._run_paid("verified", (self._verify_one(s, votes) for s in unverified))
             self._store.add_verdicts(verdicts)
             group.samples |= {sample.id: sample for sample, _ in verdicts}
             self._run.progress.advance("verified", len(verdicts))
@@ -265,14 +263,9 @@ class SlotRunner:
 
     async def _rewrite(self, group: SlotGroup) -> None:
         if parents := group.find_unadapted():
-            definition = self._context.definition
             with self._run.clock.measure("adapted"):
                 samples = await self._run_paid(
-                    "adapted",
-                    (
-                        rewrite(self._instructor, definition, s, group.solved[s.id], self._number_reply(s.slot))
-                        for s in parents
-                    ),
+                    "adapted", (self._rewrite_one(parent, group.solved[parent.id]) for parent in parents)
                 )
             self._add_samples(group, "adapted", samples)
 
@@ -287,20 +280,42 @@ class SlotRunner:
             group.scored |= {result.sample for result, _ in scores}
             self._run.progress.advance("scored", len(scores))
 
+    # --- one sample each, with the teacher and the words of its task -----------------------------------------------------
+
+    def _write_one(self, source: SampleSource) -> Coroutine[Any, Any, Sample]:
+        definition = self._context.tasks[source.task].get_definition(source.domain)
+        return write_initial(self._instructors[source.task], definition, source)
+
+    def _verify_one(self, sample: Sample, votes: VotePolicy) -> Coroutine[Any, Any, tuple[Sample, list[Answer]]]:
+        task = self._context.tasks[sample.task]
+        return verify(self._instructors[sample.task], task.definition, task.plugin, sample, votes)
+
+    def _rewrite_one(self, parent: Sample, solved: bool) -> Coroutine[Any, Any, Sample]:
+        task, number = self._context.tasks[parent.task], self._number_reply(parent.slot)
+        domain = task.get_named_domain(parent.domain)
+        return rewrite(self._instructors[parent.task], task.definition, parent, solved, number, domain)
+
     def _add_samples(self, group: SlotGroup, stage: str, samples: Sequence[Sample]) -> None:
-        self._store.add_samples(samples)
+        samples, matches = drop_contaminated(self._run, samples)
+        self._store.add_samples(samples, matches)
         group.samples |= {sample.id: sample for sample in samples}
         self._run.progress.advance(stage, len(samples))
 
     def _make_source(self, slot: int) -> SampleSource:
-        domain, number = self._domains[slot % len(self._domains)], slot // len(self._domains)
+        task, number = self._context.place_slot(slot)
+        domains = self._domains[task]  # the slots of a task take its domains in turn
+        domain = domains[number % len(domains)]
+        passages = self._passages.get(task, {}).get(domain, ())
         return SampleSource(
             iteration=self._iteration,
             slot=slot,
             number=self._number_reply(slot),
-            pattern=self._pattern,
-            passage=get_passage(self._passages.get(domain, ()), number),
+            pattern=self._patterns[task, domain],
+            passage=get_passage(passages, number // len(domains)),
             rng=Random(f"{self._settings.seed}:{self._iteration}:{slot}"),
+            task=task,
+            domain=domain,
+            named_domain=self._context.tasks[task].get_named_domain(domain),
         )
 
     def _number_reply(self, slot: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.pipeline.stages.evaluated import compute_gain
+from dsrl.pipeline.task_results import compute_accuracies, list_parts
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, parse_settings, resolve
 from dsrl.storage.run_store import RunStore
@@ -47,32 +48,30 @@ def load_result(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     return summarise(store, load_settings(store), load_spending(store, workspace))
 
 
-def compute_accuracy(store: RunStore, model: str) -> float | None:
-    """Return the share of the test items that a model answered correctly; None before it has answered all.
-
-    Args:
-        store: the store of the run.
-        model: ``base`` or ``trained``.
-    """
-    answers = store.evaluations(model)
-    return sum(answers.values()) / len(answers) if answers and len(answers) == len(store.items()) else None
+def _summarise_clean(store: RunStore, tasks: Sequence[str]) -> dict[str, Any]:
+    """Return the accuracies without the test items that training samples copy; None if there are none."""
+    copied = store.list_trained_items()
+    clean = compute_accuracies(store, tasks, copied) if copied else None
+    return {
+        "n_contaminated": len(copied),
+        "clean_base_accuracy": clean.base if clean else None,
+        "clean_trained_accuracy": clean.trained if clean else None,
+    }
 
 
 def summarise(store: RunStore, settings: Settings, spending: Spending) -> dict[str, Any]:
     """Return the object of ``dsrl run --json``; what is not known yet is None."""
-    base, trained = compute_accuracy(store, "base"), compute_accuracy(store, "trained")
-    interval: list[float] | None = None
-    if base is not None and trained is not None:
-        _, bounds = compute_gain(store.evaluations("base"), store.evaluations("trained"))
-        interval = [round(bound, 4) for bound in bounds]
+    accuracies = compute_accuracies(store, settings.task)
     model = Path(settings.output_model) if settings.output_model else store.folder / "model"
     return {
         "run": settings.name,
-        "task": settings.task,
-        "base_accuracy": base,
-        "trained_accuracy": trained,
-        "gain_ci95": interval,
+        "task": ", ".join(settings.task),
+        "base_accuracy": accuracies.base,
+        "trained_accuracy": accuracies.trained,
+        "gain_ci95": list(accuracies.gain_ci95) if accuracies.gain_ci95 else None,
         "n_test": len(store.items()),
+        "parts": [asdict(part) for part in list_parts(store, settings.task)],
+        **_summarise_clean(store, settings.task),
         "samples": store.count_samples(),
         "teacher_calls": spending.calls,
         "cost_usd": round(spending.cost_usd, 6) if spending.priced else None,

@@ -5,7 +5,7 @@ The instructor takes the model of a request from this table, and the ledger take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -52,18 +52,24 @@ class TeacherRole:
 TeacherRoles = Mapping[Purpose, TeacherRole]
 
 
-def resolve_teachers(settings: Settings, task: Plugin[TaskSpec], prices: Mapping[str, Price]) -> TeacherRoles:
+def resolve_teachers(
+    settings: Settings, task: Plugin[TaskSpec], prices: Mapping[str, Price], others: Sequence[TeacherRoles] = ()
+) -> TeacherRoles:
     """Bind the teacher of every purpose, let it prepare itself, and look up its price.
 
     Args:
         settings: the settings of the run.
         task: the task that the teachers work on.
         prices: the user's prices by model; they replace those of the plugins.
+        others: the teachers of other tasks of the run. A teacher that prepares itself for a task is bound again for this
+            task; the others are used as they are.
 
     Raises:
         DsrlError: a plugin or its options are wrong, or a teacher cannot work (no key, no model).
     """
-    plugins: list[Plugin[TeacherSpec]] = []
+    shared = {id(role.plugin): role.plugin for roles in others for role in roles.values()}
+    prepared = [plugin for plugin in shared.values() if not plugin.accepts("prepare", "task")]
+    plugins = list(prepared)
     roles: dict[Purpose, TeacherRole] = {}
     for purpose in get_args(Purpose):
         name, model, options = settings.teacher_of(purpose)
@@ -74,7 +80,7 @@ def resolve_teachers(settings: Settings, task: Plugin[TaskSpec], prices: Mapping
             plugins.append(plugin)
         roles[purpose] = TeacherRole(plugin, model)
     for role in {(id(role.plugin), role.model): role for role in roles.values()}.values():
-        if role.plugin.implements("prepare"):
+        if role.plugin.implements("prepare") and not any(role.plugin is plugin for plugin in prepared):
             role.plugin.hook.prepare(task=task, model=role.model)
     return {purpose: _look_up(role, prices) for purpose, role in roles.items()}
 

@@ -16,7 +16,7 @@ from statistics import fmean, variance
 
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.storage.metrics import Metrics
-from dsrl.types import BEST_STEP, DEV_ACCURACY, TrainStep
+from dsrl.types import BEST_STEP, DEV_ACCURACY, EQUAL_GROUPS, TrainStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class TrainingWatch:
     """
 
     def __init__(self, run: OpenRun, iteration: int, items: int, metrics: Metrics) -> None:
-        self._run, self._iteration, self._items = run, iteration, items
+        self._run, self._iteration, self._items, self._metrics = run, iteration, items, metrics
         stored = metrics.read_values(iteration, DEV_ACCURACY) if items else {}
         self.accuracies = {step: accuracy for step, accuracy in stored.items() if 0 <= accuracy <= 1}
         self.best_step: int | None = None
@@ -99,6 +99,17 @@ class TrainingWatch:
                 f"{drift.rise_error:.3f}): the model learns what the reward pays for, or its training items by heart, and "
                 "not the task. Try a lower --learning-rate, fewer --epochs or a larger --kl-coef",
                 f"trained-{self._iteration}:drift",
+            )
+
+    def review_groups(self) -> None:
+        """Warn the user after a training in which all answers to each prompt had the same reward: nothing was learned."""
+        shares = self._metrics.read_values(self._iteration, EQUAL_GROUPS).values()
+        if shares and all(share >= 1 for share in shares):
+            self._run.add_warning(
+                f"in all {len(shares)} steps of the training, all answers to a prompt had the same reward, so the model has "
+                "learned nothing and answers like the model that it started from. Give a higher --train-temperature, a "
+                "larger --group-size, or samples that are neither too easy nor too hard",
+                f"trained-{self._iteration}:equal_groups",
             )
 
     def describe_best(self) -> str:

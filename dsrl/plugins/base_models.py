@@ -19,6 +19,9 @@ from dsrl.plugins.recipes import Recipe, read_recipe
 from dsrl.plugins.specs import KINDS
 
 RECIPE = "dsrl.toml"
+_GGUF_HINT = (
+    "GGUF files cannot be trained: give the same model in Hugging Face form (config.json, *.safetensors, tokenizer)"
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -72,10 +75,21 @@ def resolve_model(name: str) -> Model:
 
 def _folder(name: str, path: Path) -> Model:
     if not path.is_dir():
-        raise DataError(f"base model {name!r} is a file; give the folder that holds config.json and the weights")
+        hint = _GGUF_HINT if path.suffix == ".gguf" else "give the folder that holds config.json and the weights"
+        raise DataError(f"base model {name!r} is a file; {hint}")
+    has_gguf = next(path.glob("*.gguf"), None) is not None
     if not (path / "config.json").is_file():
-        raise DataError(f"base model {name!r}: {path}/config.json does not exist, so the folder holds no model")
+        reason, hint = "so the folder holds no model", "give the folder of a model in Hugging Face form"
+        if (path / "adapter_config.json").is_file():
+            reason = "because the folder holds a LoRA adapter and not a model"
+            hint = (
+                "merge the adapter into its model (merge_and_unload of peft), and give the folder of the merged model"
+            )
+        elif has_gguf:
+            hint = _GGUF_HINT
+        raise DataError(f"base model {name!r}: {path}/config.json does not exist, {reason}; {hint}")
     if not any(next(path.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
-        raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors)")
+        hint = _GGUF_HINT if has_gguf else "fetch the model again"
+        raise DataError(f"base model {name!r}: {path} holds a config.json but no weights (*.safetensors); {hint}")
     recipe = path / RECIPE
     return Model(str(path), read_recipe(recipe) if recipe.is_file() else Recipe())

@@ -149,13 +149,22 @@ def _import(entry: EntryPoint, info: PluginInfo) -> Any:
     try:
         return entry.load()
     except FAULTS as error:
-        missing = _find_missing_module(error, info)
-        hint = (
-            f"is a dependency missing? try: pip install {missing}" if missing else "reinstall or correct that package"
-        )
         raise PluginError(
-            f"{info} cannot be imported: {type(error).__name__}: {error} (entry point {info.target!r}); {hint}"
+            f"{info} cannot be imported: {type(error).__name__}: {error} (entry point {info.target!r}); "
+            f"{_advise_on_import(error, entry, info)}"
         ) from error
+
+
+def _advise_on_import(error: BaseException, entry: EntryPoint, info: PluginInfo) -> str:
+    missing = _find_missing_module(error, info)
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "dsrl":
+        requirements = (entry.dist.requires if entry.dist else None) or []
+        wish = next((f" (it asks for {text})" for text in requirements if text.startswith("data-synthesis-rl")), "")
+        return (
+            f"the package was written for another version of dsrl{wish}, and this dsrl has version {API_VERSION} of the "
+            "hook API; upgrade dsrl or install another version of the plugin"
+        )
+    return f"is a dependency missing? try: pip install {missing}" if missing else "reinstall or correct that package"
 
 
 def _find_missing_module(error: BaseException, info: PluginInfo) -> str:

@@ -131,6 +131,8 @@ class TaskSpec:
     def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example]:
         """Return real items. An input is what the base model sees (without the output instruction), an output is gold.
 
+        With a ``domain`` in the items, the accuracy is also shown for each domain.
+
         Args:
             path: the value of ``--dataset-path``: a file, a folder or a Hugging Face id; empty for the task's own data.
             split: models are evaluated on ``test``.
@@ -200,14 +202,15 @@ class TaskSpec:
             input: the input of the sample.
         """
 
-    @hook()
-    def procedural_sample(self, seed: int, difficulty: int, passage: str) -> Example:
+    @hook(optional_arguments={"domain": ""})
+    def procedural_sample(self, seed: int, difficulty: int, passage: str, domain: str) -> Example:
         """Return a sample that is made by rules, for the teacher ``procedural``. The same arguments give the same sample.
 
         Args:
             seed: 0 or more.
             difficulty: 1 is the easiest; for a number above the hardest level, return a sample of the hardest level.
             passage: the text that the sample should be based on; it can be empty, and it can be anything.
+            domain: the domain that the sample must belong to, one of those of the run; empty if it is left to the task.
 
         Optional; a task without it needs another teacher.
         """
@@ -447,7 +450,7 @@ class TrainerSpec:
 
     @hook(mandatory=True)
     def train(self, job: TrainJob, task: BoundPlugin[TaskSpec], on_step: Callable[[TrainStep], None]) -> None:
-        """Train ``job.model`` on ``job.items`` with the task's ``reward`` and save the result in ``job.output_dir``.
+        """Train ``job.model`` on ``job.items`` with the reward of its task and save the result in ``job.output_dir``.
 
         The hook returns when the training is finished. After a kill it is called again with the same job: continue from
         ``job.work_dir``. A step may then be reported twice, with the same values. A worker process can bind the task again
@@ -456,10 +459,20 @@ class TrainerSpec:
 
         Args:
             job: what to train on, and how.
-            task: ``task.hook.reward(output=..., label=..., input=...)`` returns the reward.
+            task: ``task.hook.reward(output=..., label=..., input=...)`` returns the reward in a run of one task. In a run
+                over several tasks, reading ``task.hook`` is an error, so that no item gets the reward of another task:
+                ``dsrl.get_task(task, item)`` is the task of an item, and ``dsrl.list_tasks(task)`` are all of them. Both
+                also work in a run of one task.
             on_step: call it after each step.
 
         Mandatory.
+        """
+
+    @hook(unanswered="return True or False")
+    def takes_several_tasks(self) -> bool:
+        """Return whether ``train`` finds the task of each item with ``dsrl.get_task(task, item)``.
+
+        Optional; without it, the trainer is refused in a run over several tasks, before a teacher is paid.
         """
 
     @hook()
@@ -470,7 +483,8 @@ class TrainerSpec:
         and returns within about a minute.
 
         Args:
-            job: the job of the last iteration, without its items, which do not exist yet; its model is the base model.
+            job: the job of the last iteration; its model is the base model. Its own items do not exist yet: its items are
+                inputs of the task without labels, which show how long a prompt is. There may be none.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsrl.storage.matches import Match, insert_matches
 from dsrl.storage.stages import reset_stages, set_state, start_stage_of
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
 from dsrl.types import Answer, Score
 
+#: The table of format 3.
 DEV_TABLE = """
 CREATE TABLE dev_items (
     iteration INTEGER NOT NULL, place INTEGER NOT NULL,
@@ -21,6 +23,8 @@ CREATE TABLE dev_items (
     input TEXT NOT NULL, label TEXT NOT NULL,
     PRIMARY KEY (iteration, place))
 """
+#: Adds a column that a run of format 3 did not have.
+ADD_TASKS = "ALTER TABLE dev_items ADD COLUMN task TEXT NOT NULL DEFAULT ''"
 TABLES = f"""
 CREATE TABLE greedy_attempts (
     sample TEXT PRIMARY KEY REFERENCES samples (id), output TEXT NOT NULL, answer TEXT, solved INTEGER NOT NULL);
@@ -35,6 +39,7 @@ CREATE TABLE selected (
     iteration INTEGER NOT NULL, place INTEGER NOT NULL, sample TEXT NOT NULL REFERENCES samples (id),
     PRIMARY KEY (iteration, place));
 {DEV_TABLE};
+{ADD_TASKS};
 CREATE TABLE rewards (
     sample TEXT NOT NULL REFERENCES samples (id), step INTEGER NOT NULL, reward REAL NOT NULL,
     PRIMARY KEY (sample, step)) WITHOUT ROWID
@@ -59,11 +64,13 @@ class DevItem:
         sample: id of the sample that was held out; None for an item of real data.
         input: the input, without the output instruction.
         label: the canonical answer.
+        task: name of its task; empty in a run of one task.
     """
 
     sample: str | None
     input: str
     label: str
+    task: str = ""
 
 
 class AttemptTables(Tables):
@@ -116,23 +123,34 @@ class AttemptTables(Tables):
 
     def dev_items(self, iteration: int) -> list[DevItem]:
         """Return the development items; empty if there are none, or if the training set was not selected yet."""
-        rows = self._read("SELECT sample, input, label FROM dev_items WHERE iteration = ? ORDER BY place", iteration)
+        sql = "SELECT sample, input, label, task FROM dev_items WHERE iteration = ? ORDER BY place"
+        rows = self._read(sql, iteration)
         return [DevItem(*row) for row in rows]
 
     def add_selected(
-        self, iteration: int, samples: Sequence[str], pool: int | None = None, dev_items: Sequence[DevItem] = ()
+        self,
+        iteration: int,
+        samples: Sequence[str],
+        pool: int | None = None,
+        dev_items: Sequence[DevItem] = (),
+        set_aside: Sequence[Match] = (),
     ) -> None:
-        """Store the training set and the development items.
+        """Store the training set, the development items, and what was set aside before.
 
         Args:
             samples: ids, best first.
             pool: how many samples had a score; with it, the stage ``selected`` is finished.
             dev_items: the items that the training is evaluated on.
+            set_aside: the copies that could not be selected.
         """
-        dev_rows = [(iteration, place, item.sample, item.input, item.label) for place, item in enumerate(dev_items, 1)]
+        dev_rows = [
+            (iteration, place, item.sample, item.input, item.label, item.task)
+            for place, item in enumerate(dev_items, 1)
+        ]
         with self._transaction() as database:
             insert(database, "selected", [(iteration, place, sample) for place, sample in enumerate(samples, 1)])
             insert(database, "dev_items", dev_rows)
+            insert_matches(database, set_aside)
             if pool is None:
                 set_state(database, iteration, "selected", "started")
             else:

@@ -5,19 +5,44 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from dsrl.storage.stages import WHOLE_RUN, reset_stages, set_state
 from dsrl.storage.tables import Tables, answer_text, insert
 from dsrl.types import Answer
 
 TABLES = """
-CREATE TABLE items (number INTEGER PRIMARY KEY, input TEXT NOT NULL, label TEXT NOT NULL);
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY, input TEXT NOT NULL, label TEXT NOT NULL, task TEXT NOT NULL DEFAULT '',
+    domain TEXT NOT NULL DEFAULT '');
 CREATE TABLE evaluations (
     model TEXT NOT NULL, item INTEGER NOT NULL REFERENCES items (number), output TEXT NOT NULL, answer TEXT,
     correct INTEGER NOT NULL,
     PRIMARY KEY (model, item)) WITHOUT ROWID
 """
+
+
+#: Adds columns that a run of format 3 did not have.
+ADD_TASKS = """
+ALTER TABLE items ADD COLUMN task TEXT NOT NULL DEFAULT '';
+ALTER TABLE items ADD COLUMN domain TEXT NOT NULL DEFAULT ''
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalItem:
+    """A test item.
+
+    Attributes:
+        input: the input, without the output instruction.
+        label: the canonical answer.
+        task: name of its task; empty in a run of one task.
+        domain: the domain of the task that it belongs to; empty if the data set does not say it.
+    """
+
+    input: str
+    label: str
+    task: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +59,27 @@ class Evaluation:
 class EvaluationTables(Tables):
     """Test items and the answers of the models to them."""
 
-    def items(self) -> list[tuple[int, str, str]]:
-        """Return the test items as (number, input, label)."""
-        return [cast("tuple[int, str, str]", row) for row in self._read("SELECT * FROM items ORDER BY number")]
+    def items(self) -> list[EvalItem]:
+        """Return the test items; the number of an item is its place in this list, from 0."""
+        return [EvalItem(*row) for row in self._read("SELECT input, label, task, domain FROM items ORDER BY number")]
 
-    def replace_items(self, items: Sequence[tuple[str, str]]) -> None:
-        """Store the test set as (input, label). Answers to items that stay in the set are kept."""
+    def replace_items(self, items: Sequence[EvalItem]) -> None:
+        """Store the test set. Answers to items that stay in the set are kept."""
         with self._transaction() as database:
             answers = database.execute(
-                "SELECT e.model, i.input, i.label, e.output, e.answer, e.correct "
+                "SELECT e.model, i.input, i.label, i.task, e.output, e.answer, e.correct "
                 "FROM evaluations e JOIN items i ON i.number = e.item"
             ).fetchall()
             database.execute("DELETE FROM evaluations")
             database.execute("DELETE FROM items")
-            insert(database, "items", [(number, *item) for number, item in enumerate(items)])
-            by_item = {(model, text, label): rest for model, text, label, *rest in answers}
+            rows = [(number, item.input, item.label, item.task, item.domain) for number, item in enumerate(items)]
+            insert(database, "items", rows)
+            by_item = {(model, text, label, task): rest for model, text, label, task, *rest in answers}
             rows = [
-                (model, number, *by_item[model, *item])
+                (model, number, *by_item[model, item.input, item.label, item.task])
                 for model in {key[0] for key in by_item}
                 for number, item in enumerate(items)
-                if (model, *item) in by_item
+                if (model, item.input, item.label, item.task) in by_item
             ]
             insert(database, "evaluations", rows)
             _reset_stage(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from dsrl.errors import DataError
@@ -19,17 +20,16 @@ def lineage(store: RunStore, sample_id: str) -> dict[str, Any]:
         some = store.list_sample_ids(3)
         hint = f"ids look like {', '.join(some)}" if some else "the run has no samples yet"
         raise DataError(f"run {store.folder.name!r} has no sample {sample_id!r}; {hint}")
-    keywords = store.keywords(sample.round)
-    domains = list(keywords)
-    domain = domains[sample.slot % len(domains)] if domains else None  # the slots use the domains in turn
-    passages = store.passages(sample.round).get(domain or "", [])
+    keywords = store.keywords(sample.round).get(sample.task, {})
+    passages = store.passages(sample.round).get(sample.task, {}).get(sample.domain, [])
     passage = next((passage for passage in passages if passage.id == sample.passage), None)
     return {
         "sample": sample.id,
         "round": sample.round,
         "kind": sample.kind,
-        "domain": domain,
-        "keywords": keywords.get(domain or "", []),
+        "task": sample.task or store.read_task_name(),
+        "domain": sample.domain or None,
+        "keywords": keywords.get(sample.domain, []),
         "passage": {
             "id": sample.passage,
             "title": passage.title if passage else None,
@@ -44,6 +44,7 @@ def lineage(store: RunStore, sample_id: str) -> dict[str, Any]:
         "votes": store.count_votes(sample.id),
         "label": sample.label,
         "dropped": sample.dropped,
+        "matches": [asdict(match) for match in store.list_matches(sample=sample.id)],
         "greedy": store.get_greedy_attempt(sample.id),
         "attempts": store.list_answers(sample.id),
         "score": store.get_score(sample.id),

@@ -13,21 +13,23 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dsrl.errors import SettingsError, StoreError
-from dsrl.storage import attempts, evaluations, run_record, samples, sources, stages
+from dsrl.storage import attempts, evaluations, matches, run_record, samples, sources, stages
 from dsrl.storage.files import ProcessLock, replace_file
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_errors
 
-_TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, stages))
+_TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, matches, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
 #: Format 1 had a column ``round``, and marks in the table ``run`` in place of the table ``stages``. Format 2 had no table
-#: ``dev_items``, and no topics of events.
+#: ``dev_items``, and no topics of events. Format 3 had one task, no domains of samples
+#: and test items, and no table ``matches``.
 _MIGRATIONS = {
     1: ";".join(f"ALTER TABLE {table} RENAME COLUMN round TO iteration" for table in _RENAMED)
     + ";"
     + stages.FROM_MARKS,
     2: run_record.ADD_TOPICS + attempts.DEV_TABLE,
+    3: ";".join(module.ADD_TASKS for module in (samples, sources, attempts, evaluations)) + ";" + matches.TABLES,
 }
-SCHEMA = Schema(3, _TABLES, _MIGRATIONS)
+SCHEMA = Schema(4, _TABLES, _MIGRATIONS)
 
 
 class SampleCounts(TypedDict):
@@ -37,6 +39,9 @@ class SampleCounts(TypedDict):
     are these less those dropped after rewriting; ``scored`` is ``verified``, ``harder`` and ``easier``. ``held_out`` are
     those of the scored ones that the training was evaluated on, and that could not be selected. ``budget`` in ``dropped``
     counts the rows that the budget did not pay for, also those that were not even written.
+
+    ``contaminated`` are the samples that copy a test item. Those that were recognised when they were written are also
+    counted in ``dropped``; the others, and the ``duplicates`` of other samples, have a score but cannot be selected.
     """
 
     initial: int
@@ -46,6 +51,8 @@ class SampleCounts(TypedDict):
     harder: int
     easier: int
     scored: int
+    contaminated: int
+    duplicates: int
     held_out: int
     selected: int
     dropped: dict[str, int]
@@ -57,6 +64,7 @@ class RunStore(
     samples.SampleTables,
     attempts.AttemptTables,
     evaluations.EvaluationTables,
+    matches.MatchTables,
 ):
     """The folder and database of one run.
 
@@ -172,19 +180,43 @@ class RunStore(
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
 
+    def read_task_name(self) -> str | None:
+        """Return the name of the task of a run of one task; None if the run holds no settings."""
+        try:
+            table = self.read_table("task")
+        except (StoreError, SettingsError):
+            return None
+        return table.get("task") or table.get("name")  # the name of the key in version 0.1
+
     # --- several tables ----------------------------------------------------------------------------------------------
 
     def forget_training(self, iteration: int) -> None:
         """Remove the training set of an iteration and everything that followed from it."""
         with self._transaction() as database:
             self._forget_selected(database, iteration)
+            self._forget_set_aside(database, iteration)
             self._forget_trained(database)
             self._forget_events(database, iteration, ("selected", "trained"))
+
+    def count_by_part(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Count the samples of each (task, domain), over all iterations, in the order in which the slots use them.
+
+        The counts are ``initial`` (written first), ``verified`` (with a label, rewritten ones too), ``scored`` and
+        ``selected``.
+        """
+        rows = self._read(
+            "SELECT s.task, s.domain, count(*) FILTER (WHERE s.parent IS NULL), count(v.label), count(x.sample), "
+            "count(p.sample) FROM samples s LEFT JOIN verdicts v ON v.sample = s.id LEFT JOIN scores x ON x.sample = s.id "
+            "LEFT JOIN selected p ON p.sample = s.id GROUP BY s.task, s.domain ORDER BY min(s.slot), 1, 2"
+        )
+        names = ("initial", "verified", "scored", "selected")
+        return {(task, domain): dict(zip(names, counts, strict=True)) for task, domain, *counts in rows}
 
     def count_samples(self, iteration: int | None = None) -> SampleCounts:
         """Count where the samples of one iteration or (None) of all iterations went."""
         written, labelled = self.count_written(iteration), self.count_labelled(iteration)
         solved, dropped = self.count_solved(iteration), self.count_dropped(iteration)
+        set_aside = self.count_matches(iteration)
         unpaid = sum(self.stages.count_unpaid(iteration).values())
         if unpaid:
             dropped["budget"] = unpaid
@@ -196,6 +228,8 @@ class RunStore(
             harder=labelled.get("harder", 0),
             easier=labelled.get("easier", 0),
             scored=self.count_scored(iteration),
+            contaminated=set_aside.get("contaminated", 0),
+            duplicates=set_aside.get("duplicate", 0),
             held_out=self.count_held_out(iteration),
             selected=self.count_selected(iteration),
             dropped=dropped,

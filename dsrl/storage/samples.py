@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+from dsrl.storage.matches import Match, insert_matches
 from dsrl.storage.stages import set_state
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
 from dsrl.types import Answer, Kind, Sample
@@ -12,16 +13,27 @@ from dsrl.types import Answer, Kind, Sample
 TABLES = """
 CREATE TABLE samples (
     id TEXT PRIMARY KEY, iteration INTEGER NOT NULL, slot INTEGER NOT NULL, kind TEXT NOT NULL, input TEXT NOT NULL,
-    output TEXT NOT NULL, dropped TEXT, parent TEXT REFERENCES samples (id), passage TEXT);
+    output TEXT NOT NULL, dropped TEXT, parent TEXT REFERENCES samples (id), passage TEXT,
+    task TEXT NOT NULL DEFAULT '', domain TEXT NOT NULL DEFAULT '');
 CREATE INDEX samples_by_slot ON samples (iteration, slot);
 CREATE TABLE verdicts (sample TEXT PRIMARY KEY REFERENCES samples (id), label TEXT, dropped TEXT);
 CREATE TABLE votes (
     sample TEXT NOT NULL REFERENCES samples (id), number INTEGER NOT NULL, answer TEXT,
     PRIMARY KEY (sample, number)) WITHOUT ROWID       -- number 0 is the sample's own; NULL is unreadable
 """
+#: Adds columns that a run of format 3 did not have. Such a run has one task, and its slots took the domains in turn. It
+#: must run before the table ``keywords`` is made again.
+ADD_TASKS = """
+ALTER TABLE samples ADD COLUMN task TEXT NOT NULL DEFAULT '';
+ALTER TABLE samples ADD COLUMN domain TEXT NOT NULL DEFAULT '';
+UPDATE samples SET domain = coalesce((
+    SELECT k.domain FROM keywords k WHERE k.iteration = samples.iteration AND k.number = 0
+    AND (SELECT count(*) FROM keywords b WHERE b.iteration = k.iteration AND b.number = 0 AND b.rowid < k.rowid)
+    = samples.slot % (SELECT count(*) FROM keywords n WHERE n.iteration = k.iteration AND n.number = 0)), '')
+"""
 _SAMPLES = (
     "SELECT s.id, s.iteration, s.slot, s.kind, s.input, s.output, v.label, coalesce(s.dropped, v.dropped) AS reason, "
-    "s.parent, s.passage FROM samples s LEFT JOIN verdicts v ON v.sample = s.id"
+    "s.parent, s.passage, s.task, s.domain FROM samples s LEFT JOIN verdicts v ON v.sample = s.id"
 )
 _OF_ITERATION = f"{_SAMPLES} WHERE (?1 IS NULL OR s.iteration = ?1)"
 
@@ -73,12 +85,16 @@ class SampleTables(Tables):
         )
         return dict(self._read(sql, iteration))
 
-    def add_samples(self, samples: Iterable[Sample]) -> None:
-        """Store samples as the teacher wrote them."""
+    def add_samples(self, samples: Iterable[Sample], matches: Iterable[Match] = ()) -> None:
+        """Store samples as the teacher wrote them, and the test items that some of them copy."""
         samples = list(samples)
-        rows = [(s.id, s.round, s.slot, s.kind, s.input, s.output, s.dropped, s.parent, s.passage) for s in samples]
+        rows = [
+            (s.id, s.round, s.slot, s.kind, s.input, s.output, s.dropped, s.parent, s.passage, s.task, s.domain)
+            for s in samples
+        ]
         with self._transaction() as database:
             insert(database, "samples", rows)
+            insert_matches(database, matches)
             for iteration, stage in {(s.round, "adapted" if s.parent else "initial") for s in samples}:
                 set_state(database, iteration, stage, "started")
 
@@ -94,5 +110,5 @@ class SampleTables(Tables):
 
 
 def _make_sample(row: Sequence[Any]) -> Sample:
-    sample_id, iteration, slot, kind, text, output, label, dropped, parent, passage = row
-    return Sample(sample_id, iteration, slot, cast(Kind, kind), text, output, label, dropped, parent, passage)
+    sample_id, iteration, slot, kind, *rest = row
+    return Sample(sample_id, iteration, slot, cast(Kind, kind), *rest)

@@ -89,23 +89,34 @@ class Ledger:
         self._budget = Budget(policy.budget, self._store)
         self._waits = WaitReporter(note)
         self._batches = Batches(self._store, self._budget, note) if policy.batch else None
-        limiters: dict[tuple[str, str], ConcurrencyLimiter] = {}
-        self._default_route = self._register(teacher, limiters)
-        self._routes = {purpose: self._register(other, limiters) for purpose, other in (others or {}).items()}
+        self._limiters: dict[tuple[str, str], ConcurrencyLimiter] = {}
+        self._default_route = self._register(teacher)
+        self._routes = {purpose: self._register(other) for purpose, other in (others or {}).items()}
+        self._other_routes: list[Route] = []
         self._in_flight: dict[tuple[str, int], _CallTask] = {}
         self._sent: set[_CallTask] = set()
         self._closed = False
         self._prices: dict[tuple[int, str], Price | None] = {}
 
-    def _register(self, teacher: Plugin[TeacherSpec], limiters: dict[tuple[str, str], ConcurrencyLimiter]) -> Route:
+    def _register(self, teacher: Plugin[TeacherSpec]) -> Route:
         identity = _identify(teacher)
         provider = (teacher.name, identity["identity"])
-        if provider not in limiters:
+        if provider not in self._limiters:
             policy = self._policy
-            limiters[provider] = ConcurrencyLimiter(
+            self._limiters[provider] = ConcurrencyLimiter(
                 policy.concurrency, policy.requests_per_minute, policy.tokens_per_minute
             )
-        return Route(teacher, identity, limiters[provider])
+        return Route(teacher, identity, self._limiters[provider])
+
+    def route(self, teachers: Mapping[Purpose, Plugin[TeacherSpec]]) -> RoutedLedger:
+        """Return this ledger for other teachers, those of another task of the run: with the same store, money and limits.
+
+        Args:
+            teachers: the teacher for each purpose; this ledger closes them.
+        """
+        routes = {purpose: self._register(teacher) for purpose, teacher in teachers.items()}
+        self._other_routes += routes.values()
+        return RoutedLedger(self, routes)
 
     async def complete(self, request: Request) -> Completion:
         """Return the replies to ``request``: stored ones, and for the others those of the teacher for its purpose.
@@ -116,7 +127,9 @@ class Ledger:
             RowRefused: the teacher refuses this request.
             StoreError: the reply store cannot be written.
         """
-        route = self._routes.get(request.purpose, self._default_route)
+        return await self._complete(self._routes.get(request.purpose, self._default_route), request)
+
+    async def _complete(self, route: Route, request: Request) -> Completion:
         key = _compute_key(route.identity, request)
         numbers = range(request.first, request.first + request.n)
         waits = 0
@@ -164,7 +177,7 @@ class Ledger:
                 await asyncio.wait(late)
         if self._batches is not None:
             await self._batches.close()
-        routes = (self._default_route, *self._routes.values())
+        routes = (self._default_route, *self._routes.values(), *self._other_routes)
         for teacher in {id(route.teacher): route.teacher for route in routes}.values():
             if teacher.implements("aclose"):
                 await teacher.hook.aclose()
@@ -329,6 +342,17 @@ class Ledger:
         else:
             self._budget.settle(call.hold, bill.cost or 0.0)
         return is_own
+
+
+class RoutedLedger:
+    """A ledger with the teachers of one task; see :meth:`Ledger.route`."""
+
+    def __init__(self, ledger: Ledger, routes: Mapping[Purpose, Route]) -> None:
+        self._ledger, self._routes = ledger, routes
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the replies to ``request``; see :meth:`Ledger.complete`."""
+        return await self._ledger._complete(self._routes[request.purpose], request)
 
 
 def compute_request_key(teacher: Plugin[TeacherSpec], request: Request) -> str:

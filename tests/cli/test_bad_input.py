@@ -26,7 +26,7 @@ def test_unknown_task_names_the_nearest_and_how_to_install(dsrl):
     refused(
         dsrl("run", "--task", "mednly"),
         "no task 'mednly'",
-        "did you mean mednli?",
+        "did you mean mednli",
         "pip",
     )
 
@@ -169,6 +169,7 @@ def test_training_set_larger_than_what_there_is(dsrl, small):
 def test_no_sample_is_left(dsrl, small):
     Path("never.py").write_text(
         "from dsrl import UNREADABLE, hookimpl\n\n@hookimpl\ndef process_prediction(output):\n    return UNREADABLE\n"
+        "\n@hookimpl\ndef process_label(output):\n    return output\n"
     )
     refused(dsrl(*small, "--override", "never.py"), "there is no sample to train on", "dsrl show small")
 

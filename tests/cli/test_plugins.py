@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from task_sources import YES_NO
 
-from dsrl.plugins.specs import KINDS
+from dsrl.plugins.specs import API_VERSION, KINDS
 
 GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 FAULTY = GOOD + "\n\n@hookimpl\ndef proces_label(output):\n    return output\n"
@@ -111,3 +112,41 @@ def test_an_option_that_has_no_effect_is_refused(dsrl: Any, command: str, option
     outcome = dsrl(*command.split())
     assert outcome.code == 2
     assert f"{option} has no effect before '{command.split()[2]}'; give it afterwards" in outcome.err
+
+
+# --- catalogues ------------------------------------------------------------------------------------------------------
+
+
+def test_search_and_info_read_our_catalogue_and_import_nothing(dsrl: Any, install: Any) -> None:
+    install("task", "mednli_loud", "raise SystemExit('imported')")
+    outcome = dsrl("plugins", "search", "medical", "TASK")
+    assert outcome.code == 0
+    assert "task mednli" in outcome.out
+    assert "installed, hook API 1 (fits)" in outcome.out
+    (entry,) = json.loads(dsrl("plugins", "info", "bm25", "--json").out)
+    assert (entry["kind"], entry["fits"], entry["install"]) == ("retriever", True, "pip install ./plugins/dsrl-bm25")
+    assert "install: pip install ./plugins/dsrl-http ./plugins/dsrl-openai\n" in dsrl("plugins", "info", "openai").out
+    assert len(json.loads(dsrl("plugins", "search", "--json").out)) > 8
+
+
+def test_a_search_without_a_result_and_an_unknown_name(dsrl: Any) -> None:
+    outcome = dsrl("plugins", "search", "no such plugin")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "No plugin in the catalogue" in outcome.err
+    outcome = dsrl("plugins", "info", "mednly")
+    assert outcome.code == 1
+    assert "did you mean 'mednli'?" in outcome.err
+
+
+def test_a_catalogue_of_somebody_else_is_read_and_a_newer_hook_api_is_named(dsrl: Any) -> None:
+    entry = {"kind": "task", "name": "lifts", "distribution": "lift-task", "version": "1", "summary": "Lifts \x1b[31m."}
+    entry |= {"source": "https://example.org/$(reboot).whl", "hook_api": [API_VERSION + 1, API_VERSION + 1]}
+    Path("c.json").write_text(json.dumps({"catalogue": 1, "plugins": [entry]}))
+    outcome = dsrl("plugins", "info", "lifts", "--catalogue", "c.json")
+    assert f"does not fit version {API_VERSION} of this dsrl: upgrade dsrl" in outcome.out
+    assert "install: pip install 'lift-task @ https://example.org/$(reboot).whl'\n" in outcome.out
+    assert "\x1b" not in outcome.out
+    Path("c.json").write_text("{")
+    outcome = dsrl("plugins", "search", "--catalogue", "c.json")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "catalogue c.json:1: not JSON" in outcome.err

@@ -12,58 +12,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from model_folders import copy_tiny
 
 from dsrl.testing.fault_server import FaultServer
 
 pytest.importorskip("openai")
 torch = pytest.importorskip("torch")
 
-RUN = (
-    "run --task mednli --name checked --samples 4 --votes 2 --attempts 4 --select 4 --epochs 1 --batch-size 4 "
-    "--group-size 4 --test-size 8 --concurrency 4 --teacher openai:gpt-4o"
-).split()
 Refused = Callable[..., None]
-
-
-@pytest.fixture
-def command(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
-    """A whole run with a paid teacher."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return (*RUN, "--teacher-option", f"base_url={server.url}")
-
-
-@pytest.fixture
-def refused(dsrl: Any, server: FaultServer, command: Sequence[str], tmp_path: Path) -> Refused:
-    """Run the command with more flags. It must fail with a sentence, leave no file, and send no request."""
-
-    def run(*flags: object, words: Sequence[str], code: int = 1) -> None:
-        before = sorted(tmp_path.rglob("*"))
-        outcome = dsrl(*command, *flags)
-        assert outcome.code == code, outcome.err
-        _, found, sentence = f"\n{outcome.err}".rpartition("\nError: ")
-        assert found, outcome.err
-        for word in words:
-            assert word in " ".join(sentence.split()), (word, sentence)
-        assert server.requests == [], "somebody was paid"
-        assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
-
-    return run
-
-
-def tiny(folder: Path, without: str = "") -> Path:
-    """Copy the installed model without one file."""
-    spec = find_spec("dsrl_transformers.tiny")
-    assert spec
-    assert spec.submodule_search_locations
-    shutil.copytree(spec.submodule_search_locations[0], folder, ignore=shutil.ignore_patterns("*.py", without))
-    return folder
 
 
 # --- device and number format ------------------------------------------------------------------------------------------
@@ -115,7 +76,7 @@ def test_a_device_is_for_the_trainer_where_the_sampler_has_none(
 def test_a_file_of_the_model_is_broken(
     refused: Refused, file: str, content: bytes | None, words: Sequence[str]
 ) -> None:
-    folder = tiny(Path("model"))
+    folder = copy_tiny(Path("model"))
     if content is None:
         (folder / file).unlink()
     else:
@@ -124,13 +85,13 @@ def test_a_file_of_the_model_is_broken(
 
 
 def test_weights_that_were_cut_off(refused: Refused) -> None:
-    weights = tiny(Path("model")) / "model.safetensors"
+    weights = copy_tiny(Path("model")) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     refused("--base-model", "model", words=["model.safetensors", "fetch the model again"])
 
 
 def test_weights_that_are_not_there(refused: Refused) -> None:
-    folder = tiny(Path("model"), without="model.safetensors")
+    folder = copy_tiny(Path("model"), without="model.safetensors")
     refused("--base-model", "model", words=["holds a config.json but no weights"])
     (folder / "adapter.safetensors").write_bytes(b"x")
     refused("--base-model", "model", words=["model.safetensors is not there"])
@@ -144,7 +105,7 @@ def test_weights_that_are_not_there(refused: Refused) -> None:
 
 
 def test_code_in_a_model_is_not_run_and_nobody_is_asked_whether_to(refused: Refused) -> None:
-    folder = tiny(Path("model"))
+    folder = copy_tiny(Path("model"))
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "stranger", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -158,12 +119,13 @@ def test_a_context_that_training_answers_fill(refused: Refused) -> None:
 
 
 class RefusingHub(BaseHTTPRequestHandler):
-    """A fake hub without any model."""
+    """A fake hub that gives nobody a model."""
 
+    status = 404
     headers_sent: tuple[tuple[str, str], ...] = ()
 
     def do_HEAD(self) -> None:
-        self.send_response(404)
+        self.send_response(self.status)
         for name, value in self.headers_sent:
             self.send_header(name, value)
         self.send_header("Content-Length", "0")
@@ -176,8 +138,9 @@ class RefusingHub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_hub(*headers: tuple[str, str]) -> Iterator[str]:
-    handler = type("Handler", (RefusingHub,), {"headers_sent": headers})
+def fake_hub(status: int, error: str = "") -> Iterator[str]:
+    headers = (("X-Error-Code", error), ("X-Error-Message", "no model for you")) if error else ()
+    handler = type("Handler", (RefusingHub,), {"status": status, "headers_sent": headers})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{hub.server_address[1]}"
@@ -206,18 +169,40 @@ def test_a_hub_id_that_is_not_in_the_cache(command: Sequence[str], server: Fault
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("headers", [(), (("X-Error-Code", "RepoNotFound"),)])
-def test_a_hub_id_that_is_not_there(
-    command: Sequence[str], server: FaultServer, tmp_path: Path, headers: tuple[tuple[str, str], ...]
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (404, "", ["owner/missing", "--base-model"]),
+        (404, "RepoNotFound", ["has no model owner/missing", "check the name", "--base-model"]),
+        (401, "RepoNotFound", ["has no model owner/missing", "private", "hf auth login"]),
+        (401, "GatedRepo", ["owner/missing is gated", "request access", "hf auth login"]),
+        (403, "GatedRepo", ["owner/missing is gated", "request access", "hf auth login"]),
+        (403, "", ["owner/missing failed", "403", "--base-model"]),
+    ],
+)
+def test_a_hub_id_that_the_hub_does_not_give(
+    command: Sequence[str], server: FaultServer, tmp_path: Path, status: int, error: str, words: Sequence[str]
 ) -> None:
-    with fake_hub(*headers) as address:
+    with fake_hub(status, error) as address:
         done = in_a_process(command, tmp_path, address)
     assert done.returncode == 1, done.stderr
-    assert "owner/missing" in done.stderr
-    assert "--base-model" in done.stderr
+    sentence = " ".join(done.stderr.rpartition("Error: ")[2].split())
+    assert [word for word in words if word not in sentence] == [], sentence
     assert "Traceback" not in done.stderr
     assert server.requests == []
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_network(command: Sequence[str], server: FaultServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    done = in_a_process(command, tmp_path, closed)
+    assert done.returncode == 1, done.stderr
+    assert f"the request to the hub ({closed}) for the model owner/missing failed" in done.stderr
+    assert "check the connection" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert server.requests == []
 
 
 @pytest.mark.slow
@@ -304,7 +289,7 @@ def test_a_data_set_is_loaded_once_a_command_and_not_where_it_is_not_needed(
         "from dsrl import hookimpl\nfrom dsrl.types import Example\n\n@hookimpl\ndef load_dataset(path, split):\n"
         "    open('loaded', 'a').write('x')\n    return [Example('a', '<answer> neutral </answer>')]\n"
     )
-    flags = (*command, "--override", "count.py")
+    flags = (*command, "--override", "count.py", "--no-decontaminate")
     assert dsrl(*flags, "--stop-after", "scored").code == 0
     assert not Path("loaded").exists()
     assert dsrl(*flags).code == 0
@@ -362,7 +347,7 @@ def test_no_room_on_a_faked_disk(refused: Refused, monkeypatch: pytest.MonkeyPat
     refused(words=["no room on the disk", "runs/checked", "1.0 kB is free", "free some"])
     free = 10**6
     refused(words=["no room on the disk", "the trained model takes at least", "1.0 MB is free"])
-    weights = tiny(Path("model")).joinpath("model.safetensors").stat().st_size
+    weights = copy_tiny(Path("model")).joinpath("model.safetensors").stat().st_size
     free = 2 * weights
     refused("--base-model", "model", words=["no room on the disk", "checkpoint", "is free"])
 

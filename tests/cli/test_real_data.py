@@ -25,7 +25,7 @@ def test_samples_rest_on_medquad(dsrl, small):
     from dsrl.storage.run_store import RunStore
 
     store = RunStore(Path("runs/small"), work=False)
-    (passages,) = store.passages(1).values()
+    (passages,) = store.passages(1)[""].values()
     assert len(passages) == 24
     assert len({passage.id for passage in passages}) == 24
     manifest = json.loads(next(Path(".dsrl/index").glob("*/manifest.json")).read_text())

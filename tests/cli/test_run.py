@@ -34,6 +34,10 @@ def test_json_holds_what_is_promised(dsrl, small):
         "trained_accuracy",
         "gain_ci95",
         "n_test",
+        "parts",
+        "n_contaminated",
+        "clean_base_accuracy",
+        "clean_trained_accuracy",
         "samples",
         "teacher_calls",
         "cost_usd",
@@ -215,7 +219,7 @@ def test_task_instruction_and_domain_win(dsrl, small):
     assert dsrl(*small, *flags, "--stop-after", "initial").code == 0
     from dsrl.storage.run_store import RunStore
 
-    assert RunStore(Path("runs/small"), work=False).keywords(1) == {"fever": ["fever"], "asthma": ["asthma"]}
+    assert RunStore(Path("runs/small"), work=False).keywords(1) == {"": {"fever": ["fever"], "asthma": ["asthma"]}}
 
 
 def test_override_changes_one_hook(dsrl, small):

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from task_sources import STRICT, YES_NO
 
+from dsrl.plugins.specs import API_VERSION
+
 GOOD = YES_NO + '\n@hookimpl\ndef base_model():\n    return "tiny"\n'
 
 WITH_DATA = (
@@ -145,3 +147,11 @@ def test_tasks_export_refuses_what_it_cannot_write(dsrl: Any, install: Any, tmp_
     install("task", "good", GOOD)
     outcome = dsrl("tasks", "export", "good", "--to", "verifiers", "--out", "good")
     assert (outcome.code, "has no data set of its own" in outcome.err) == (0, True)
+
+
+@pytest.mark.parametrize("args", [["tasks", "show"], ["run", "--task"]])
+def test_a_task_for_a_newer_hook_api_is_refused_with_both_versions(dsrl: Any, install: Any, args: list[str]) -> None:
+    install("task", "newer", f"dsrl_api = {API_VERSION + 1}\n{GOOD}", distribution="newer-task")
+    outcome = dsrl(*args, "newer")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "task 'newer' of newer-task 1.0 needs version 2 of the hook API, and this dsrl has version 1;" in outcome.err

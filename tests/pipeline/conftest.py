@@ -12,6 +12,7 @@ from dsrl.corpus.reader import Corpus, embedded_library
 from dsrl.pipeline.context import RunContext, make_call_policy
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.progress import SilentProgress
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.teachers import TeacherRole
 from dsrl.pipeline.workspace import Workspace
@@ -64,14 +65,18 @@ def make_context(bound: Any, tmp_path: Path) -> MakeContext:
             workspace=Workspace(tmp_path / "runs", tmp_path / ".dsrl"),
             stop_after=stop_after,
             base_model="owner/base",
-            task=load(PluginRef("task", "mednli"), "task"),
+            tasks={
+                "": RunTask(
+                    "mednli",
+                    load(PluginRef("task", "mednli"), "task"),
+                    Definition("d", "", "o"),
+                    teachers=dict.fromkeys(get_args(Purpose), TeacherRole(teacher, price=Price(0, 0))),
+                )
+            },
             retriever=load(PluginRef("retriever", "bm25"), "retriever"),
             sampler=sampler,
             trainer=trainer,
-            teachers=dict.fromkeys(get_args(Purpose), TeacherRole(teacher, price=Price(0, 0))),
             policy=make_call_policy(resolved),
-            definition=Definition("d", "", "o"),
-            domains=(),
             corpus=Corpus([embedded_library()]),
         )
 

@@ -25,8 +25,9 @@ def test_everything_that_the_settings_name_is_resolved() -> None:
     assert Path(context.base_model).is_dir(), "the name 'tiny' is a folder now"
     assert set(context.teachers) == set(get_args(Purpose))
     assert context.teachers["solve"].price.completion == 2
-    assert (context.domains, context.policy.budget) == (("fever",), 2.0)
-    assert context.definition.output_instruction
+    (task,) = context.tasks.values()
+    assert (task.domains, context.policy.budget) == (("fever",), 2.0)
+    assert task.definition.output_instruction
     assert (context.folder, context.workspace.reply_store) == (Path("w/r"), Path("c/calls.db"))
     names = [plugin.name for plugin in context.plugins]
     assert {"mednli", "procedural", "bm25", "grpo", "transformers"} <= set(names)

@@ -9,6 +9,8 @@ import pytest
 
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.dev_items import MOST_REAL_ITEMS, check_eval_data, hold_out, load_real_items
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.plugins.binding import load
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
@@ -117,7 +119,7 @@ def test_a_task_without_data_is_refused(bound: Any) -> None:
 
 
 def test_real_items_are_checked_before_anything_is_paid() -> None:
-    task = load(MEDNLI, "task")
+    task = {"": RunTask("mednli", load(MEDNLI, "task"), Definition("d", "", "o"))}
     check_eval_data(resolve({"task": "mednli", "eval_every": 5}), task, True)
     with pytest.raises(SettingsError, match="--eval-data train has no effect without --eval-every"):
         check_eval_data(resolve({"task": "mednli", "eval_data": "train"}), task, True)

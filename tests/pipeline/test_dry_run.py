@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from run_contexts import edit_tasks
 
 from dsrl.pipeline.dry_run import make_first_request, measure_prompts
 from dsrl.types import Example
@@ -12,10 +13,10 @@ from dsrl.types import Example
 def test_the_first_request_is_that_of_the_first_stage_that_asks(make_context: Any) -> None:
     context = make_context()
     assert make_first_request(context).purpose == "keywords"
-    context = replace(context, domains=("medicine",))
+    context = edit_tasks(context, domains=("medicine",))
     request = make_first_request(context)
     assert (request.purpose, request.max_tokens) == ("write", context.settings.teacher_max_tokens)
-    with_demos = replace(context, definition=replace(context.definition, demos=(Example("i", "o"),)))
+    with_demos = edit_tasks(context, {"demos": (Example("i", "o"),)})
     assert make_first_request(with_demos).purpose == "pattern"
 
 
@@ -25,5 +26,5 @@ def test_prompts_are_measured_for_every_purpose_that_asks(make_context: Any) -> 
     assert set(sizes) == set(context.teachers)
     assert sizes["pattern"] == 0, "there are no demonstrations"
     assert sizes["write"] > 2048, "the passage is part of it"
-    long = replace(context, definition=replace(context.definition, demos=(Example("i" * 5000, "o"),)))
+    long = edit_tasks(context, {"demos": (Example("i" * 5000, "o"),)})
     assert measure_prompts(long)["solve"] > 5000

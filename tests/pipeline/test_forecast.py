@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from run_contexts import edit_tasks
 
 from dsrl.pipeline.forecast import Range, StageForecast, forecast_stages, sum_stages
 from dsrl.pipeline.teachers import TeacherRoles
@@ -29,7 +30,7 @@ def test_without_stored_replies_everything_is_a_guess(make_context: Any) -> None
 
 
 def test_domains_votes_and_adaptation_decide_the_stages(make_context: Any) -> None:
-    context = replace(make_context(adapt=False, votes=0), domains=("medicine",))
+    context = edit_tasks(make_context(adapt=False, votes=0), domains=("medicine",))
     forecasts = forecast_stages(context, NOTHING_KNOWN)
     assert [stage.stage for stage in forecasts] == ["initial", "verified"]
     assert forecasts[1].calls == Range(0, 0, 0)
@@ -39,14 +40,14 @@ def test_a_teacher_with_one_reply_per_call_is_called_for_every_vote(make_context
     context = make_context(samples=100, votes=16)
     several = list_expected(forecast_stages(context, NOTHING_KNOWN))
     single: TeacherRoles = {purpose: replace(role, max_n=1) for purpose, role in context.teachers.items()}
-    one = list_expected(forecast_stages(replace(context, teachers=single), NOTHING_KNOWN))
+    one = list_expected(forecast_stages(edit_tasks(context, teachers=single), NOTHING_KNOWN))
     assert one["verified"] > several["verified"] * 3
 
 
 def test_stored_replies_make_the_forecast_surer(make_context: Any) -> None:
     context = make_context(samples=100)
     priced = {purpose: replace(role, price=Price(1, 1)) for purpose, role in context.teachers.items()}
-    context = replace(context, teachers=priced)
+    context = edit_tasks(context, teachers=priced)
     known = CallStatistics(
         calls=50, replies=50, prompt_tokens=400.0, completion_tokens=100.0, deviation=10.0, seconds=2.0
     )

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from run_contexts import edit_tasks
 
 from dsrl.errors import SettingsError
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.inputs import INPUTS, record_inputs
+from dsrl.pipeline.inputs import INPUTS, list_inputs, record_inputs
 from dsrl.storage import STAGES
 from dsrl.storage.run_store import RunStore
 from dsrl.types import Example
 
 
 def change(context: RunContext, **fields: object) -> RunContext:
-    return replace(context, definition=replace(context.definition, **fields))  # type: ignore[arg-type]
+    return edit_tasks(context, fields)
 
 
 def test_every_input_belongs_to_a_stage_and_has_a_name_of_its_own() -> None:
@@ -30,7 +31,7 @@ def test_a_run_that_has_made_nothing_takes_any_change_without_a_note(
     context = make_context()
     assert record_inputs(open_store, context) == []
     before = open_store.inputs()
-    assert set(before) == {each.name for each in INPUTS}
+    assert set(before) == {"corpus", *(each.name for each in INPUTS)}
     assert record_inputs(open_store, change(context, description="another")) == []
     after = open_store.inputs()
     assert {name for name in after if after[name] != before[name]} == {"description"}
@@ -64,9 +65,34 @@ def test_a_change_after_its_stage_is_refused_and_nothing_is_stored(
 
 
 def test_the_digest_of_an_input_follows_its_value(make_context: Callable[..., RunContext]) -> None:
+    def list_digests(context: RunContext) -> dict[str, str]:
+        return {each.name: each.digest for each in list_inputs(context)}
+
     context = make_context()
-    (corpus,) = (each for each in INPUTS if each.name == "corpus")
-    digest = corpus.compute_digest(context)
-    assert len(digest) == 16
-    assert corpus.compute_digest(replace(context, corpus_fingerprint="other")) != digest
-    assert corpus.compute_digest(change(context, description="another")) == digest
+    before = list_digests(context)
+    assert {len(digest) for digest in before.values()} == {16}
+    other_corpus = list_digests(replace(context, corpus_fingerprint="other"))
+    assert {name for name in before if other_corpus[name] != before[name]} == {"corpus"}
+    other_words = list_digests(change(context, description="another"))
+    assert {name for name in before if other_words[name] != before[name]} == {"description"}
+
+
+def test_an_edited_task_of_several_is_named(make_context: Callable[..., RunContext], open_store: RunStore) -> None:
+    (task,) = make_context().tasks.values()
+    context = replace(make_context(), tasks={"mednli": task, "gsm8k": task})
+    record_inputs(open_store, context)
+    assert {"reward:mednli", "reward:gsm8k", "corpus"} < set(open_store.inputs())
+    assert set(open_store.definition() or {}) == {"tasks"}
+    open_store.stages.begin(1, "keywords")
+    edited = replace(task, definition=replace(task.definition, description="another"))
+    with pytest.raises(SettingsError, match=r"cannot continue: task gsm8k: the task's description has changed since"):
+        record_inputs(open_store, replace(context, tasks={"mednli": task, "gsm8k": edited}))
+
+
+def test_demonstrations_of_a_domain_are_an_input(make_context: Callable[..., RunContext]) -> None:
+    context = make_context()
+    (demos,) = (each for each in INPUTS if each.name == "demos")
+    (task,) = context.tasks.values()
+    own = replace(task, domains=("a", "b"), domain_demos={"a": (Example("i", "o"),)})
+    assert demos.compute_digest(own) != demos.compute_digest(task)
+    assert demos.compute_digest(replace(own, domain_demos={})) == demos.compute_digest(task), "as in earlier versions"

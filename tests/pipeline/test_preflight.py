@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_contexts import edit_tasks
 
 from dsrl.errors import DataError, SettingsError, StoreError
 from dsrl.pipeline.context import RunContext
@@ -56,7 +57,7 @@ def evaluate_all(store: RunStore) -> None:
     items = load_items(load(PluginRef("task", "mednli"), "task"), "", 2)
     store.replace_items(items)
     for model in ("base", "trained"):
-        store.add_evaluations([Evaluation(model, n, "t", label, True) for n, (_, label) in enumerate(items)])
+        store.add_evaluations([Evaluation(model, n, "t", item.label, True) for n, item in enumerate(items)])
 
 
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:
@@ -73,7 +74,10 @@ def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any,
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(inputs(output_model="out"))
     (job,) = CheckedTrainer.jobs
-    assert (job.model, job.items, job.output_dir) == ("owner/base", (), Path("out"))
+    assert (job.model, job.output_dir) == ("owner/base", Path("out"))
+    shortest = min((item.input for item in load_items(load(PluginRef("task", "mednli"), "task"), "", 2)), key=len)
+    assert [(item.input, item.label) for item in job.items][-1] == (shortest, ""), "how long a prompt is, and no label"
+    assert all(item.input in item.prompt for item in job.items)
     assert job.work_dir == tmp_path / "runs" / "r" / "rounds" / "1" / "training"
 
 
@@ -106,7 +110,7 @@ def test_what_is_done_is_not_checked_again(inputs: Any, tmp_path: Path) -> None:
 def price_teacher(context: RunContext, price: Price | None) -> RunContext:
     """Give the teachers of a context a price, and its base model other tasks."""
     teachers = {purpose: replace(role, price=price) for purpose, role in context.teachers.items()}
-    return replace(context, teachers=teachers, model_tasks=("gsm8k", "spider"))
+    return replace(edit_tasks(context, teachers=teachers), model_tasks=("gsm8k", "spider"))
 
 
 @pytest.mark.parametrize(("price", "words"), [(Price(1, 2), "costs money"), (None, "may cost money")])

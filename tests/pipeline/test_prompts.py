@@ -14,9 +14,9 @@ WORDS = {"description": "DES", "input_instruction": "INP", "output_instruction":
 VALUES = {
     "keywords": {"description": "DES", "examples_note": "NOTE", "examples": "EXA"},
     "pattern": {**WORDS, "examples": "EXA"},
-    "write": {**WORDS, "pattern": "PAT", "examples": "EXA", "passage": "PAS"},
-    "harder": {**WORDS, "sample": "SAM"},
-    "easier": {**WORDS, "sample": "SAM"},
+    "write": {**WORDS, "pattern": "PAT", "examples": "EXA", "passage": "PAS", "domain": "DOM"},
+    "harder": {**WORDS, "sample": "SAM", "domain": "DOM"},
+    "easier": {**WORDS, "sample": "SAM", "domain": "DOM"},
 }
 #: What is the same in all requests of a run, and so goes first.
 SHARED = {"description", "input_instruction", "output_instruction", "pattern"}
@@ -72,7 +72,8 @@ def test_a_prompt_that_is_asked_once_is_one_message(name: str) -> None:
 @given(texts)
 def test_values_are_put_in_as_they_are(value: str) -> None:
     for text in (value, f"$description ${{sample}} $$ {{}} {{0}} %s \\1 {value}", f"a\n---\n{value}"):
-        messages = render("harder", description=text, input_instruction="i", output_instruction="o", sample=text)
+        values = {"input_instruction": "i", "output_instruction": "o", "domain": ""}
+        messages = render("harder", description=text, sample=text, **values)
         assert len(messages) == 2
         assert text in messages[0].content
         assert f"\n{text}\n" in messages[1].content

@@ -99,6 +99,22 @@ def test_kill_and_resume(whole, tmp_path, stage):
 
 
 @pytest.mark.slow
+def test_a_run_over_two_tasks_killed_three_times(tmp_path):
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    results = []
+    for folder in folders:
+        folder.mkdir()
+        for stage in ("initial", "scored", "trained") if folder.name == "killed" else ():
+            _kill_when(_start(folder, "--task", "gsm8k"), folder / "runs/killed/run.db", REACHED[stage])
+        results.append(_finish(_start(folder, "--task", "gsm8k")))
+    for key in ("samples", "teacher_calls", "base_accuracy", "trained_accuracy"):
+        assert results[0][key] == results[1][key], key
+    for sql in ("SELECT * FROM samples ORDER BY id", "SELECT * FROM selected", "SELECT * FROM rewards"):
+        killed, whole = (_query(folder / "runs/killed/run.db", sql) for folder in folders)
+        assert killed == whole
+
+
+@pytest.mark.slow
 def test_killed_three_times(whole, tmp_path):
     for stage in ("initial", "scored", "trained"):
         _kill_when(_start(tmp_path), tmp_path / "runs/killed/run.db", REACHED[stage])

@@ -10,6 +10,7 @@ import pytest
 from dsrl.pipeline.progress import SilentProgress
 from dsrl.pipeline.runtime import OpenRun, StageClock
 from dsrl.plugins.specs import hookimpl
+from dsrl.storage.evaluations import EvalItem
 
 
 @pytest.fixture
@@ -92,6 +93,6 @@ def test_an_open_model_answers_with_the_settings_of_the_run(make_run: Callable[.
 
     async def answer() -> list[list[str]]:
         async with run.open_model("a/model") as model:
-            return await model.answer(["Is it?"], n=2)
+            return await model.answer([EvalItem("Is it?", "")], n=2)
 
     assert asyncio.run(answer()) == [["a/model: at most 7 tokens"] * 2]

@@ -8,9 +8,11 @@ import pytest
 
 from dsrl.errors import PluginError, SettingsError
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
+from dsrl.storage.evaluations import EvalItem
 from dsrl.testing import SmallTask
 from dsrl.types import Prompt
 
@@ -51,12 +53,15 @@ class WithoutDevice(WithDevice):
 
 def make_model(bound: Any, sampler: Echo) -> AnsweringModel:
     definition = Definition("d", "", "Tag it.", system_prompt="Be brief.")
-    return AnsweringModel(bound("sampler", sampler), definition, bound("task", SmallTask()), 16)
+    bound_sampler = bound("sampler", sampler)
+    return AnsweringModel(bound_sampler, {"": RunTask("t", bound("task", SmallTask()), definition)}, 16)
 
 
 def test_a_model_answers_the_prompts_of_its_definition(bound: Any) -> None:
     sampler = Echo()
-    answers = asyncio.run(make_model(bound, sampler).answer(["a", "b"], n=2, temperature=0.5, seed=7))
+    answers = asyncio.run(
+        make_model(bound, sampler).answer([EvalItem("a", ""), EvalItem("b", "")], n=2, temperature=0.5, seed=7)
+    )
     assert answers == [["Be brief.|a Tag it."] * 2, ["Be brief.|b Tag it."] * 2]
     assert sampler.calls == [{"n": 2, "temperature": 0.5, "max_tokens": 16, "seed": 7}]
 
@@ -64,7 +69,7 @@ def test_a_model_answers_the_prompts_of_its_definition(bound: Any) -> None:
 def test_a_sampler_that_returns_too_few_texts_is_named(bound: Any) -> None:
     words = r"sampler 'sampler0' of stranger-sampler0 did not return 3 texts for each of 2 prompts"
     with pytest.raises(PluginError, match=words):
-        asyncio.run(make_model(bound, Echo(fewer=1)).answer(["a", "b"], n=3))
+        asyncio.run(make_model(bound, Echo(fewer=1)).answer([EvalItem("a", ""), EvalItem("b", "")], n=3))
 
 
 def test_device_is_passed_only_to_a_sampler_that_takes_it(install: Any) -> None:

@@ -54,6 +54,31 @@ def test_a_task_that_names_an_unknown_base_model_is_refused(install: Any) -> Non
         resolve_settings(None, {"task": "lost"})
 
 
+def test_the_base_model_of_several_tasks_must_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        def __init__(self, model: str) -> None:
+            self.hook = self
+            self.model = model
+
+        def implements(self, hook: str) -> bool:
+            return True
+
+        def base_model(self) -> str:
+            return self.model
+
+    models = {"mednli": "tiny", "gsm8k": ""}
+    monkeypatch.setattr("dsrl.pipeline.run_tasks.load_task", lambda settings, name: Named(models[name]))
+    tasks = {"task": ("mednli", "gsm8k")}
+    assert resolve_settings(None, tasks).base_model == "tiny", "the other task names none"
+    models["gsm8k"] = "large"
+    words = (
+        r"name different base models \(mednli is meant for 'tiny'; gsm8k is meant for 'large'\); choose one with --base"
+    )
+    with pytest.raises(SettingsError, match=words):
+        resolve_settings(None, tasks)
+    assert resolve_settings(None, {**tasks, "base_model": "tiny"}).base_model == "tiny"
+
+
 # --- chat template ---------------------------------------------------------------------------------------------------
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dsrl.errors import BudgetReached
 from dsrl.pipeline import slots as slots_module
+from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
 from dsrl.pipeline.slots import SLOT_STAGES, SlotGroup, make_samples
+from dsrl.pipeline.stages.keywords import name_keywords
+from dsrl.pipeline.stages.pattern import find_pattern
+from dsrl.plugins.specs import hookimpl
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.run_store import RunStore
-from dsrl.types import Sample, Score
+from dsrl.types import Completion, Example, Price, Reply, Request, Sample, Score
 
 SLOTS = range(2)
 
@@ -55,9 +61,9 @@ def prepared(make_run: Any) -> Any:
     def prepare(stop_after: str, **settings: Any) -> Any:
         run = make_run(stop_after, samples=4, votes=2, **settings)
         if not run.store.keywords(1):
-            run.store.add_keywords(1, {"medicine": ["medicine"]})
-            run.store.add_passages(1, {"medicine": []})
-            run.store.add_pattern(1, "")
+            run.store.add_keywords(1, {"": {"medicine": ["medicine"]}})
+            run.store.add_passages(1, {"": {"medicine": []}})
+            run.store.add_patterns(1, {("", ""): ""})
         return run
 
     return prepare
@@ -105,3 +111,58 @@ def test_an_iteration_that_another_follows_must_be_whole(prepared: Any, monkeypa
     monkeypatch.setattr(slots_module, "write_initial", refuse)
     with pytest.raises(BudgetReached, match=r"4 not written, and another iteration follows.*larger --budget"):
         make_samples(prepared("verified", budget=1.0, iterations=2), 1)
+
+
+class RecordingTeacher:
+    """Records the requests, and writes the same sample to each."""
+
+    requests: list[Request] = []  # noqa: RUF012 - of one test at a time
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        self.requests.append(request)
+        reply = Reply('{"input": "Is it?", "output": "<answer>entailment</answer>"}')
+        return Completion((reply,) * request.n)
+
+    @hookimpl
+    def price(self) -> Price:
+        return Price(0, 0)
+
+
+def make_two_tasks(context: RunContext) -> RunContext:
+    """Return a context with a task of two domains, of which one has its own demonstrations, and a task of none."""
+    (task,) = context.tasks.values()
+    demos = {"algebra": (Example("x = 1", "1"),)}
+    definition = replace(task.definition, description="MATHS", demos=(Example("1 + 1", "2"),))
+    maths = replace(task, domains=("algebra", "geometry"), definition=definition, domain_demos=demos)
+    return replace(context, tasks={"maths": maths, "words": replace(task, domains=("letters",))})
+
+
+def test_the_slots_take_the_tasks_and_their_domains_in_turn(make_run: Any, open_store: RunStore) -> None:
+    RecordingTeacher.requests = []
+    run = make_run("verified", {"teacher": RecordingTeacher}, samples=9, votes=1)
+    run = replace(run, context=make_two_tasks(run.context), store=open_store)
+    name_keywords(run, 1)
+    run.store.add_passages(1, {})
+    find_pattern(run, 1)
+    assert sum(request.purpose == "pattern" for request in RecordingTeacher.requests) == 2, (
+        "the task's, and that of algebra"
+    )
+    make_samples(run, 1)
+    samples = run.store.samples(1)
+    assert Counter((sample.task, sample.domain) for sample in samples) == {
+        ("maths", "algebra"): 3,
+        ("maths", "geometry"): 2,
+        ("words", "letters"): 4,
+    }
+    assert [run.context.count_slots(task) for task in ("maths", "words")] == [5, 4]
+    prompts = ["\n".join(m.content for m in r.messages) for r in RecordingTeacher.requests if r.purpose == "write"]
+    for words, count in (
+        ("domain of the task: algebra", 3),
+        ("domain of the task: geometry", 2),
+        ("domain of the task: letters", 0),  # its task has no other
+        ("x = 1", 3),
+        ("1 + 1", 2),
+        ("MATHS", 5),
+    ):
+        assert sum(words in prompt for prompt in prompts) == count, words

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from dsrl.pipeline.stages.evaluated import compute_gain
-from dsrl.pipeline.summary import compute_accuracy, summarise
+from dsrl.pipeline.summary import summarise
 from dsrl.settings import resolve
 from dsrl.storage.attempts import Attempt, DevItem
-from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.reply_store import Spending
 from dsrl.types import UNREADABLE, Kind, Sample, Score
@@ -67,6 +67,8 @@ def test_every_sample_is_counted_where_it_went(store: RunStore) -> None:
         "harder": 3,
         "easier": 2,
         "scored": 12,
+        "contaminated": 0,
+        "duplicates": 0,
         "held_out": 0,
         "selected": 5,
         "dropped": {"not_json": 2, "no_majority": 1, "no_readable_answer": 1, "truncated": 1},
@@ -83,22 +85,13 @@ def test_iterations_are_counted_alone_and_together(store: RunStore) -> None:
     assert store.count_samples(3)["initial"] == 0
 
 
-def test_accuracy_is_known_when_all_items_are_answered(store: RunStore) -> None:
-    assert compute_accuracy(store, "base") is None
-    store.replace_items([(f"q{number}", "a") for number in range(4)])
-    store.add_evaluations([Evaluation("base", number, "o", "a", number == 0) for number in range(3)])
-    assert compute_accuracy(store, "base") is None
-    store.add_evaluations([Evaluation("base", 3, "o", "a", True)])
-    assert compute_accuracy(store, "base") == 0.5
-    assert compute_accuracy(store, "trained") is None
-
-
 def test_a_summary_has_the_documented_keys_and_none_for_what_is_not_known(store: RunStore) -> None:
     outcome = summarise(store, SETTINGS, FREE)
     assert set(outcome) == {
         *("run", "task", "base_accuracy", "trained_accuracy", "gain_ci95", "n_test", "samples", "teacher_calls"),
         *("cost_usd", "known_usd", "unknown_bills", "uncertain_usd", "budget_usd", "spending", "seconds", "model_path"),
-        "warnings",
+        *("parts", "warnings"),
+        *("warnings", "n_contaminated", "clean_base_accuracy", "clean_trained_accuracy"),
     }
     assert (outcome["run"], outcome["task"], outcome["n_test"]) == ("trial", "mednli", 0)
     for key in ("base_accuracy", "trained_accuracy", "gain_ci95", "model_path"):
@@ -107,7 +100,7 @@ def test_a_summary_has_the_documented_keys_and_none_for_what_is_not_known(store:
 
 def test_a_summary_of_a_whole_run(store: RunStore) -> None:
     fill(store)
-    store.replace_items([(f"q{number}", "a") for number in range(10)])
+    store.replace_items([EvalItem(f"q{number}", "a") for number in range(10)])
     base = {number: number < 4 for number in range(10)}
     trained = {number: number < 9 for number in range(10)}
     for model, right in (("base", base), ("trained", trained)):

@@ -73,3 +73,27 @@ def test_a_teacher_without_a_model_is_named_by_its_plugin(resolved: Any) -> None
 def test_a_teacher_that_cannot_work_is_refused(resolved: Any) -> None:
     with pytest.raises(DsrlError, match="no model 'missing'"):
         resolved(teacher="listed:missing")
+
+
+class TaskTeacher(ListedTeacher):
+    """Prepares itself for one task."""
+
+    @hookimpl
+    def prepare(self, task: Any, model: str) -> None:
+        self.prepared.append(task.name)
+
+
+def test_a_teacher_that_prepares_for_a_task_is_bound_for_each_and_others_are_shared(install: Any) -> None:
+    for name, teacher, is_shared, prepared in (
+        ("listed", ListedTeacher, True, ["listed"]),
+        ("own", TaskTeacher, False, ["mednli", "gsm8k"]),
+    ):
+        install("teacher", name, teacher)
+        ListedTeacher.prepared = []
+        settings = resolve({"task": "mednli", "teacher": f"{name}:listed"})
+        first, second = (load(PluginRef("task", task), "task") for task in ("mednli", "gsm8k"))
+        roles = resolve_teachers(settings, first, {})
+        others = resolve_teachers(settings, second, {}, [roles])
+        assert (roles["write"].plugin is others["write"].plugin) is is_shared
+        assert others["write"].plugin is others["solve"].plugin
+        assert ListedTeacher.prepared == prepared

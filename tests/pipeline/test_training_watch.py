@@ -105,3 +105,19 @@ def test_a_value_that_is_no_accuracy_is_ignored(run: Any, tmp_path: Path) -> Non
     watch = train(run, range(2, 9), Metrics(path), {2: float("nan"), 4: -1.0, 6: 2.0})
     assert watch.accuracies == {}
     assert watch.describe_best() == ", the model of step 2"
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_warned"),
+    [([1.0, 1.0, 1.0], True), ([1.0, 0.9, 1.0], False), ([None, None], False), ([], False)],
+)
+def test_a_training_without_differences_is_told(run: Any, tmp_path: Path, shares: list[Any], is_warned: bool) -> None:
+    """Steps of an earlier process count."""
+    file = tmp_path / "metrics.jsonl"
+    for number, share in enumerate(shares, 1):
+        Metrics(file).add(1, number, {} if share is None else {"equal_groups": share})
+    TrainingWatch(run, 1, 0, Metrics(file)).review_groups()
+    texts = [text for _, _, text in run.store.events() if "so the model has learned nothing" in text]
+    assert len(texts) == is_warned
+    if is_warned:
+        assert "in all 3 steps of the training" in texts[0]

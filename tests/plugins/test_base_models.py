@@ -55,6 +55,23 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
         resolve_model(str(path))
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            ("adapter_config.json", "adapter_model.safetensors"),
+            "holds a LoRA adapter and not a model; merge the adapter",
+        ),
+        (("m-Q4_K_M.gguf",), "so the folder holds no model; GGUF files cannot be trained"),
+        (("config.json", "m-Q4_K_M.gguf"), "no weights (*.safetensors); GGUF files cannot be trained"),
+    ],
+)
+def test_a_folder_with_a_model_of_another_form_is_told(tmp_path: Path, files: tuple[str, ...], words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        resolve_model(str(made(tmp_path / "m", *files)))
+    assert words in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5-7B", "meta-llama/Llama-3.2-3B"])
 def test_a_hub_id_is_left_to_the_sampler(name: str) -> None:
     assert resolve_model(name) == Model(name)

@@ -16,7 +16,7 @@ from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError, RowRefused, SettingsError, TransientError
 from dsrl.plugins.binding import Plugin, check_contract, load, parse_options, takes_option
 from dsrl.plugins.discovery import list_plugins
-from dsrl.plugins.specs import KINDS, hookimpl
+from dsrl.plugins.specs import API_VERSION, KINDS, hookimpl
 from dsrl.types import Completion, Message, PluginRef, Price, Reply, Request
 
 PACKAGES = Path(__file__).parent / "packages"
@@ -72,7 +72,9 @@ def test_plugins_are_listed_without_being_imported(strangers: Scratch) -> None:
         "print(json.dumps([names, [m for m in sys.modules if m.startswith('dsrl_')]]))"
     )
     names, imported = json.loads(strangers.run(code).stdout)
-    assert names == ["broken", "capitals", "gsm8k", "mednli", "missing", "misspelt", "none_prediction", "wrong_args"]
+    strangers_names = {"broken", "capitals", "missing", "misspelt", "none_prediction", "wrong_args"}
+    assert names == sorted(names)
+    assert strangers_names | {"gsm8k", "mednli"} <= set(names)
     assert imported == []
 
 
@@ -183,6 +185,7 @@ def test_a_strangers_task_is_run_by_name(strangers: Scratch, tmp_path: Path) -> 
     (model / "model.safetensors").write_bytes(b"")
     (tmp_path / "library.jsonl").write_text('{"text": "Paris lies in France. Geography."}\n', encoding="utf-8")
     flags = ["--samples", "4", "--corpus", "library.jsonl", "--base-model", "model", "--stop-after", "verified"]
+    flags += ["--no-decontaminate"]  # its test set holds all countries that it knows
     done = strangers.dsrl("run", "--task", "capitals", *flags, "--teacher-option", "slip=0", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
@@ -680,3 +683,21 @@ def test_optional_hooks_may_be_left_out(bound: Any) -> None:
     task = bound("task", YES_NO)
     assert task.implements("process_label")
     assert not task.implements("procedural_sample")
+
+
+@pytest.mark.parametrize(
+    "line", ["from dsrl import Hologram", "import dsrl.holograms", "from dsrl.types import Hologram"]
+)
+def test_a_plugin_that_imports_what_a_newer_dsrl_has_is_refused_with_what_to_do(install, line):
+    module = install("task", "newer", line)
+    from importlib.util import find_spec
+
+    (info,) = Path(find_spec(module).origin).parent.glob("*.dist-info")
+    with (info / "METADATA").open("a") as file:
+        file.write("Requires-Dist: data-synthesis-rl<0.4,>=0.3\n")
+    with pytest.raises(PluginError) as caught:
+        load(PluginRef("task", "newer"), "task")
+    text = str(caught.value)
+    assert "written for another version of dsrl (it asks for data-synthesis-rl<0.4,>=0.3)" in text
+    assert f"this dsrl has version {API_VERSION} of the hook API; upgrade dsrl" in text
+    assert "pip install dsrl" not in text, "that is somebody else's package"

@@ -11,6 +11,7 @@ import pytest
 from task_sources import STRICT
 
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.evaluated import evaluate
 from dsrl.plugins.binding import Plugin, load
@@ -21,6 +22,7 @@ from dsrl.plugins.task_checks.child import stream_from_child
 from dsrl.plugins.task_checks.gold import Answers, CheckedTask, collect_gold
 from dsrl.plugins.task_checks.probes import SMALL_GARBAGE
 from dsrl.plugins.task_checks.run import score_again
+from dsrl.storage.evaluations import EvalItem
 from dsrl.types import UNREADABLE, PluginRef, Prompt, Reward, TrainItem
 
 #: Pieces of wild outputs.
@@ -119,8 +121,8 @@ def test_an_output_earns_the_same_everywhere(name: str, bound: Any, monkeypatch:
     graded = [grade(task, *triple) for triple in triples]
     assert trained == [is_right for _, is_right in graded]
     sampler = bound("sampler", Parrot([output for output, *_ in triples]))
-    model = AnsweringModel(sampler, Definition("d", "", "o"), task, 99)
-    numbered = [(number, f"{number} {text}", label) for number, (_, label, text) in enumerate(triples)]
+    model = AnsweringModel(sampler, {"": RunTask("t", task, Definition("d", "", "o"))}, 99)
+    numbered = [(number, EvalItem(f"{number} {text}", label)) for number, (_, label, text) in enumerate(triples)]
     evaluated = asyncio.run(evaluate(model, "base", numbered))
     assert [evaluation.correct for evaluation in evaluated] == trained
     full = max(value for value, _ in here)

@@ -15,6 +15,7 @@ import pytest
 from dsrl.answers import AnswerFormat
 from dsrl.errors import PluginError
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.stages.trained import make_items, make_job
 from dsrl.plugins import specs as hookspecs
 from dsrl.plugins.binding import Plugin, load
@@ -87,6 +88,7 @@ TESTS = {
         "trainer",
         "check",
     ): "tests/pipeline/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
+    ("trainer", "takes_several_tasks"): "tests/plugins/test_several_tasks.py::test_a_trainer_of_one_task_is_refused",
     ("trainer", "train"): "tests/plugins/test_specs.py::test_a_trainer_is_given_job_task_and_a_listener",
 }
 
@@ -205,9 +207,8 @@ def test_a_trainer_is_given_job_task_and_a_listener(bound: Any, tmp_path: Path) 
     task = bound("task", TASK)
     definition = Definition("d", "", "o")
     samples = [Sample(f"1-{n}", 1, n, "initial", "q", "o", label=label) for n, label in enumerate(("yes", "no"))]
-    job = make_job(
-        resolve({"task": "t"}), "base", make_items(definition, samples, {}), tmp_path / "out", tmp_path / "work"
-    )
+    items = make_items({"": RunTask("t", task, definition)}, samples, {})
+    job = make_job(resolve({"task": "t"}), "base", items, tmp_path / "out", tmp_path / "work")
     steps: list[TrainStep] = []
     bound("trainer", Rewarding).hook.train(job=job, task=task, on_step=steps.append)
     assert [step.rewards for step in steps] == [{"1-0": 1.0, "1-1": 0.1}]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from dsrl.errors import DataError
@@ -11,18 +14,21 @@ from dsrl.storage.run_store import RunStore
 from dsrl.types import UNREADABLE, Passage, Sample, Score
 
 
-def fill(store: RunStore) -> None:
+def fill(store: RunStore, domains: Sequence[str] = ("medicine",)) -> None:
     """Fill four slots: one unreadable, two with a label, one without a readable vote; slot 1 is rewritten and scored."""
     labelled = [Sample(f"1-{slot}", 1, slot, "initial", "q", "o", "a", passage="p") for slot in (1, 2)]
     voteless = Sample("1-3", 1, 3, "initial", "q", "o", dropped="no_readable_answer", passage="p")
     harder = Sample("1-1h", 1, 1, "harder", "q", "o", "a", parent="1-1", passage="p")
     store.add_samples(
         [Sample("1-0", 1, 0, "initial", "", "", dropped="not_json")]
-        + [Sample(f"1-{slot}", 1, slot, "initial", "q", "o", passage="p") for slot in (1, 2, 3)]
+        + [
+            Sample(f"1-{slot}", 1, slot, "initial", "q", "o", passage="p", domain=domains[slot % len(domains)])
+            for slot in (1, 2, 3)
+        ]
     )
     store.add_verdicts([*((sample, ["a"]) for sample in labelled), (voteless, [UNREADABLE])])
     store.add_greedy_attempts([Attempt("1-1", "o", "a", True), Attempt("1-2", "o", UNREADABLE, False)])
-    store.add_samples([Sample("1-1h", 1, 1, "harder", "q", "o", parent="1-1", passage="p")])
+    store.add_samples([replace(harder, label=None, domain=domains[0])])
     store.add_verdicts([(harder, ["a"])])
     scored = ("1-1", "1-1h", "1-2")
     store.add_scores([(Score(sample, 4, 1, 0.25), {"a": (1, True), "b": (3, False)}) for sample in scored])
@@ -31,8 +37,8 @@ def fill(store: RunStore) -> None:
 
 
 def test_lineage_goes_from_keywords_to_rewards(store: RunStore) -> None:
-    store.add_keywords(1, {"medicine": ["medicine", "drugs"]})
-    store.add_passages(1, {"medicine": [Passage("p", "about drugs", "Drugs")]})
+    store.add_keywords(1, {"": {"medicine": ["medicine", "drugs"]}})
+    store.add_passages(1, {"": {"medicine": [Passage("p", "about drugs", "Drugs")]}})
     fill(store)
     record = lineage(store, "1-1h")
     assert (record["kind"], record["parent"], record["label"], record["dropped"]) == ("harder", "1-1", "a", None)
@@ -61,11 +67,21 @@ def test_a_dropped_sample_shows_its_reason_and_nothing_of_later_stages(store: Ru
 
 
 def test_a_passage_of_two_domains_is_shown_with_the_domain_of_the_sample(store: RunStore) -> None:
-    """The slots take the domains in turn, so slot 1 belongs to the second domain."""
-    store.add_keywords(1, {"surgery": ["surgery"], "medicine": ["medicine"]})
-    store.add_passages(1, {domain: [Passage("p", "shared")] for domain in ("surgery", "medicine")})
-    fill(store)
-    assert [lineage(store, sample_id)["domain"] for sample_id in ("1-2", "1-3")] == ["surgery", "medicine"]
+    domains = ("surgery", "medicine")
+    store.add_keywords(1, {"": {domain: [domain] for domain in domains}})
+    store.add_passages(1, {"": {domain: [Passage("p", f"of {domain}")] for domain in domains}})
+    fill(store, domains)
+    shown = [lineage(store, sample_id) for sample_id in ("1-2", "1-3")]
+    assert [record["domain"] for record in shown] == ["surgery", "medicine"]
+    assert [record["passage"]["text"] for record in shown] == ["of surgery", "of medicine"]
+
+
+def test_a_sample_names_its_task(store: RunStore) -> None:
+    store.keep_settings({"task": {"task": "mednli"}})
+    store.add_samples(
+        [Sample("1-0", 1, 0, "initial", "q", "o"), Sample("1-1", 1, 1, "initial", "q", "o", task="gsm8k")]
+    )
+    assert [lineage(store, sample_id)["task"] for sample_id in ("1-0", "1-1")] == ["mednli", "gsm8k"]
 
 
 def test_the_error_for_an_unknown_sample_shows_what_ids_look_like(store: RunStore) -> None:

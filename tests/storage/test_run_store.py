@@ -10,7 +10,7 @@ import pytest
 
 from dsrl.errors import StoreError
 from dsrl.storage.attempts import Attempt
-from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.run_store import RunStore
 from dsrl.types import UNREADABLE, Passage, Sample
 
@@ -29,23 +29,24 @@ def again(store: RunStore) -> RunStore:
 
 
 def test_what_is_written_is_read_back_after_reopening(store: RunStore) -> None:
-    store.add_keywords(1, {"medicine": ["medicine", "Ärzte"], "b": ["b"]})
+    keywords = {"": {"medicine": ["medicine", "Ärzte"], "b": ["b"]}}
+    store.add_keywords(1, keywords)
     passages = {"medicine": [Passage("p2", "text", "title"), Passage("p1", "other")], "b": []}
-    store.add_passages(1, passages)
-    store.add_pattern(1, "")
+    store.add_passages(1, {"": passages})
+    store.add_patterns(1, {("", ""): ""})
     store.add_samples([INITIAL, DROPPED])
     store.add_samples([HARDER])
     store.add_greedy_attempts([Attempt("1-00000", "out", "2", True)])
-    store.replace_items([("q", "a"), ("r", "b")])
+    store.replace_items([EvalItem("q", "a"), EvalItem("r", "b")])
     store.add_evaluations([Evaluation("base", 0, "out", UNREADABLE, False), Evaluation("base", 1, "b", "b", True)])
     store.add_selected(1, ["1-00000h", "1-00000"])
     store = again(store)
-    assert store.keywords(1) == {"medicine": ["medicine", "Ärzte"], "b": ["b"]}
-    assert store.passages(1) == {"medicine": passages["medicine"]}
+    assert store.keywords(1) == keywords
+    assert store.passages(1) == {"": {"medicine": passages["medicine"]}}
     assert store.pattern(1) == ""
     assert store.samples(1) == [INITIAL, HARDER, DROPPED]
     assert store.greedy_attempts(1) == {"1-00000": True}
-    assert store.items() == [(0, "q", "a"), (1, "r", "b")]
+    assert store.items() == [EvalItem("q", "a"), EvalItem("r", "b")]
     assert store.evaluations("base") == {0: False, 1: True}
     assert store.evaluations("trained") == {}
     assert store.selected(1) == ["1-00000h", "1-00000"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dsrl.storage import STAGES
-from dsrl.storage.attempts import Attempt
-from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.attempts import Attempt, DevItem
+from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.run_store import SCHEMA, RunStore
 from dsrl.storage.sqlite import connect
 from dsrl.storage.stages import WHOLE_RUN
@@ -16,6 +16,8 @@ from dsrl.types import Sample, Score
 
 #: A run of two iterations in format 1: the first is trained, the second is stopped in the middle of its training.
 FORMAT_1 = Path(__file__).parent / "data" / "run-format-1.sql"
+#: A run of two domains in format 3, with test items and development items.
+FORMAT_3 = Path(__file__).parent / "data" / "run-format-3.sql"
 SAMPLE = Sample("1-00000", 1, 0, "initial", "q", "o")
 
 
@@ -46,16 +48,16 @@ def test_a_stage_is_pending_then_started_then_finished(store: RunStore) -> None:
 
 
 def test_results_and_states_come_together(store: RunStore) -> None:
-    store.add_keywords(1, {"d": ["k"]})
+    store.add_keywords(1, {"": {"d": ["k"]}})
     store.add_passages(1, {})
-    store.add_pattern(1, "")
+    store.add_patterns(1, {("", ""): ""})
     store.add_samples([SAMPLE])
     store.add_verdicts([(SAMPLE, ["a"])])
     store.add_greedy_attempts([Attempt("1-00000", "o", "a", True)])
     store.add_samples([Sample("1-00000h", 1, 0, "harder", "q", "o", parent="1-00000")])
     store.add_scores([(Score("1-00000", 1, 0, 1.0), {})])
     store.add_selected(1, ["1-00000"], pool=1)
-    store.replace_items([("q", "a")])
+    store.replace_items([EvalItem("q", "a")])
     assert store.stages.get_state(WHOLE_RUN, "evaluated") == "pending"
     store.add_evaluations([Evaluation("base", 0, "o", "a", True)])
     finished = {(1, stage): ("finished", None) for stage in ("keywords", "passages", "pattern")}
@@ -85,12 +87,12 @@ def test_a_forgotten_training_is_pending(store: RunStore) -> None:
     store.add_samples([SAMPLE])
     store.add_selected(1, ["1-00000"], pool=1)
     store.stages.finish(1, "trained", "output: ")
-    store.replace_items([("q", "a")])
+    store.replace_items([EvalItem("q", "a")])
     store.add_evaluations([Evaluation(model, 0, "o", "a", True) for model in ("base", "trained")])
     store.stages.finish(WHOLE_RUN, "evaluated")
     store.forget_training(1)
     assert states(store) == {(1, "initial"): ("started", None), (WHOLE_RUN, "evaluated"): ("started", None)}
-    store.replace_items([("other", "a")])
+    store.replace_items([EvalItem("other", "a")])
     assert store.stages.get_state(WHOLE_RUN, "evaluated") == "pending", "nothing is left of it"
 
 
@@ -131,7 +133,7 @@ def test_the_marks_of_an_earlier_format_become_states(old_run: Path, work: bool)
     assert store.stages.count_unpaid(1) == {}
     assert (store.id, store.paid_calls, store.settings_text) == ("aa", 7, "x = 1")
     assert [sample.id for sample in store.samples(1)] == ["1-00000", "1-00000h"]
-    assert store.keywords(2) == {"d": ["k2"]}
+    assert store.keywords(2) == {"": {"d": ["k2"]}}
     keys = {key for (key,) in store._database.execute("SELECT key FROM run")}
     assert keys == {"id", "created", "sittings", "settings", "paid_calls", "input-demos"}
     store.close()
@@ -153,7 +155,7 @@ def test_a_migrated_run_is_built_as_a_new_one(old_run: Path, tmp_path: Path) -> 
 
 def test_a_stage_is_reached_if_it_or_a_later_one_has_started(store: RunStore) -> None:
     assert not any(map(store.stages.has_reached, STAGES))
-    store.add_keywords(1, {"d": ["k"]})
+    store.add_keywords(1, {"": {"d": ["k"]}})
     assert [stage for stage in STAGES if store.stages.has_reached(stage)] == ["keywords"]
     store.stages.begin(1, "trained")
     assert [stage for stage in STAGES if not store.stages.has_reached(stage)] == ["evaluated"]
@@ -162,8 +164,9 @@ def test_a_stage_is_reached_if_it_or_a_later_one_has_started(store: RunStore) ->
 def test_a_run_of_format_2_is_migrated(tmp_path: Path) -> None:
     """Format 2 had neither development items nor topics of events."""
     folder = tmp_path / "old"
-    RunStore(folder).close()
+    folder.mkdir()
     with closing(sqlite3.connect(folder / "run.db")) as database:
+        database.executescript(FORMAT_3.read_text())
         database.executescript("DROP TABLE dev_items; ALTER TABLE events DROP COLUMN topic; PRAGMA user_version=2")
         database.execute("INSERT INTO events VALUES (1.0, 'note', 'old')")
         database.commit()
@@ -175,3 +178,42 @@ def test_a_run_of_format_2_is_migrated(tmp_path: Path) -> None:
     store = RunStore(folder)
     assert store.add_event("warning", "new", "trained-1:drift")
     store.close()
+
+
+@pytest.mark.parametrize("work", [True, False])
+def test_a_run_of_format_3_is_migrated_to_one_task(tmp_path: Path, work: bool) -> None:
+    """Format 3 had one task. Its samples did not say their domain: the slots took the domains in turn."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        database.executescript(FORMAT_3.read_text())
+    store = RunStore(folder, work)
+    assert store.keywords(1) == {"": {"surgery": ["surgery", "knife"], "medicine": ["medicine"]}}
+    assert [passage.id for passage in store.passages(1)[""]["surgery"]] == ["p2", "p1"]
+    assert store.pattern(1) == store.pattern(1, domain="medicine") == "short"
+    domains = {sample.id: (sample.task, sample.domain) for sample in (*store.samples(1), *store.samples(2))}
+    assert domains == {
+        "1-0": ("", "surgery"),
+        "1-1": ("", "medicine"),
+        "1-1h": ("", "medicine"),
+        "1-2": ("", "surgery"),
+        "2-0": ("", ""),
+    }
+    assert store.dev_items(1) == [DevItem(None, "real", "a"), DevItem("1-1h", "q", "a")]
+    assert store.items() == [EvalItem("i0", "a"), EvalItem("i1", "b")]
+    assert store.evaluations("base") == {1: True}
+    store.close()
+
+
+def test_a_migrated_run_of_format_3_is_built_as_a_new_one(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.executescript("PRAGMA journal_mode=WAL;" + FORMAT_3.read_text())
+    tables = "SELECT name, type FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    columns = "SELECT m.name, c.* FROM sqlite_master m, pragma_table_xinfo(m.name) c ORDER BY m.name, c.cid"
+    with (
+        closing(connect(tmp_path / "old.db", SCHEMA, durable=False)) as old,
+        closing(connect(tmp_path / "new.db", SCHEMA, durable=False)) as new,
+    ):
+        for sql in (tables, columns):
+            assert old.execute(sql).fetchall() == new.execute(sql).fetchall()
+        assert old.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
@@ -18,7 +18,7 @@ from dsrl.plugins.specs import hookimpl
 from dsrl.teaching.ledger import CallPolicy, Ledger, compute_request_key
 from dsrl.teaching.patience import TRIES
 from dsrl.teaching.reply_store import read_spending
-from dsrl.types import Completion, Message, Price, Reply, Request, Usage
+from dsrl.types import Completion, Message, Price, Purpose, Reply, Request, Usage
 
 T = TypeVar("T")
 REQUEST = Request("solve", "m", (Message("system", "Add."), Message("user", "1 + 1?")), 0.7, 64)
@@ -768,3 +768,21 @@ def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT count(*) FROM holds").fetchone() == (4,), "all have the same file"
     assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".new")] == []
+
+
+def test_the_teachers_of_another_task_share_store_limits_and_end(teach: Any, tmp_path: Path) -> None:
+    first, first_plugin = teach(identity="first task")
+    second, second_plugin = teach(identity="second task")
+
+    async def ask() -> None:
+        ledger = Ledger(first_plugin, tmp_path / "calls.db", "run", CallPolicy(8))
+        others = ledger.route(dict.fromkeys(get_args(Purpose), second_plugin))
+        for requester in (ledger, others, others):
+            await requester.complete(REQUEST)
+        assert ledger.get_spending().calls == 2, "the third request was stored"
+        await ledger.close()
+
+    asyncio.run(ask())
+    assert (len(first.asked), len(second.asked)) == (1, 1)
+    assert first.closed
+    assert second.closed

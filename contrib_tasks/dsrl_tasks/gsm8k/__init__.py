@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any, Literal
 
-from dsrl import AnswerFormat, Example, Solved, hookimpl
+from dsrl import AnswerFormat, DatasetInfo, Example, Solved, hookimpl
 
 #: Configuration of ``openai/gsm8k``; its other one, ``socratic``, has questions in the answers.
 CONFIG = "main"
@@ -37,6 +37,20 @@ def output_instruction() -> str:
 def answer_format() -> AnswerFormat:
     """Return the form of an answer: a number after ``####``."""
     return AnswerFormat("hashes")
+
+
+@hookimpl
+def dataset_info() -> DatasetInfo:
+    """Return where GSM8K is."""
+    return DatasetInfo(
+        id="openai/gsm8k",
+        license="MIT",
+        citation="Cobbe et al. 2021, Training Verifiers to Solve Math Word Problems, arXiv:2110.14168",
+        url="https://huggingface.co/datasets/openai/gsm8k",
+        sizes={"train": 7473, "test": 1319},
+        config="main",
+        is_read=True,
+    )
 
 
 @hookimpl

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsrl.pipeline.sampling import AnsweringModel
-from dsrl.plugins.scoring import grade
 from dsrl.storage.attempts import Attempt
 from dsrl.types import Sample
 
 
 async def attempt(model: AnsweringModel, samples: Sequence[Sample]) -> list[Attempt]:
     """Let the base model answer each verified sample once, at temperature 0."""
-    texts = await model.answer([sample.input for sample in samples])
+    texts = await model.answer(samples)
     attempts = []
     for sample, (text,) in zip(samples, texts, strict=True):
-        answer, solved = grade(model.task, text, str(sample.label), sample.input)
+        answer, solved = model.grade(sample, text, str(sample.label))
         attempts.append(Attempt(sample.id, text, answer, solved))
     return attempts

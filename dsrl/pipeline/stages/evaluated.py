@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dsrl.errors import DataError
 from dsrl.pipeline import signals
+from dsrl.pipeline.contamination import compare_training
+from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
-from dsrl.pipeline.stages.trained import write_parquet
+from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
 from dsrl.plugins.binding import Plugin
-from dsrl.plugins.scoring import grade
 from dsrl.plugins.specs import TaskSpec
-from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.stages import WHOLE_RUN
 from dsrl.types import UNREADABLE, Example
 
@@ -25,6 +26,7 @@ BATCH_SIZE = 256
 def evaluate_models(run: OpenRun) -> None:
     """Let both models answer the test items that they have not answered yet."""
     _store_items(run)
+    compare_training(run)
     store, settings = run.store, run.settings
     items = store.items()
     models = {"base": run.context.base_model, "trained": str(run.context.get_output_folder(settings.iterations))}
@@ -33,7 +35,7 @@ def evaluate_models(run: OpenRun) -> None:
     if done < len(models) * len(items):
         run.progress.start("evaluated", len(models) * len(items), done)
         for name, model in models.items():
-            missing = [item for item in items if item[0] not in answered[name]]
+            missing = [(number, item) for number, item in enumerate(items) if number not in answered[name]]
             if missing:
                 with run.clock.measure("evaluated"):
                     signals.run(_evaluate_model(run, name, model, missing))
@@ -41,7 +43,7 @@ def evaluate_models(run: OpenRun) -> None:
     store.stages.finish(WHOLE_RUN, "evaluated")
 
 
-async def _evaluate_model(run: OpenRun, name: str, model: str, items: Sequence[tuple[int, str, str]]) -> None:
+async def _evaluate_model(run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]]) -> None:
     async with run.open_model(model) as answering:
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
@@ -53,11 +55,15 @@ def _store_items(run: OpenRun) -> None:
     """Store the test items. If they have changed, only the items that a model has not answered are left to do."""
     items, store = run.context.test_items, run.store
     assert items is not None, "setup loads the test items of every command that evaluates"
-    before = [(text, label) for _, text, label in store.items()]
+    before = store.items()
     path = store.folder / "data" / "test.parquet"
     if list(items) != before or not path.is_file():
-        rows = [(run.context.definition.make_prompt(text), text, label) for text, label in items]
-        write_parquet(path, run.context.task.name, "test", rows)
+        tasks = run.context.tasks
+        rows = [
+            ParquetRow(tasks[i.task].name, tasks[i.task].definition.make_prompt(i.input), i.input, i.label)
+            for i in items
+        ]
+        write_parquet(path, "test", rows)
     if list(items) != before:
         store.replace_items(items)
         if before:
@@ -69,11 +75,11 @@ def _store_items(run: OpenRun) -> None:
     _warn_about_shared_items(run, items)
 
 
-def _warn_about_shared_items(run: OpenRun, items: Sequence[tuple[str, str]]) -> None:
+def _warn_about_shared_items(run: OpenRun, items: Sequence[EvalItem]) -> None:
     """Warn the user if the best model was chosen by items that are test items now: other test data was given later."""
     iterations = range(1, run.settings.iterations + 1)
     dev_inputs = {normalise(item.input) for n in iterations for item in run.store.dev_items(n) if item.sample is None}
-    shared = sum(normalise(text) in dev_inputs for text, _ in items)
+    shared = sum(normalise(item.input) in dev_inputs for item in items)
     if shared:
         run.add_warning(
             f"{shared} of the {len(items)} test items were development items of the training (--eval-data train), and the "
@@ -82,13 +88,26 @@ def _warn_about_shared_items(run: OpenRun, items: Sequence[tuple[str, str]]) -> 
         )
 
 
-def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, str]]:
-    """Load the test split as (input, canonical label).
+def load_all_items(context: RunContext) -> list[EvalItem]:
+    """Load the test items of all tasks of a run.
+
+    Raises:
+        DataError: as in :func:`load_items`.
+    """
+    size = context.settings.test_size
+    return [
+        item for key, task in context.tasks.items() for item in load_items(task.plugin, task.dataset_path, size, key)
+    ]
+
+
+def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> list[EvalItem]:
+    """Load the test split of one task.
 
     Args:
         task: reads the data and the labels.
         path: the value of ``--dataset-path``; empty for the task's own data.
         size: the number of items to load; 0 for all.
+        key: the name of the task for the items; empty in a run of one task.
 
     Raises:
         DataError: there is no test data, or the gold answer of an item cannot be read.
@@ -96,7 +115,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
     examples: Iterable[Example] | None = task.hook.load_dataset(path=path, split="test")
     if examples is None:
         raise DataError(f"task {task.name!r} has no test set of its own; give one with --dataset-path")
-    items: list[tuple[str, str]] = []
+    items: list[EvalItem] = []
     for number, example in enumerate(examples, 1):
         if size and len(items) == size:
             break
@@ -106,24 +125,24 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int) -> list[tuple[str, 
                 f"test item {number} of {path or task.name}: no answer can be read in the gold output "
                 f"{example.output[-80:]!r}"
             )
-        items.append((example.input, str(label)))
+        items.append(EvalItem(example.input, str(label), key, example.domain))
     if not items:
         raise DataError(f"the test set {path or 'of task ' + task.name} is empty")
     return items
 
 
-async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, str, str]]) -> list[Evaluation]:
+async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, EvalItem]]) -> list[Evaluation]:
     """Let a model answer test items greedily.
 
     Args:
         model: the model.
         name: ``base`` or ``trained``.
-        items: the test items as (number, input, label).
+        items: the test items with their numbers.
     """
-    texts = await model.answer([text for _, text, _ in items])
+    texts = await model.answer([item for _, item in items])
     evaluations = []
-    for (number, question, label), (text,) in zip(items, texts, strict=True):
-        answer, correct = grade(model.task, text, label, question)
+    for (number, item), (text,) in zip(items, texts, strict=True):
+        answer, correct = model.grade(item, text, item.label)
         evaluations.append(Evaluation(name, number, text, answer, correct))
     return evaluations
 
@@ -144,11 +163,34 @@ def compute_gain(base: Mapping[int, bool], trained: Mapping[int, bool]) -> tuple
     Raises:
         ValueError: the models have answered different items, or none.
     """
-    if base.keys() != trained.keys() or not base:
-        raise ValueError("both models must have answered the same items")
-    n = len(base)
-    gained = sum(trained[item] and not correct for item, correct in base.items())
-    lost = sum(correct and not trained[item] for item, correct in base.items())
-    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return (gained - lost) / n, (max(-1.0, up - down - half), min(1.0, up - down + half))
+    return compute_mean_gain([(base, trained)])
+
+
+def compute_mean_gain(
+    pairs: Sequence[tuple[Mapping[int, bool], Mapping[int, bool]]],
+) -> tuple[float, tuple[float, float]]:
+    """Compute the mean of the gains on several sets of items, and its 95% confidence interval.
+
+    The sets are independent, so the variances of their gains add up. For one set, this is :func:`compute_gain`.
+
+    Args:
+        pairs: for each set, item -> whether the answer is correct, of the base model and of the trained model.
+
+    Raises:
+        ValueError: there is no set, or both models have not answered the same items of a set.
+    """
+    gains, centres, variances = [], [], []
+    for base, trained in pairs:
+        if base.keys() != trained.keys() or not base:
+            raise ValueError("both models must have answered the same items")
+        n = len(base)
+        gained = sum(trained[item] and not correct for item, correct in base.items())
+        lost = sum(correct and not trained[item] for item, correct in base.items())
+        up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+        gains.append((gained - lost) / n)
+        centres.append(up - down)
+        variances.append((up + down - (up - down) ** 2) / (n + 2))
+    if not gains:
+        raise ValueError("there are no items")
+    centre, half = sum(centres) / len(centres), 1.959964 * math.sqrt(sum(variances)) / len(variances)
+    return sum(gains) / len(gains), (max(-1.0, centre - half), min(1.0, centre + half))

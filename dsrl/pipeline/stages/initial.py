@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from dsrl.errors import RowRefused
-from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, format_example
+from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, format_domain, format_example
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
@@ -40,6 +40,9 @@ class SampleSource:
         rng: draws the demonstrations that the prompt shows.
         pattern: the pattern of the demonstrations; may be empty.
         passage: what the sample is based on; None if there is no passage.
+        task: name of the sample's task; empty in a run of one task.
+        domain: the domain of the sample.
+        named_domain: the domain as the prompt names it; empty if the task has only one, and the prompt names none.
     """
 
     iteration: int
@@ -48,6 +51,9 @@ class SampleSource:
     rng: Random
     pattern: str = ""
     passage: Passage | None = None
+    task: str = ""
+    domain: str = ""
+    named_domain: str = ""
 
 
 async def write_initial(instructor: Instructor, definition: Definition, source: SampleSource) -> Sample:
@@ -65,9 +71,11 @@ async def write_initial(instructor: Instructor, definition: Definition, source: 
         pattern=f"\nPattern of inputs and outputs, to be followed:\n{pattern}\n" if pattern else "",
         examples="Demonstrations:\n" + "\n".join(map(format_example, demos)) + "\n" if demos else "",
         passage=text or "None; choose a fitting subject yourself.",
+        domain=format_domain(source.named_domain),
     )
     sample_id = f"{source.iteration}-{source.slot:05d}"
-    example, reason = await ask_sample(instructor, "write", messages, {"passage": text}, source.number)
+    variables = {"passage": text, "domain": source.named_domain}
+    example, reason = await ask_sample(instructor, "write", messages, variables, source.number)
     return Sample(
         sample_id,
         source.iteration,
@@ -77,6 +85,8 @@ async def write_initial(instructor: Instructor, definition: Definition, source: 
         example.output,
         dropped=reason,
         passage=passage.id if passage else None,
+        task=source.task,
+        domain=source.domain,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline import signals
@@ -23,21 +24,33 @@ def name_keywords(run: OpenRun, iteration: int) -> None:
     """Store the keywords of each domain. The teacher is asked if neither the settings nor the task name a domain."""
     if run.store.stages.is_finished(iteration, "keywords"):
         return
-    keywords = {domain: [domain] for domain in run.context.domains}
-    if not keywords:
+    tasks = run.context.tasks
+    named = {}
+    if unnamed := [key for key, task in tasks.items() if not task.domains]:
         with run.clock.measure("keywords"):
-            words = signals.run(_ask_keywords(run))
+            named = signals.run(_ask_keywords(run, unnamed))
+    keywords: dict[str, dict[str, list[str]]] = {}
+    for key, task in tasks.items():
+        if task.domains:
+            keywords[key] = {domain: [domain] for domain in task.domains}
+            continue
+        words = named[key]
         if not words:
-            run.add_note("the teacher named no keywords; the description of the task is used to search for passages")
-            words = [run.context.definition.description]
-        keywords = {words[0]: words}
+            of_task = f" {key!r}" if key else ""
+            run.add_note(
+                f"the teacher named no keywords; the description of the task{of_task} is used to search for passages"
+            )
+            words = [task.definition.description]
+        keywords[key] = {words[0]: words}
     run.store.add_keywords(iteration, keywords)
-    run.progress.finish("keywords", "; ".join(", ".join(words[:4]) for words in keywords.values()))
+    found = (words[:4] for domains in keywords.values() for words in domains.values())
+    run.progress.finish("keywords", "; ".join(map(", ".join, found)))
 
 
-async def _ask_keywords(run: OpenRun) -> list[str]:
-    async with run.open_instructor() as instructor:
-        return await find_keywords(instructor, run.context.definition)
+async def _ask_keywords(run: OpenRun, tasks: Sequence[str]) -> dict[str, list[str]]:
+    """Ask for the keywords of tasks without a domain; return task -> keywords."""
+    async with run.open_instructors() as instructors:
+        return {key: await find_keywords(instructors[key], run.context.tasks[key].definition) for key in tasks}
 
 
 async def find_keywords(instructor: Instructor, definition: Definition) -> list[str]:

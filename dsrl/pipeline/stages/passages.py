@@ -47,22 +47,32 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
     """Search passages for the keywords of each domain and store them; do nothing if ``index`` is None."""
     if index is None:
         return
-    settings = run.settings
-    keywords = run.store.keywords(iteration)
-    share = -(-settings.samples // len(keywords))
-    passages: dict[str, list[Passage]] = {}
+    passages: dict[str, dict[str, list[Passage]]] = {}
     total = 0
     with run.clock.measure("passages"):
-        for domain, words in keywords.items():
-            hits = search_passages(run.context.retriever, index, words, settings.passages)
-            total += len(hits)
-            passages[domain] = assign_passages(hits, share, Random(f"{settings.seed}:{iteration}:{domain}"))
-            if len(hits) < share:
-                count = f"only {len(hits)} passages" if hits else "no passages"
-                result = "some samples share a passage" if hits else "these samples are written without a passage"
-                run.add_note(f"{count} were found for {share} samples of the domain {domain!r}; {result}")
+        for task, keywords in run.store.keywords(iteration).items():
+            share = -(-run.context.count_slots(task) // len(keywords))
+            passages[task] = {}
+            for domain, words in keywords.items():
+                hits = search_passages(run.context.retriever, index, words, run.settings.passages)
+                total += len(hits)
+                passages[task][domain] = assign_passages(hits, share, _make_rng(run, iteration, task, domain))
+                if len(hits) < share:
+                    _note_few_passages(run, len(hits), share, task, domain)
         run.store.add_passages(iteration, passages)
     run.progress.finish("passages", f"{total} found")
+
+
+def _make_rng(run: OpenRun, iteration: int, task: str, domain: str) -> Random:
+    place = (task, domain) if task else (domain,)
+    return Random(":".join(map(str, (run.settings.seed, iteration, *place))))
+
+
+def _note_few_passages(run: OpenRun, found: int, share: int, task: str, domain: str) -> None:
+    count = f"only {found} passages" if found else "no passages"
+    result = "some samples share a passage" if found else "these samples are written without a passage"
+    of_task = f" of the task {task!r}" if task else ""
+    run.add_note(f"{count} were found for {share} samples of the domain {domain!r}{of_task}; {result}")
 
 
 def assign_passages(passages: Sequence[Passage], n: int, rng: Random) -> list[Passage]:

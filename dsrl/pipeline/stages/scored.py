@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dsrl.pipeline.sampling import AnsweringModel
-from dsrl.plugins.scoring import grade
 from dsrl.types import Answer, Sample, Score
 
 
@@ -17,14 +16,14 @@ async def score(
     Returns:
         For each sample its score and the distinct answers: answer -> (times, whether it is right).
     """
-    texts = await model.answer([sample.input for sample in samples], attempts, temperature, seed)
+    texts = await model.answer(samples, attempts, temperature, seed)
     scores: list[tuple[Score, Mapping[Answer, tuple[int, bool]]]] = []
     for sample, outputs in zip(samples, texts, strict=True):
         graded: dict[str, tuple[Answer, bool]] = {}  # many attempts are equal; each text is graded once
         answers: dict[Answer, tuple[int, bool]] = {}
         for output in outputs:
             if output not in graded:
-                graded[output] = grade(model.task, output, str(sample.label), sample.input)
+                graded[output] = model.grade(sample, output, str(sample.label))
             answer, right = graded[output]
             answers[answer] = (answers.get(answer, (0, False))[0] + 1, right)
         passed = sum(times for times, right in answers.values() if right)

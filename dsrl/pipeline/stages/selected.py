@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 from dsrl.errors import DataError
+from dsrl.pipeline.contamination import find_contamination, warn_about_contamination
 from dsrl.pipeline.dev_items import choose_dev_items
+from dsrl.pipeline.duplicates import find_duplicates
 from dsrl.pipeline.labels import balance, describe_starved, find_starved
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.trained import forget_training
-from dsrl.types import Score
+from dsrl.storage.matches import Match
+from dsrl.types import Sample, Score
 
 
 def select_samples(run: OpenRun, iteration: int) -> None:
@@ -28,40 +32,71 @@ def select_samples(run: OpenRun, iteration: int) -> None:
     if state != "pending":
         forget_training(run, iteration)
     with run.clock.measure("selected"):
-        samples = [sample for sample in store.samples(iteration) if sample.id in scores]
+        set_aside = find_copies(run, [sample for sample in store.samples(iteration) if sample.id in scores])
+        copies = {match.sample for match in set_aside}
+        samples = [s for s in store.samples(iteration) if s.id in scores and s.id not in copies]
         labels = {sample.id: str(sample.label) for sample in samples}
+        tasks = {sample.id: sample.task for sample in samples}
         dev_items = choose_dev_items(run, samples)
         held_out = {item.sample for item in dev_items}
-        candidates = [score for sample, score in scores.items() if sample not in held_out]
+        candidates = [scores[sample.id] for sample in samples if sample.id not in held_out]
         balanced_labels = labels if settings.balance else None
-        selected = select(candidates, settings.select, settings.selection, settings.seed, balanced_labels)
+        selected = select(candidates, settings.select, settings.selection, settings.seed, balanced_labels, tasks)
     if not selected:
         raise DataError(
-            f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped. Try another "
-            "teacher or another task description"
+            f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped or set aside. Try "
+            "another teacher or another task description"
         )
     if len(selected) < settings.select and settings.selection != "full":
         run.add_note(f"there are only {len(selected)} samples, fewer than M = {settings.select}; all are selected")
-    _warn_about_labels(run, iteration, candidates, selected, labels)
-    store.add_selected(iteration, selected, pool=len(scores), dev_items=dev_items)
+    for task in run.context.tasks:
+        own = [score for score in candidates if tasks[score.sample] == task]
+        _warn_about_labels(run, iteration, own, [s for s in selected if tasks[s] == task], labels, task)
+    store.add_selected(iteration, selected, pool=len(scores), dev_items=dev_items, set_aside=set_aside)
+    warn_about_contamination(run, iteration)
     outcome = f"{len(selected)} of {len(candidates)}"
     run.progress.finish("selected", f"{outcome}; {len(dev_items)} development items" if dev_items else outcome)
 
 
+def find_copies(run: OpenRun, samples: Sequence[Sample]) -> list[Match]:
+    """Find the samples that cannot be selected: copies of test items, then duplicates among the others."""
+    if not run.settings.decontaminate:
+        return []
+    contaminated = [match for sample in samples if (match := find_contamination(run, sample)) is not None]
+    copies = {match.sample for match in contaminated}
+    known = [items.index.template for items in run.test_items.values()]
+    return contaminated + find_duplicates([sample for sample in samples if sample.id not in copies], known)
+
+
 def _warn_about_labels(
-    run: OpenRun, iteration: int, candidates: Iterable[Score], selected: Iterable[str], labels: Mapping[str, str]
+    run: OpenRun,
+    iteration: int,
+    candidates: Sequence[Score],
+    selected: Iterable[str],
+    labels: Mapping[str, str],
+    task: str,
 ) -> None:
-    """Warn the user if the selection takes too few samples of a label."""
-    candidates = list(candidates)
+    """Warn the user if the selection takes too few samples of a label of one task."""
     pool = Counter(labels[score.sample] for score in candidates)
     chosen = Counter(labels[sample] for sample in selected)
     unsolved = Counter(labels[score.sample] for score in candidates if not score.passed)
     if starved := find_starved(pool, chosen):
-        run.add_warning(describe_starved(starved, pool, chosen, unsolved), f"selected-{iteration}:labels")
+        text = describe_starved(starved, pool, chosen, unsolved)
+        run.add_warning(f"task {task}: {text}" if task else text, f"selected-{iteration}:labels {task}".rstrip())
 
 
-def select(scores: Iterable[Score], m: int, rule: str, seed: int, labels: Mapping[str, str] | None = None) -> list[str]:
+def select(
+    scores: Iterable[Score],
+    m: int,
+    rule: str,
+    seed: int,
+    labels: Mapping[str, str] | None = None,
+    tasks: Mapping[str, str] | None = None,
+) -> list[str]:
     """Choose the training set.
+
+    M is divided evenly over the tasks of the run, and the rule chooses among the samples of each. What one task cannot fill
+    goes to the others.
 
     Args:
         scores: the scores of all samples.
@@ -70,9 +105,10 @@ def select(scores: Iterable[Score], m: int, rule: str, seed: int, labels: Mappin
             rate first, with the samples that were never solved), ``random``, ``full`` (all).
         seed: breaks ties, in the same way every time.
         labels: id of a sample -> its label; with it, every label keeps its share (:func:`dsrl.pipeline.labels.balance`).
+        tasks: id of a sample -> its task; None if the run has one task.
 
     Returns:
-        The ids of the chosen samples, best first.
+        The ids of the chosen samples, best first; the tasks take turns.
     """
     pool = sorted(scores, key=lambda score: _draw(score.sample, seed))
     if rule == "potential":
@@ -83,10 +119,24 @@ def select(scores: Iterable[Score], m: int, rule: str, seed: int, labels: Mappin
         pool.sort(key=lambda score: score.pass_rate)
     elif rule not in ("random", "full"):
         raise ValueError(f"there is no selection rule {rule!r}")
-    order = [score.sample for score in pool]
+    by_task: dict[str, list[str]] = {}
+    for score in pool:
+        by_task.setdefault(tasks[score.sample] if tasks else "", []).append(score.sample)
+    order = _take_turns(by_task)
     if rule == "full":
         return order
-    return order[:m] if labels is None else balance(order, labels, m)
+    if labels is None:
+        return order[:m]
+    chosen = set(order[:m])
+    rooms = {task: sum(sample in chosen for sample in own) for task, own in by_task.items()}
+    return _take_turns({task: balance(own, labels, rooms[task]) for task, own in by_task.items()})
+
+
+def _take_turns(by_task: Mapping[str, Sequence[str]]) -> list[str]:
+    """Merge the samples of the tasks: the best of each task, then the second of each, and so on."""
+    names = sorted(by_task)
+    rounds = zip_longest(*(by_task[name] for name in names))
+    return [sample for one_round in rounds for sample in one_round if sample is not None]
 
 
 def _draw(sample: str, seed: int) -> bytes:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dsrl.errors import PluginError, StoreError
-from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.model_folder import find_fault
+from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.training_watch import TrainingWatch
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.several_tasks import join_tasks
 from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.attempts import DevItem
@@ -37,12 +39,13 @@ def train_model(run: OpenRun, iteration: int) -> None:
         check_output_empty(output)
         stages.begin(iteration, "trained", get_output_basis(context.settings, iteration))
     job = _make_job(run, iteration)
-    rows = [(item.prompt, item.input, item.label) for item in job.items]
-    write_parquet(context.folder / "data" / "train.parquet", context.task.name, "train", rows)
+    rows = [ParquetRow(context.tasks[item.task].name, item.prompt, item.input, item.label) for item in job.items]
+    write_parquet(context.folder / "data" / "train.parquet", "train", rows)
     with run.clock.measure("trained"):
         watch = _train(run, iteration, job)
     check_trained_model(context.trainer, output)
     stages.finish(iteration, "trained")
+    watch.review_groups()
     run.progress.finish("trained", f"{output}{watch.describe_best()}")
 
 
@@ -50,11 +53,11 @@ def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     context = run.context
     samples = {sample.id: sample for sample in run.store.samples(iteration)}
     selected = [samples[sample_id] for sample_id in run.store.selected(iteration)]
-    dev_items = make_dev_items(context.definition, run.store.dev_items(iteration), run.store.scores(iteration))
+    dev_items = make_dev_items(context.tasks, run.store.dev_items(iteration), run.store.scores(iteration))
     return make_job(
         context.settings,
         context.get_start_model(iteration),
-        make_items(context.definition, selected, run.store.scores(iteration)),
+        make_items(context.tasks, selected, run.store.scores(iteration)),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
         dev_items,
@@ -78,8 +81,8 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
         watch.add(step)
 
-    trainer = run.context.trainer
-    trainer.hook.train(job=job, task=run.context.task, on_step=on_step)
+    trainer, plugins = run.context.trainer, {key: task.plugin for key, task in run.context.tasks.items()}
+    trainer.hook.train(job=job, task=join_tasks(plugins), on_step=on_step)
     if job.eval_every and not watch.accuracies:
         run.add_warning(
             f"the trainer {trainer.name!r} has not evaluated the model while it trained, so its last model is kept: it does "
@@ -106,20 +109,21 @@ def _open_metrics(run: OpenRun) -> Metrics:
     return Metrics(run.context.folder / "metrics.jsonl", run.add_note)
 
 
-def make_items(definition: Definition, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
+def make_items(tasks: RunTasks, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
     """Make the items of a training from samples.
 
     Args:
-        definition: makes the prompts.
+        tasks: make the prompts.
         samples: what to train on; all have a label.
         scores: id of a sample -> its score; a sample without one was not attempted.
     """
     return tuple(
         TrainItem(
             id=sample.id,
-            prompt=definition.make_prompt(sample.input),
+            prompt=tasks[sample.task].definition.make_prompt(sample.input),
             input=sample.input,
             label=str(sample.label),
+            task=sample.task,
             attempts=scores[sample.id].attempts if sample.id in scores else 0,
             passed=scores[sample.id].passed if sample.id in scores else 0,
         )
@@ -127,13 +131,11 @@ def make_items(definition: Definition, samples: Iterable[Sample], scores: Mappin
     )
 
 
-def make_dev_items(
-    definition: Definition, items: Iterable[DevItem], scores: Mapping[str, Score]
-) -> tuple[TrainItem, ...]:
+def make_dev_items(tasks: RunTasks, items: Iterable[DevItem], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
     """Make the development items of a training.
 
     Args:
-        definition: makes the prompts.
+        tasks: make the prompts.
         items: the stored development items.
         scores: id of a sample -> its score.
     """
@@ -142,9 +144,10 @@ def make_dev_items(
         score = scores.get(item.sample or "")
         return TrainItem(
             id=item.sample or f"train-{number:05d}",
-            prompt=definition.make_prompt(item.input),
+            prompt=tasks[item.task].definition.make_prompt(item.input),
             input=item.input,
             label=item.label,
+            task=item.task,
             attempts=score.attempts if score else 0,
             passed=score.passed if score else 0,
         )
@@ -251,8 +254,17 @@ def _list_messages(prompt: Prompt) -> tuple[Message, ...]:
     return prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
 
 
-def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[Prompt, str, str]]) -> None:
-    """Write (prompt, input, label) rows to a Parquet file with the columns that verl reads.
+class ParquetRow(NamedTuple):
+    """A row of a Parquet file for verl: an item and the name of its task."""
+
+    task: str
+    prompt: Prompt
+    input: str
+    label: str
+
+
+def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
+    """Write rows to a Parquet file with the columns that verl reads. The name of the task chooses the reward of a row.
 
     Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``, ``ground_truth``),
     ``extra_info`` (``split``, ``index``, ``question``, ``chat_template``: whether the model was asked through its chat
@@ -264,18 +276,20 @@ def write_parquet(path: Path, task: str, split: str, rows: Sequence[tuple[Prompt
     table = pa.Table.from_pylist(
         [
             {
-                "data_source": task,
-                "prompt": [{"role": message.role, "content": message.content} for message in _list_messages(prompt)],
-                "ability": task,
-                "reward_model": {"style": "rule", "ground_truth": label},
+                "data_source": row.task,
+                "prompt": [
+                    {"role": message.role, "content": message.content} for message in _list_messages(row.prompt)
+                ],
+                "ability": row.task,
+                "reward_model": {"style": "rule", "ground_truth": row.label},
                 "extra_info": {
                     "split": split,
                     "index": index,
-                    "question": question,
-                    "chat_template": prompt.is_chat,
+                    "question": row.input,
+                    "chat_template": row.prompt.is_chat,
                 },
             }
-            for index, (prompt, question, label) in enumerate(rows)
+            for index, row in enumerate(rows)
         ]
     )
     path.parent.mkdir(parents=True, exist_ok=True)

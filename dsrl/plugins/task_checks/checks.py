@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
 
 from dsrl.plugins.checks import call_cheap_hooks
 from dsrl.plugins.task_checks.gold import HOOK_ERRORS, Answers, CheckedTask, Gold, GoldItem, LabelledItem
@@ -24,8 +23,18 @@ from dsrl.plugins.task_checks.probes import (
     list_garbage,
     list_shortcuts,
 )
-from dsrl.plugins.task_checks.records import CheckResult, Findings, excerpt, skip
-from dsrl.types import UNREADABLE, Reward
+from dsrl.plugins.task_checks.records import (
+    CheckResult,
+    Findings,
+    Score,
+    Triple,
+    count,
+    describe_score,
+    excerpt,
+    skip,
+    spread,
+)
+from dsrl.types import UNREADABLE
 
 #: Items with which shortcuts and wrong answers are tried, and those with which the reward is asked again.
 SHORTCUT_ITEMS = 100
@@ -42,12 +51,6 @@ SLOW = 1_000.0
 #: Seconds for reading, grading and rewarding one output, above which a warning is given.
 SLOW_SECONDS = 3.0
 _NO_ITEMS = "the task has no gold output whose label can be read; give a test set with --dataset-path"
-
-T = TypeVar("T")
-#: Output, label, input.
-Triple = tuple[str, str, str]
-#: A reward and its parts.
-Score = tuple[float, dict[str, float]]
 
 
 @dataclass
@@ -74,7 +77,7 @@ class TaskChecks:
     @cached_property
     def items(self) -> list[LabelledItem]:
         """At most :data:`SHORTCUT_ITEMS` items with a label, from everywhere in the gold items."""
-        return _spread(self.answers.items, SHORTCUT_ITEMS)
+        return spread(self.answers.items, SHORTCUT_ITEMS)
 
     def run(self, name: str) -> CheckResult:
         """Run a check.
@@ -94,19 +97,19 @@ class TaskChecks:
 
 def check_hooks(checks: TaskChecks) -> CheckResult:
     """Call every hook that costs nothing with usual and with unusual texts."""
-    findings, failed, count = Findings("hooks"), set[str](), 0
+    findings, failed, calls = Findings("hooks"), set[str](), 0
     for call, function in call_cheap_hooks(checks.task.plugin):
         hook = call.partition(" ")[0]
         if hook in failed:
             continue  # one fault per hook is enough
-        count += 1
+        calls += 1
         checks.task.report(call, 0.0)
         try:
             function()
         except HOOK_ERRORS as error:
             failed.add(hook)
             findings.add(str(error))
-    return findings.conclude(f"{count} calls were answered")
+    return findings.conclude(f"{calls} calls were answered")
 
 
 def check_instructions(checks: TaskChecks) -> CheckResult:
@@ -132,7 +135,7 @@ def check_demonstrations(checks: TaskChecks) -> CheckResult:
             findings.add("process_label reads no label in its output", demo.place, demo.output)
     if not demos:
         return skip("demonstrations", "the task has none")
-    return findings.conclude(f"{_count(len(demos), 'demonstration')} read")
+    return findings.conclude(f"{count(len(demos), 'demonstration')} read")
 
 
 def check_test_set(checks: TaskChecks) -> CheckResult:
@@ -145,7 +148,7 @@ def check_test_set(checks: TaskChecks) -> CheckResult:
     for item in gold.test_items:
         if not item.input.strip() and not findings.is_full:
             findings.add("its input is empty", item.place)
-    return findings.conclude(f"{_count(len(gold.test_items), 'item')} loaded")
+    return findings.conclude(f"{count(len(gold.test_items), 'item')} loaded")
 
 
 def check_labels(checks: TaskChecks) -> CheckResult:
@@ -160,7 +163,7 @@ def check_labels(checks: TaskChecks) -> CheckResult:
             findings.add(str(error), item.place, item.output)
     if not items:
         return skip("labels", "the task has no gold output; give a test set with --dataset-path")
-    return findings.conclude(f"the labels of {_count(len(items), 'gold output')} were read and are right answers")
+    return findings.conclude(f"the labels of {count(len(items), 'gold output')} were read and are right answers")
 
 
 def _check_label(checks: TaskChecks, item: GoldItem, findings: Findings) -> None:
@@ -214,13 +217,13 @@ def check_order(checks: TaskChecks) -> CheckResult:
         return skip("right-over-wrong", _NO_ITEMS)
     if not tried and not findings.is_full:
         return skip("right-over-wrong", "all items have the same label, so no wrong answer is known")
-    return findings.conclude(f"{_count(tried, 'wrong answer')} earned less than the right one")
+    return findings.conclude(f"{count(tried, 'wrong answer')} earned less than the right one")
 
 
 def check_garbage(checks: TaskChecks) -> CheckResult:
     """Check that an output without an answer never raises and never earns as much as a right answer."""
     findings, tried, slowest = Findings("garbage"), 0, (0.0, "")
-    items = _spread(checks.items, GARBAGE_ITEMS) or [LabelledItem("", "", "1", "")]
+    items = spread(checks.items, GARBAGE_ITEMS) or [LabelledItem("", "", "1", "")]
     for item in items:
         try:
             best = checks.task.compute_reward(item.right, item.label, item.input) if item.right else math.inf
@@ -241,7 +244,7 @@ def check_garbage(checks: TaskChecks) -> CheckResult:
     seconds, output = slowest
     slow = f"the slowest output took {seconds:.1f} s, and a run does nothing else meanwhile: {output}"
     return findings.conclude(
-        f"{_count(tried, 'output')} of up to {checks.longest:,} characters earned no right answer",
+        f"{count(tried, 'output')} of up to {checks.longest:,} characters earned no right answer",
         slow if seconds > SLOW_SECONDS else "",
         slowest_seconds=round(seconds, 3),
     )
@@ -267,7 +270,7 @@ def check_shortcuts(checks: TaskChecks) -> CheckResult:
     findings, items = Findings("shortcuts"), checks.items
     if not items:
         return skip("shortcuts", _NO_ITEMS)
-    best, chance = find_best_constant(items, checks.task, [item.label for item in items][:50])
+    best, chance = find_best_constant(items, checks.task)
     if chance == 1:
         return skip("shortcuts", "all items have the same label, so a constant answer is right")
     right, wrong = _measure_rewards(checks)
@@ -335,9 +338,9 @@ def check_repeatability(checks: TaskChecks) -> CheckResult:
     if not checks.items:
         return skip("repeatability", _NO_ITEMS)
     triples = list(dict.fromkeys(_list_triples(checks)))
-    first = [score(task, triple) for triple in triples]
-    second = [score(task, triple) for triple in triples]
-    backwards = [score(task, triple) for triple in reversed(triples)][::-1]
+    first = [task.score(triple) for triple in triples]
+    second = [task.score(triple) for triple in triples]
+    backwards = [task.score(triple) for triple in reversed(triples)][::-1]
     for other, when in ((second, "when it was asked again"), (backwards, "when it was asked in another order")):
         for triple, before, after in zip(triples, first, other, strict=True):
             if before != after and not findings.is_full:
@@ -347,11 +350,11 @@ def check_repeatability(checks: TaskChecks) -> CheckResult:
     checks.scores = list(zip(triples, first, strict=True))
     parts = sorted({name for _, named in first for name in named})
     names = f"; parts: {', '.join(parts)}" if parts else ""
-    return findings.conclude(f"{_count(len(triples), 'output')} earned the same three times{names}")
+    return findings.conclude(f"{count(len(triples), 'output')} earned the same three times{names}")
 
 
 def _list_triples(checks: TaskChecks) -> Iterator[Triple]:
-    items = _spread(checks.items, REPEATED_ITEMS)
+    items = spread(checks.items, REPEATED_ITEMS)
     shortcuts = list_shortcuts(checks.task, checks.answers, items)
     for item in items:
         wrong = [checks.answers.write(answer) for answer in checks.answers.list_wrong(item)]
@@ -362,22 +365,6 @@ def _list_triples(checks: TaskChecks) -> Iterator[Triple]:
         yield output, items[0].label, items[0].input
 
 
-def score(task: CheckedTask, triple: Triple) -> Score:
-    """Return the reward of an output, and its parts.
-
-    Raises:
-        PluginError: the hook failed, or returned something else than a finite number.
-    """
-    reward = task.compute_reward(*triple)
-    return float(reward), {k: float(v) for k, v in reward.parts.items()} if isinstance(reward, Reward) else {}
-
-
-def describe_score(score: Score) -> str:
-    """Return a reward with its parts as text."""
-    value, parts = score
-    return f"{value!r}" + (f" ({', '.join(f'{name}={part!r}' for name, part in parts.items())})" if parts else "")
-
-
 def check_speed(checks: TaskChecks) -> CheckResult:
     """Measure how many rewards the task computes in a second. Slowness is a warning, never a fault."""
     if not checks.items:
@@ -385,7 +372,7 @@ def check_speed(checks: TaskChecks) -> CheckResult:
     hook = checks.task.plugin.hook
     triples = [
         (output, item.label, item.input)
-        for item in _spread(checks.items, REPEATED_ITEMS)
+        for item in spread(checks.items, REPEATED_ITEMS)
         for output in (item.right, "I do not know.", *map(checks.answers.write, checks.answers.list_wrong(item)[:1]))
     ]
     done, start = 0, time.perf_counter()
@@ -413,13 +400,3 @@ CHECKS: Mapping[str, Callable[[TaskChecks], CheckResult]] = {
     "repeatability": check_repeatability,
     "speed": check_speed,
 }
-
-
-def _spread(items: Sequence[T], count: int) -> list[T]:
-    """Return at most so many items, from everywhere in the sequence."""
-    step = max(1.0, len(items) / count)
-    return [items[int(step * number)] for number in range(min(count, len(items)))]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

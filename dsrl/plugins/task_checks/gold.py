@@ -13,8 +13,8 @@ from dsrl.errors import DataError, DsrlError, RowRefused, TransientError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.scoring import compute_reward, grade
 from dsrl.plugins.specs import TaskSpec
-from dsrl.plugins.task_checks.records import Finding, excerpt, safe
-from dsrl.types import UNREADABLE, Answer, Example
+from dsrl.plugins.task_checks.records import Finding, Score, Triple, excerpt, safe
+from dsrl.types import UNREADABLE, Answer, Example, Reward
 
 #: Everything that a hook of a bound task can raise.
 HOOK_ERRORS = (DsrlError, TransientError, RowRefused)
@@ -124,6 +124,11 @@ class CheckedTask:
         self.report(f"reward on {excerpt(output)}", 0.0)
         return compute_reward(self.plugin, output, label, input)
 
+    def score(self, triple: Triple) -> Score:
+        """Return the reward of an output, and its parts."""
+        reward = self.compute_reward(*triple)
+        return float(reward), {k: float(v) for k, v in reward.parts.items()} if isinstance(reward, Reward) else {}
+
 
 def collect_gold(task: CheckedTask, dataset_path: str | None, size: int) -> Gold:
     """Collect the gold outputs of a task. Faults of the hooks are recorded or left to the checks of these hooks.
@@ -215,7 +220,7 @@ def _collect_samples(task: CheckedTask) -> Iterator[GoldItem]:
         level = LEVELS[seed % len(LEVELS)]
         task.report(f"procedural_sample with seed {seed} and difficulty {level}", 0.0)
         try:
-            sample = task.plugin.hook.procedural_sample(seed=seed, difficulty=level, passage="")
+            sample = task.plugin.hook.procedural_sample(domain="", seed=seed, difficulty=level, passage="")
         except HOOK_ERRORS:
             return  # the check of the hooks reports it
         if sample is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,11 +37,13 @@ SMALL_GARBAGE = (
 #: Pieces that are repeated until the output has :data:`LONGEST` characters.
 _REPEATED = ("a", "9", "<answer>", "</answer>", "(", "\\boxed{", "#### ", "<", "\n", " ", "9,", "a.b ", "\ud800")
 #: Pieces that are repeated inside the form of an answer.
-_REPEATED_ANSWERS = ("a", "9", "9^", "(", "A, ", "\\frac{", "SELECT ")
+_REPEATED_ANSWERS = ("a", "9", "9^", "(", "A, B, ", "\\frac{", "SELECT ")
 #: An option in the input of a multiple-choice question.
 _OPTION = re.compile(r"^[ \t]*\(?([A-Za-z]|\d)[).:] ", re.MULTILINE)
 #: Choices in an output that names all.
 _NAMED_CHOICES = 10
+#: The most frequent labels, of which the best constant is chosen.
+_CONSTANTS = 6
 
 
 def list_garbage(answers: Answers, longest: int = LONGEST) -> Iterator[str]:
@@ -90,15 +93,17 @@ def list_shortcuts(task: CheckedTask, answers: Answers, items: Sequence[Labelled
     ]
 
 
-def find_best_constant(items: Sequence[LabelledItem], task: CheckedTask, labels: Sequence[str]) -> tuple[str, float]:
+def find_best_constant(items: Sequence[LabelledItem], task: CheckedTask) -> tuple[str, float]:
     """Return the label that is right for most items, and its share of them: what chance can earn.
+
+    Only the most frequent labels are tried, because ``eval`` can be slow.
 
     Raises:
         PluginError: ``eval`` failed.
     """
     shares = [
         (sum(task.is_equal(label, item.label, item.input) for item in items) / len(items), label)
-        for label in dict.fromkeys(labels)
+        for label, _ in Counter(item.label for item in items).most_common(_CONSTANTS)
     ]
     share, label = max(shares)
     return label, share

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dsrl.text import printable, replace_surrogates
 
+T = TypeVar("T")
+#: Output, label, input.
+Triple = tuple[str, str, str]
+#: A reward and its parts.
+Score = tuple[float, dict[str, float]]
 Verdict = Literal["passed", "failed", "skipped"]
 #: A check stops after this many findings.
 MOST_FINDINGS = 20
@@ -138,3 +143,20 @@ def excerpt(text: str) -> str:
     if len(text) <= 160:
         return ascii(text) if not text.isprintable() else repr(text)
     return f"{text[:80]!a}...{text[-40:]!a} ({len(text):,} characters)"
+
+
+def describe_score(score: Score) -> str:
+    """Return a reward with its parts as text."""
+    value, parts = score
+    return f"{value!r}" + (f" ({', '.join(f'{name}={part!r}' for name, part in parts.items())})" if parts else "")
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many items, from everywhere in the sequence."""
+    step = max(1.0, len(items) / most)
+    return [items[int(step * number)] for number in range(min(most, len(items)))]
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if it must be."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

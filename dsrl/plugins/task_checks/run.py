@@ -12,11 +12,21 @@ from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.plugins.binding import Plugin, check_contract, load
 from dsrl.plugins.discovery import PluginInfo, find_plugin
 from dsrl.plugins.specs import KINDS, TaskSpec
-from dsrl.plugins.task_checks.checks import CHECKS, Score, TaskChecks, Triple, describe_score, score
+from dsrl.plugins.task_checks.checks import CHECKS, TaskChecks
 from dsrl.plugins.task_checks.child import ChildStopped, Send, stream_from_child
 from dsrl.plugins.task_checks.gold import CheckedTask, collect_gold
 from dsrl.plugins.task_checks.probes import LONGEST
-from dsrl.plugins.task_checks.records import CheckResult, Finding, Findings, TaskReport, safe, skip
+from dsrl.plugins.task_checks.records import (
+    CheckResult,
+    Finding,
+    Findings,
+    Score,
+    TaskReport,
+    Triple,
+    describe_score,
+    safe,
+    skip,
+)
 from dsrl.types import PluginRef
 
 #: The check that compares rewards in another process; it comes last.
@@ -216,7 +226,7 @@ def score_again(send: Send, ref: PluginRef, triples: list[Triple], time_limit: f
         return
     task = CheckedTask(plugin, lambda words, seconds: send(_Call(words, seconds)))
     try:
-        send([score(task, triple) for triple in triples])
+        send([task.score(triple) for triple in triples])
     except DsrlError as error:
         send(_BindingFault(str(error), False))
 

@@ -12,6 +12,7 @@ import pytest
 
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.several_tasks import join_tasks
 from dsrl.plugins.specs import hookimpl
 from dsrl.testing.contracts.base import PluginContract
 from dsrl.testing.contracts.model import check_model_folder
@@ -31,6 +32,14 @@ class VowelTask(SmallTask):
     @hookimpl
     def reward(self, output: str) -> float:
         return sum(letter in "aeiou" for letter in output) / (len(output) + 1)
+
+
+class SevenTask(SmallTask):
+    """Rewards every output with 7."""
+
+    @hookimpl
+    def reward(self) -> float:
+        return 7.0
 
 
 class TrainerContract(PluginContract):
@@ -101,6 +110,19 @@ class TrainerContract(PluginContract):
         assert all(step.step <= step.steps == steps[0].steps for step in steps)
         assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
         assert {item for step in steps for item in step.rewards} <= {item.id for item in job.items}
+
+    def test_each_item_gets_the_reward_of_its_own_task(
+        self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any], installer: Installer
+    ) -> None:
+        """One task rewards every output with 7, the other with less than 1."""
+        if not (subject.implements("takes_several_tasks") and subject.hook.takes_several_tasks()):
+            pytest.skip("the trainer trains on one task only")
+        several: Any = join_tasks({"vowels": task, "seven": installer.bind("task", SevenTask())})
+        names = {item.id: ("vowels", "seven")[n % 2] for n, item in enumerate(job.items)}
+        items = tuple(replace(item, task=names[item.id]) for item in job.items)
+        rewards = [pair for s in self.train(subject, replace(job, items=items), several) for pair in s.rewards.items()]
+        assert {names[item] for item, _ in rewards} == {"vowels", "seven"}
+        assert all((reward == 7.0) if names[item] == "seven" else (reward < 1.0) for item, reward in rewards)
 
     def test_the_check_leaves_nothing_on_the_disk(self, subject: Plugin[Any], job: TrainJob, tmp_path: Path) -> None:
         if not subject.implements("check"):

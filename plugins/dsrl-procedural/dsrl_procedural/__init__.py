@@ -107,11 +107,11 @@ class ProceduralTeacher:
             case "pattern":
                 return _describe_pattern(variables["examples"])
             case "write":
-                return self._write(rng, rng.choice(LEVELS), variables["passage"])
+                return self._write(rng, rng.choice(LEVELS), variables["passage"], variables.get("domain", ""))
             case "solve":
                 return self._solve(rng, variables["input"])
             case "rewrite":
-                return self._rewrite(rng, variables["direction"], variables["input"])
+                return self._rewrite(rng, variables["direction"], variables["input"], variables.get("domain", ""))
 
     @property
     def _task(self) -> BoundPlugin[TaskSpec]:
@@ -121,15 +121,18 @@ class ProceduralTeacher:
             )
         return self._bound_task
 
-    def _make_sample(self, rng: Random, difficulty: int, passage: str = "") -> Example:
-        return self._task.hook.procedural_sample(seed=rng.getrandbits(48), difficulty=difficulty, passage=passage)
+    def _make_sample(self, rng: Random, difficulty: int, passage: str = "", domain: str = "") -> Example:
+        seed = rng.getrandbits(48)
+        return self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
 
     def _find_solution(self, question: str) -> Solved | None:
         return self._task.hook.procedural_solve(input=question)
 
-    def _write(self, rng: Random, difficulty: int, passage: str = "") -> str:
-        sample = self._make_sample(rng, difficulty, passage)
-        output = self._make_sample(rng, difficulty).output if rng.random() < self._slip else sample.output
+    def _write(self, rng: Random, difficulty: int, passage: str = "", domain: str = "") -> str:
+        sample = self._make_sample(rng, difficulty, passage, domain)
+        output = (
+            self._make_sample(rng, difficulty, domain=domain).output if rng.random() < self._slip else sample.output
+        )
         return json.dumps({"input": sample.input, "output": output}, ensure_ascii=False)
 
     def _solve(self, rng: Random, question: str) -> str:
@@ -139,11 +142,12 @@ class ProceduralTeacher:
         # A slip is the answer to another sample: readable, plausible, and usually wrong.
         return self._make_sample(rng, solution.difficulty).output if rng.random() < self._slip else solution.output
 
-    def _rewrite(self, rng: Random, direction: str, question: str) -> str:
+    def _rewrite(self, rng: Random, direction: str, question: str, domain: str) -> str:
         solution = self._find_solution(question)
         level = solution.difficulty if solution else LEVELS[len(LEVELS) // 2]
         step = rng.choice((1, 2))
-        return self._write(rng, max(level + step if direction == "harder" else level - step, LEVELS[0]))
+        level = max(level + step if direction == "harder" else level - step, LEVELS[0])
+        return self._write(rng, level, domain=domain)
 
 
 def _make_seed(request: Request, number: int) -> int:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 #: Checkpoints may take at most one part in this many of the time.
 _MIN_TIME_RATIO = 10
-#: If a kill can lose more than so much of a training, the user reads it.
+#: If a kill can lose more than so much of a training, the user is warned.
 _MAX_LOSS_SECONDS = 60.0
 #: Fields of a job that do not change the result of GRPO.
 _IRRELEVANT = ("output_dir", "work_dir", "device")
@@ -45,6 +45,8 @@ def make_fingerprint(job: TrainJob) -> str:
 
 def _describe_item(item: TrainItem) -> dict[str, str]:
     facts = {"id": item.id, "prompt": item.prompt, "input": item.input, "label": item.label}
+    if item.task:
+        facts["task"] = item.task
     if item.prompt.system:
         facts["system"] = item.prompt.system
     if item.prompt.is_chat:
@@ -71,7 +73,7 @@ class Checkpoints:
         self._job, self._is_every_step = job, seconds == 0
         self._seconds = default_seconds if seconds is None else seconds
         self._pause = 0.0 if seconds is None else seconds
-        self._is_first = True
+        self._is_first, self._is_warned = True, False
         self._sync: threading.Thread | None = None
         self._sync_errors: list[OSError] = []
         try:
@@ -106,15 +108,29 @@ class Checkpoints:
         self._finish_file(self._best_path)
         self._raise_sync_error()
 
+    def announce(self) -> None:
+        """Warn, before the first step, of a loss that follows from the setting alone."""
+        if self._pause > _MAX_LOSS_SECONDS:
+            self._is_warned = True
+            log.warning(
+                "There is at most one checkpoint every %.0f s (--trainer-option checkpoint_seconds): a kill can lose so "
+                "much of the training, and the step that is then running.",
+                self._pause,
+            )
+
     def is_due(self) -> bool:
         """Return whether it is time for the next checkpoint."""
         return time.monotonic() - self._last_time >= self._pause
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, Any], step_seconds: float = 0.0) -> None:
         """Replace the checkpoint by ``state`` (tensors and plain values).
 
         The state is in the system's hands when the function returns. Unless there is a checkpoint after every step by
         request, another thread waits until the disk has it, and only then replaces the last checkpoint.
+
+        Args:
+            state: what to save.
+            step_seconds: how long the last step took. A kill can lose a step in addition to the time between checkpoints.
 
         Raises:
             StoreError: this checkpoint, or the one before it, cannot be written.
@@ -132,8 +148,7 @@ class Checkpoints:
         if not self._is_every_step:
             seconds = self._last_time - start
             self._pause = max(self._seconds, (_MIN_TIME_RATIO - 1) * seconds)
-            if self._is_first:
-                self._report_loss(seconds)
+            self._report_loss(seconds, step_seconds)
         self._is_first = False
 
     def wait(self) -> None:
@@ -165,13 +180,19 @@ class Checkpoints:
         self._path.unlink(missing_ok=True)
         self._best_path.unlink(missing_ok=True)
 
-    def _report_loss(self, seconds: float) -> None:
-        text = (
-            "A checkpoint takes %.1f s. Checkpoints may take a tenth of the time, so there is one every %.0f s or after the "
-            "step that is then running: a kill can lose so much of the training."
-        )
-        level = logging.WARNING if self._pause > _MAX_LOSS_SECONDS else logging.INFO
-        log.log(level, text, seconds, self._pause)
+    def _report_loss(self, seconds: float, step_seconds: float) -> None:
+        """Say once how much a kill can lose, as a warning if that is much; again if it becomes much later."""
+        loss = self._pause + step_seconds
+        is_much = loss > _MAX_LOSS_SECONDS
+        if self._is_warned or not (self._is_first or is_much):
+            return
+        self._is_warned = is_much
+        log.log(
+            logging.WARNING if is_much else logging.INFO,
+            "A checkpoint takes %.1f s and a step %.1f s. Checkpoints take at most a tenth of the time, so there is one "
+            "every %.0f s or after the step that is then running: a kill can lose about %.0f s of the training.",
+            seconds, step_seconds, self._pause, loss,
+        )  # fmt: skip
 
     def _read(self, path: Path, device: torch.device, consequence: str) -> dict[str, Any] | None:
         if not path.exists():

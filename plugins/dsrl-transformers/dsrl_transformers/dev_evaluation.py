@@ -23,7 +23,7 @@ class DevEvaluation:
         grade: returns whether an output answers an item rightly.
         checkpoints: keep the best weights. What they hold from before a kill counts.
         dtype: type in which the weights are kept.
-        cache_tokens: see :class:`dsrl_transformers.sampler.TransformersSampler`.
+        cache_tokens: see :class:`dsrl_transformers.grpo.GRPOTrainer`.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class DevEvaluation:
         self.checkpoints, self.dtype, self.cache_tokens = checkpoints, dtype, cache_tokens
         self.is_active = job.eval_every > 0 and bool(job.dev_items)
         self.best_step, self.best_accuracy = 0, -1.0
+        #: Task -> accuracy of the last evaluation; empty in a run of one task.
+        self.task_accuracies: dict[str, float] = {}
         best = checkpoints.load_best(torch.device("cpu")) if self.is_active else None
         if best is not None:
             self.best_step, self.best_accuracy = int(best["step"]), float(best["accuracy"])
@@ -49,7 +51,10 @@ class DevEvaluation:
         return self.is_active and (step % self.job.eval_every == 0 or step == steps)
 
     def evaluate(self, step: int) -> float:
-        """Return the accuracy of the greedy answers, 0 to 1. Keep the weights if none were better."""
+        """Return the accuracy of the greedy answers, 0 to 1. Keep the weights if none were better.
+
+        In a run over several tasks, it is the mean over the tasks.
+        """
         accuracy = self._measure(step)
         # The best weights may be of a later step that a kill has undone. Then this training comes to that step again.
         if accuracy >= self.best_accuracy:
@@ -72,8 +77,12 @@ class DevEvaluation:
         )
         answers = self.lm.complete(prompts, settings)
         texts = (self.lm.decode_text(completions.distinct[completions.indices[0]]) for completions in answers)
-        right = sum(self.grade(text, item) for text, item in zip(texts, self.job.dev_items, strict=True))
-        return right / len(self.job.dev_items)
+        by_task: dict[str, list[bool]] = {}
+        for text, item in zip(texts, self.job.dev_items, strict=True):
+            by_task.setdefault(item.task, []).append(self.grade(text, item))
+        accuracies = {task: sum(right) / len(right) for task, right in by_task.items()}
+        self.task_accuracies = {task: accuracy for task, accuracy in accuracies.items() if task}
+        return sum(accuracies.values()) / len(accuracies)
 
     def restore_best(self) -> None:
         """Put the best weights into the model."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, SettingsError, TrainItem, TrainJob, TrainStep, compute_reward, grade, hookimpl
+from dsrl import (
+    BoundPlugin,
+    TrainItem,
+    TrainJob,
+    TrainStep,
+    compute_reward,
+    get_task,
+    grade,
+    hookimpl,
+)
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -27,7 +36,9 @@ class GRPOTrainer:
             with LoRA, whose checkpoints are small, one after every step. Checkpoints never take more than a tenth of the
             time; if a kill can therefore lose more than a minute, a warning says so after the first one. 0 writes one after
             every step, however long that takes.
-        cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`.
+        cache_tokens: for the rollouts; see :class:`dsrl_transformers.sampler.TransformersSampler`. 0 means a number from the
+            memory that the training leaves, on a CPU at most 32768
+            (:func:`~dsrl_transformers.memory.choose_rollout_tokens`).
         batch_tokens: number of tokens of one forward and backward pass, with padding. 0 means at most 2048 on a CPU, where
             larger passes are slower, and 16384 on CUDA. It means fewer if their activations would take more than six tenths
             of the memory that weights and optimizer leave, or on a CPU more than 1 GB and a quarter of what these take. When
@@ -43,7 +54,7 @@ class GRPOTrainer:
     def __init__(
         self,
         checkpoint_seconds: float | None = None,
-        cache_tokens: int = 32768,
+        cache_tokens: int = 0,
         batch_tokens: int = 0,
         gradient_checkpointing: str = "auto",
         equal_groups: str = "skip",
@@ -52,7 +63,7 @@ class GRPOTrainer:
         seconds = checkpoint_seconds
         self._options = TrainerOptions(
             checkpoint_seconds=None if seconds is None else check_seconds(f"{_FLAG} checkpoint_seconds", seconds),
-            cache_tokens=check_whole_number(f"{_FLAG} cache_tokens", cache_tokens, 1),
+            cache_tokens=check_whole_number(f"{_FLAG} cache_tokens", cache_tokens, 0),
             batch_tokens=check_whole_number(f"{_FLAG} batch_tokens", batch_tokens, 0),
             gradient_checkpointing=check_choice(
                 f"{_FLAG} gradient_checkpointing", gradient_checkpointing, ("auto", "on", "off")
@@ -70,7 +81,9 @@ class GRPOTrainer:
 
         The metrics also have ``left_out`` (items whose prompt is too long), ``skipped`` (steps so far that changed nothing
         because their gradient was not finite), ``equal_groups`` (the share of the prompts whose answers all have the same
-        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part.
+        reward) and, if the task's rewards have parts, ``reward/<part>`` for each part. In a run over several tasks they have
+        ``task_reward/<task>``, the mean reward of each task, and ``dev_accuracy/<task>``; ``dev_accuracy`` is then the mean
+        over the tasks.
 
         Raises:
             DataError: there is no readable model to start from.
@@ -81,25 +94,33 @@ class GRPOTrainer:
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.training import Training
 
-        def grade_item(output: str, item: TrainItem) -> bool:
-            return grade(task, output, item.label, item.input)[1]
+        def is_right(output: str, item: TrainItem) -> bool:
+            return grade(get_task(task, item), output, item.label, item.input)[1]
+
+        def reward(output: str, item: TrainItem) -> float:
+            return compute_reward(get_task(task, item), output, item.label, item.input)
 
         Training(
             job,
-            reward=lambda output, item: compute_reward(task, output, item.label, item.input),
-            grade=grade_item,
+            reward=reward,
+            grade=is_right,
             options=self._options,
         ).run(on_step)
 
     @hookimpl
+    def takes_several_tasks(self) -> bool:
+        """Return True: the reward of an item is that of its task."""
+        return True
+
+    @hookimpl
     def check(self, job: TrainJob) -> None:
-        """Check a job before it has items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
+        """Check a job before it has its own items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
 
         Raises:
-            DataError: there is no readable model to start from.
+            DataError: there is no readable model to start from, or its weights are broken.
             DsrlError: peft or bitsandbytes is needed and not installed.
             SettingsError: this machine does not have the device, the dtype is not supported, the model's context is too
-                short for the answers, or the device's memory is too small for the training.
+                short for prompts and answers, or the device's memory is too small for the training.
             StoreError: the model cannot be put into the output folder, or the disk has no space for checkpoints.
         """
         from dsrl_transformers.checkpoint import check_output_place, check_training_room
@@ -107,6 +128,8 @@ class GRPOTrainer:
         from dsrl_transformers.lora import require_peft
         from dsrl_transformers.memory_check import check_training_memory
         from dsrl_transformers.model_files import check_model
+        from dsrl_transformers.prompts import check_prompt_room
+        from dsrl_transformers.weights_check import check_weights
 
         check_output_place(job.output_dir)
         device, forward_dtype = resolve_device(job.device, job.dtype)
@@ -115,12 +138,8 @@ class GRPOTrainer:
             require_peft()
         with hide_progress_bars():
             facts = check_model(job.model)
-        if facts.context is not None and facts.context <= job.max_completion_tokens:
-            raise SettingsError(
-                f"the context of {job.model} is {facts.context} tokens, so --max-completion-tokens "
-                f"{job.max_completion_tokens} leaves no space for a prompt in training; give a smaller number, or a model "
-                "with a longer context"
-            )
+        check_prompt_room(job, facts.context)
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)
+        check_weights(job.model)

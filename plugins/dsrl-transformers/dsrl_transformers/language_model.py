@@ -13,16 +13,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl import DataError, DsrlError, Prompt, SettingsError
+from dsrl import DsrlError, Prompt, SettingsError
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.memory import choose_cache_tokens
-from dsrl_transformers.memory_estimate import needs_narrow_base, read_capacity
+from dsrl_transformers.memory_estimate import is_out_of_memory, needs_narrow_base, read_capacity
 from dsrl_transformers.memory_saving import store_in_bfloat16
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
 from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
 from dsrl_transformers.rows import supports_chains
+from dsrl_transformers.weights_check import make_value_error
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class LanguageModel:
         has_chains: whether completions can be rows of one cache (:func:`~dsrl_transformers.rows.supports_chains`); None
             before the first call that asks.
         cache_limit: maximum of ``cache_tokens`` after the device's memory was too small for more; None before.
+        default_cache_tokens: ``cache_tokens`` of a call that gives none; None: chosen from the memory.
     """
 
     model: Any
@@ -54,6 +56,7 @@ class LanguageModel:
     autocast_dtype: torch.dtype | None = None
     has_chains: bool | None = None
     cache_limit: int | None = None
+    default_cache_tokens: int | None = None
 
     def make_precision_context(self) -> AbstractContextManager[Any]:
         """Return the context manager in which the forward pass must run."""
@@ -118,7 +121,9 @@ class LanguageModel:
         if self.has_chains is None:
             self.has_chains = self.has_trees or supports_chains(self.model)
         # The answers of `generate` depend on its batches, so these do not follow from the memory.
-        automatic = choose_cache_tokens(self.model) if self.has_chains else _GENERATE_CACHE_TOKENS
+        automatic = _GENERATE_CACHE_TOKENS
+        if self.has_chains:
+            automatic = self.default_cache_tokens or choose_cache_tokens(self.model)
         cache_tokens = settings.cache_tokens or automatic
         while True:
             cache_tokens = min(cache_tokens, self.cache_limit or cache_tokens)
@@ -128,11 +133,13 @@ class LanguageModel:
                     if self.has_chains:
                         return decode(self.model, prompts, settings, self.stop, is_cancelled, self.has_trees)
                     return decode_plainly(self.model, prompts, settings, self.stop, is_cancelled)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if cache_tokens < 2 * _FEWEST_CACHE_TOKENS:
                     raise DsrlError(
                         f"The device's memory is too small for the model and {cache_tokens} tokens of its cache. Give a "
-                        f"smaller cache_tokens. ({error})"
+                        f"smaller cache_tokens. ({_get_first_line(error)})"
                     ) from error
             # Outside of the except clause: the error holds the tensors of the pass that failed.
             self.cache_limit = cache_tokens // 2
@@ -175,8 +182,13 @@ def load_model(
             model = model.to(place).eval()
             if is_narrow_in_float32:
                 store_in_bfloat16(model)
-        except torch.OutOfMemoryError as error:
-            raise DsrlError(f"The memory of {place} is too small for the model {name}. ({error})") from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DsrlError(
+                f"The memory of {place} is too small for the model {name}. Give a smaller --base-model, a larger device, or "
+                f"--dtype bfloat16. ({_get_first_line(error)})"
+            ) from error
     _check_weights(model, name)
     choose_threads(model)
     has_trees = supports_trees(model)
@@ -191,6 +203,10 @@ def load_model(
         # Adapters are float32, so a forward pass in bfloat16 needs autocast for them, too.
         autocast_dtype=forward_dtype if forward_dtype != torch.float32 and purpose != "sample" else None,
     )
+
+
+def _get_first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _needs_narrow_base(name: str, place: torch.device, forward_dtype: torch.dtype) -> bool:
@@ -214,10 +230,7 @@ def _check_weights(model: Any, name: str) -> None:
         sums = torch.stack([weight.sum(dtype=torch.float32) for weight in weights.values()])
         broken = [key for key, is_sound in zip(weights, torch.isfinite(sums).tolist(), strict=True) if not is_sound]
     if broken:
-        raise DataError(
-            f"{len(broken)} of {len(weights)} weights of the model {name} hold values that are not finite numbers, among "
-            f"them {broken[0]}. Its files are damaged: fetch the model again, or give another one."
-        )
+        raise make_value_error(name, broken, len(weights))
 
 
 #: Number of weights below which a second thread makes a model slower.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
+
 from dsrl import SettingsError, TrainJob
 from dsrl_transformers.memory_estimate import (
     PROCESS_BYTES,
@@ -71,6 +73,38 @@ def check_training_memory(
             "The training of %s needs about %s of memory (%s, a pass of %d tokens %s), and %s has %s free. It may not fit.",
             job.model, _write_gb(total), parts, tokens, _write_gb(pass_bytes), device, _write_gb(available),
         )  # fmt: skip
+
+
+def check_sampling_memory(name: str, facts: ModelFacts, device: Any, itemsize: int) -> None:
+    """Check that the weights of a model fit into the free memory, so that it can answer.
+
+    Args:
+        name: the model.
+        facts: what the model's files say.
+        device: the device of the sampler.
+        itemsize: bytes of one weight in memory.
+
+    Raises:
+        SettingsError: they do not fit; the text says what would.
+    """
+    available = read_available_memory(device)
+    if facts.weights is None or available is None or facts.weights * itemsize <= available:
+        return
+    fitting = []
+    if itemsize > 2 and facts.weights * 2 <= available:
+        fitting.append("--dtype bfloat16")
+    main_memory = read_available_memory(torch.device("cpu")) if device.type == "cuda" else None
+    if main_memory is not None and facts.weights * 4 <= main_memory:
+        fitting.append("--device cpu")
+    if fitting:
+        advice = f"these would fit: {'; '.join(fitting)}"
+    else:
+        most = available / 2 / 1e9
+        advice = f"give a --base-model of at most {most:.2g} billion weights, with --dtype bfloat16, or a larger device"
+    raise SettingsError(
+        f"the model {name} has {facts.weights / 1e9:.2g} billion weights and needs at least "
+        f"{_write_gb(facts.weights * itemsize)} of memory to answer, and {device} has {_write_gb(available)} free; {advice}"
+    )
 
 
 def _write_gb(size: int) -> str:

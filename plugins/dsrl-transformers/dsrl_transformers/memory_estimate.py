@@ -216,10 +216,15 @@ def _read_cgroup_limit() -> int | None:
     return None
 
 
+#: In lower case, what a RuntimeError says if a device or the main memory has too little space: the allocator for the CPU (of
+#: Linux and macOS, of Windows), CUDA, and its library for matrices.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cublas_status_alloc_failed")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device has too little memory."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)

@@ -7,6 +7,8 @@ read.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +18,8 @@ from typing import Any, TypeVar
 
 from dsrl import DataError, check_room
 from dsrl_transformers.memory_estimate import ModelShape, read_shape
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -28,6 +32,11 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+#: A folder whose tokenizer can be read has one of these.
+_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
+_TOKENIZER_HINT = "; fetch the files of the tokenizer again, or copy them from the model that this one was made from"
+#: Packages whose errors tell of a model or of the hub. The hub's library uses httpx, or httpx2 from its version 2 on.
+_LIBRARIES = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "tokenizers", "jinja2")
 _MAX_INDEX_BYTES = 64 * 2**20
 _MAX_CONFIG_BYTES = 16 * 2**20
 _EXPECTED = (
@@ -77,14 +86,37 @@ def check_model(name: str) -> ModelFacts:
     )
 
 
+def find_weight_files(name: str) -> list[Path]:
+    """Return the files of the weights of a model that is on this machine; none if the hub must be asked for them.
+
+    Args:
+        name: a folder or a hub id; :func:`check_model` has found no fault in it.
+
+    Raises:
+        DataError: an index of weights cannot be read.
+    """
+    folder = Path(name) if Path(name).is_dir() else _find_cached_folder(name)
+    if folder is None:
+        return []
+    files = _list_weight_files(folder)
+    return files if all(file.is_file() for file in files) else []
+
+
 def _check_folder(folder: Path) -> ModelFacts:
     config = folder / "config.json"
+    if (folder / "adapter_config.json").is_file():
+        # The library would load the adapter on top of the model that this file names.
+        raise DataError(
+            f"{folder} holds a LoRA adapter (adapter_config.json) beside a model; merge the adapter into the model "
+            "(merge_and_unload of peft), or remove its files"
+        )
     try:
         if config.stat().st_size > _MAX_CONFIG_BYTES:
             raise DataError(f"{config} is too large for the configuration of a model; give another folder")
     except OSError as error:
         raise DataError(f"{config} cannot be read: {error.strerror} ({_EXPECTED})") from error
-    return _read_facts(str(folder), _check_folder_weights(folder))
+    size, weights = _check_folder_weights(folder)
+    return _read_facts(str(folder), size, weights)
 
 
 @contextmanager
@@ -119,15 +151,15 @@ def translate_errors(name: str, part: str = "model") -> Iterator[None]:
 
 def _make_unreadable_error(name: str, part: str, error: Exception) -> DataError:
     first_line = str(error).strip().split("\n")[0][:500]
-    hint = "" if part == "adapter" else f" ({_EXPECTED})"
-    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line}{hint}.")
+    hint = {"adapter": ".", "tokenizer": _TOKENIZER_HINT}.get(part, f" ({_EXPECTED}).")
+    return DataError(f"{name} holds no {part} that can be read: {type(error).__name__}: {first_line}{hint}")
 
 
 def _is_library_error(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("huggingface_hub", "httpx", "tokenizers", "jinja2")
+    return type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
-def _read_facts(name: str, weights: int | None) -> ModelFacts:
+def _read_facts(name: str, weight_bytes: int | None, weights: int | None = None) -> ModelFacts:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     with translate_errors(name):
@@ -140,32 +172,58 @@ def _read_facts(name: str, weights: int | None) -> ModelFacts:
         context = getattr(text, "max_position_embeddings", None)
         itemsize = getattr(config.dtype, "itemsize", 4)
         is_bfloat16 = str(config.dtype) == "torch.bfloat16"
+    if Path(name).is_dir() and not any(next(Path(name).glob(pattern), None) for pattern in _TOKENIZER_FILES):
+        raise DataError(f"{name} holds no tokenizer that can be read: tokenizer.json is not there{_TOKENIZER_HINT}")
     with translate_errors(name, "tokenizer"):
-        AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokens, rows = len(tokenizer), getattr(text, "vocab_size", None)
+    if isinstance(rows, int) and tokens > rows:
+        # No error: often it is a token for padding, which is never read.
+        log.warning(
+            "The tokenizer of %s has %d tokens and the model only %d, so a prompt with one of the other tokens will fail. "
+            "Take the tokenizer that belongs to the model.", name, tokens, rows,
+        )  # fmt: skip
+    if weight_bytes is not None and weights:  # the files may have another type than the configuration says
+        itemsize = max(1, round(weight_bytes / weights))
+    elif weight_bytes is not None:
+        weights = weight_bytes // itemsize
     return ModelFacts(
         context=context if isinstance(context, int) else None,
-        weight_bytes=weights,
+        weight_bytes=weight_bytes,
         itemsize=itemsize,
-        weights=None if weights is None else weights // itemsize,
+        weights=weights,
         shape=read_shape(text),
         is_bfloat16=is_bfloat16,
     )
 
 
-def _check_folder_weights(folder: Path) -> int:
-    """Check that the weights exist and are complete, as far as that is possible without reading them. Return their bytes."""
-    file_name = next((name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
-    if file_name is None:
+def _check_folder_weights(folder: Path) -> tuple[int, int | None]:
+    """Check that the weights exist and are complete, as far as that is possible without reading them.
+
+    Returns:
+        Their bytes, and their number; None if the files do not say it.
+    """
+    files = _list_weight_files(folder)
+    if not files:
         raise DataError(f"{folder} holds no weights: {_WEIGHT_FILES[0]} is not there ({_EXPECTED})")
-    files = _list_indexed_files(folder / file_name) if file_name.endswith(".index.json") else [folder / file_name]
+    weights = 0
     for file in files:
         if not file.is_file():
-            raise DataError(f"{folder / file_name} names {file.name}, which is not there; fetch the model again")
-        _check_weight_file(file)
-    return sum(file.stat().st_size for file in files)
+            raise DataError(f"{folder}: its index names {file.name}, which is not there; fetch the model again")
+        weights += _check_weight_file(file)
+    return sum(file.stat().st_size for file in files), weights or None
 
 
-def _check_weight_file(file: Path) -> None:
+def _list_weight_files(folder: Path) -> list[Path]:
+    """Return the files that must hold the weights of a folder; none if it has neither weights nor an index of them."""
+    name = next((name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+    if name is None:
+        return []
+    return _list_indexed_files(folder / name) if name.endswith(".index.json") else [folder / name]
+
+
+def _check_weight_file(file: Path) -> int:
+    """Check one file. Return the number of its weights; 0 if it does not say that."""
     import zipfile
 
     from safetensors import safe_open
@@ -174,14 +232,15 @@ def _check_weight_file(file: Path) -> None:
         # Check only that it is the kind of archive that torch writes. Nothing in it is unpickled.
         if not zipfile.is_zipfile(file):
             raise DataError(f"{file} is not a file of weights, or a part of it is missing; fetch the model again")
-        return
+        return 0
     try:
         with safe_open(file, "pt") as weights:  # reads the header and compares the file's length with it
-            is_empty = not weights.keys()
+            count: int = sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
     except Exception as error:
         raise DataError(f"{file} cannot be read as safetensors: {error}; fetch the model again") from error
-    if is_empty:
+    if not count:
         raise DataError(f"{file} holds no weights; fetch the model again")
+    return count
 
 
 def _list_indexed_files(index: Path) -> list[Path]:

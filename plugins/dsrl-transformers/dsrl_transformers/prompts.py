@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from dsrl import DataError, Prompt
-
-#: A text that no template contains.
-_PROBE = "dsrl7probe"
+from dsrl import Prompt, SettingsError, TrainJob
+from dsrl_transformers.model_files import translate_errors
+from dsrl_transformers.template_check import PROBE, check_template, make_template_error
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt, model: str = "the model") -> list[int]:
@@ -32,24 +31,31 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, model: str = "the model") -> l
     try:
         rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     except Exception as error:
-        hint = "leave --system-prompt out, or " if prompt.system else ""
-        first_line = str(error).strip().split("\n")[0][:300]
-        raise DataError(
-            f"the chat template of {model} cannot render a prompt: {type(error).__name__}: {first_line}; {hint}give "
-            "--chat-template off"
-        ) from error
+        raise make_template_error(model, f"{type(error).__name__}: {error}", prompt.system) from error
     return [int(token) for token in rendered]
 
 
-def has_chat_template(tokenizer: Any, system: str, model: str) -> bool:
-    """Return whether a tokenizer has a chat template, after a test that it can render a prompt.
+def has_chat_template(tokenizer: Any, system: str, model: str, vocabulary: int | None = None) -> bool:
+    """Return whether a tokenizer has a chat template, after a test that it can render a prompt in little time and memory.
+
+    Args:
+        tokenizer: the tokenizer of the model.
+        system: the system text; may be empty.
+        model: name of the model, for the error text.
+        vocabulary: number of tokens of the model; None if it is not known.
 
     Raises:
-        DataError: the template cannot render a prompt with this system text.
+        DataError: the template cannot render a prompt with this system text, leaves out the text of the user, or writes a
+            token that the model does not have.
     """
     if not getattr(tokenizer, "chat_template", None):
         return False
-    encode_prompt(tokenizer, Prompt(_PROBE, system, is_chat=True), model)
+    check_template(tokenizer, system, model)
+    highest = max(encode_prompt(tokenizer, Prompt(PROBE, system, is_chat=True), model), default=0)
+    if vocabulary is not None and highest >= vocabulary:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        reason = f"it writes the token {token!r} (number {highest}), and the model has only {vocabulary} tokens"
+        raise make_template_error(model, reason, system)
     return True
 
 
@@ -61,9 +67,47 @@ def find_end_of_turn(tokenizer: Any) -> set[int]:
     if not getattr(tokenizer, "chat_template", None):
         return set()
     with suppress(Exception):
-        messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _PROBE}]
+        messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": PROBE}]
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-        tail = tokenizer(text.rpartition(_PROBE)[2].lstrip(), add_special_tokens=False)["input_ids"]
+        tail = tokenizer(text.rpartition(PROBE)[2].lstrip(), add_special_tokens=False)["input_ids"]
         if tail and tail[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}:
             return {int(tail[0])}
     return set()
+
+
+def check_prompt_room(job: TrainJob, context: int | None) -> None:
+    """Check that the context of a model has space for prompts beside the answers.
+
+    Args:
+        job: its items are examples, of which at least one must fit; there may be none.
+        context: length of the context in tokens; None if it is not known.
+
+    Raises:
+        DataError: the tokenizer cannot be read.
+        SettingsError: there is no space for a prompt, or not enough for any of the examples.
+    """
+    answer = f"--max-completion-tokens {job.max_completion_tokens}"
+    if context is not None and context <= job.max_completion_tokens:
+        raise SettingsError(
+            f"the context of {job.model} is {context} tokens, so {answer} leaves no space for a prompt in training; give a "
+            "smaller number, or a model with a longer context"
+        )
+    if not job.items:
+        return
+    from transformers import AutoTokenizer
+
+    with translate_errors(job.model, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=False)
+        # Without a chat template, which is not tried yet and only makes prompts longer.
+        shortest = min(len(tokenizer(item.prompt.plain_text)["input_ids"]) for item in job.items)
+    if context is not None and shortest > context - job.max_completion_tokens:
+        raise SettingsError(
+            f"the context of {job.model} is {context} tokens: beside {answer} it has space for a prompt of "
+            f"{context - job.max_completion_tokens} tokens, and the shortest example of the task has {shortest}; give a "
+            "smaller --max-completion-tokens, or a model with a longer context"
+        )
+    if shortest > job.max_prompt_tokens:
+        raise SettingsError(
+            f"--max-prompt-tokens {job.max_prompt_tokens} is less than the shortest example of the task has ({shortest} "
+            "tokens), so nothing could be trained on; give a larger number"
+        )

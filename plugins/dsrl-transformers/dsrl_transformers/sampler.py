@@ -81,34 +81,42 @@ class TransformersSampler:
 
     @hookimpl
     def check(self) -> None:
-        """Check the device, the dtype and the files of the model, without loading the weights.
+        """Check the device, the dtype, the files of the model and the memory, without loading the model.
 
         Raises:
-            DataError: the name leads to no readable model.
-            SettingsError: this machine does not have the device, or the dtype is not supported.
+            DataError: the name leads to no readable model, or its weights are broken.
+            SettingsError: this machine does not have the device, the dtype is not supported, or the memory is too small.
         """
         from dsrl_transformers.language_model import hide_progress_bars, resolve_device
+        from dsrl_transformers.memory_check import check_sampling_memory
         from dsrl_transformers.model_files import check_model
+        from dsrl_transformers.weights_check import check_weights
 
-        resolve_device(self._device, self._dtype)
+        device, dtype = resolve_device(self._device, self._dtype)
         with hide_progress_bars():
-            check_model(self._name)
+            facts = check_model(self._name)
+            check_sampling_memory(self._name, facts, device, dtype.itemsize)
+            check_weights(self._name)
 
     @hookimpl
     def has_chat_template(self, system: str) -> bool:
         """Return whether the model has a chat template, after a test that the template can render a prompt.
 
         Raises:
-            DataError: the name leads to no readable tokenizer, or the template cannot render a prompt.
+            DataError: the name leads to no readable tokenizer, or the template cannot render a prompt that the model can
+                read.
         """
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
         from dsrl_transformers.model_files import translate_errors
         from dsrl_transformers.prompts import has_chat_template
 
         with translate_errors(self._name, "tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(self._name, trust_remote_code=False)
-        return has_chat_template(tokenizer, system, self._name)
+        with translate_errors(self._name):
+            config = AutoConfig.from_pretrained(self._name, trust_remote_code=False)
+        vocabulary = getattr(config.get_text_config(decoder=True), "vocab_size", None)
+        return has_chat_template(tokenizer, system, self._name, vocabulary)
 
     @hookimpl
     async def aclose(self) -> None:

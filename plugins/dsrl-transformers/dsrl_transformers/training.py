@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dsrl_transformers.dev_evaluation import DevEvaluation
 from dsrl_transformers.language_model import LanguageModel, hide_progress_bars, load_model
 from dsrl_transformers.log_probability import has_linear_head
 from dsrl_transformers.lora import add_adapters, merge_adapters
+from dsrl_transformers.memory import choose_rollout_tokens
 from dsrl_transformers.memory_estimate import PROCESS_BYTES, ModelShape, is_out_of_memory, read_capacity, read_shape
 from dsrl_transformers.memory_saving import recompute_layers, store_in_bfloat16
 from dsrl_transformers.objective import Group, Piece, Terms, backward, cut_groups, make_batches
@@ -90,6 +91,7 @@ class Training:
         per_epoch = math.ceil(len(self.items) / job.batch_size)
         steps = per_epoch * job.epochs
         last_step = self._resume()
+        self.checkpoints.announce()
         for step in range(last_step + 1, steps + 1):
             start = time.perf_counter()
             epoch, place = divmod(step - 1, per_epoch)
@@ -99,13 +101,14 @@ class Training:
             metrics, rewards = self._step(batch, step, rate)
             if self.evaluation.is_due(step, steps):
                 metrics["dev_accuracy"] = self.evaluation.evaluate(step)
+                metrics |= {f"dev_accuracy/{task}": share for task, share in self.evaluation.task_accuracies.items()}
                 if step == steps:
                     metrics["best_step"] = float(self.evaluation.best_step)
             metrics["seconds"] = time.perf_counter() - start
             # Report before the checkpoint: after a kill, a step may be reported twice, but no step is lost.
             on_step(TrainStep(step=step, steps=steps, epoch=step / per_epoch, metrics=metrics, rewards=rewards))
             if self.checkpoints.is_due() or step == steps:
-                self._save_checkpoint(step)
+                self._save_checkpoint(step, metrics["seconds"])
         # The order matters: a kill at any point leaves either a model that is marked as ours, or a checkpoint.
         self.checkpoints.mark_finished()
         self.evaluation.restore_best()
@@ -157,6 +160,8 @@ class Training:
         models = (model, self.reference) if self.reference is not None else (model,)
         fixed = PROCESS_BYTES + trained * (6 if options.optimizer == "adamw8bit" else 12)
         fixed += sum(weight.numel() * weight.itemsize for some in models for weight in some.parameters())
+        own_bytes = sum(weight.numel() * weight.itemsize for weight in model.parameters())
+        self.lm.default_cache_tokens = choose_rollout_tokens(model, fixed - own_bytes)
         capacity = read_capacity(model.device)
         spare = None if capacity is None else max(0.0, _MAX_PASS_SHARE * (capacity - fixed))
         longest = max(len(self.prompts[item.id]) for item in self.items) + job.max_completion_tokens
@@ -230,6 +235,7 @@ class Training:
             "left_out": float(self.left_out),
             "skipped": float(self.skipped),
             **average_parts(groups),
+            **average_tasks(batch, rewards),
         }
         return metrics, rewards
 
@@ -383,7 +389,7 @@ class Training:
         log.info("The training continues after step %d.", state["step"])
         return int(state["step"])
 
-    def _save_checkpoint(self, step: int) -> None:
+    def _save_checkpoint(self, step: int, seconds: float) -> None:
         self.checkpoints.save(
             {
                 "step": step,
@@ -391,7 +397,8 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "skipped": [self.skipped, self.skipped_in_a_row],
                 "passes": [self.batch_tokens, self.is_recomputed],
-            }
+            },
+            seconds,
         )
 
     def _save_model(self) -> None:
@@ -411,6 +418,14 @@ class Training:
         except ValueError:
             model.generation_config.do_sample = True
         write_folder(self.job.output_dir, write)
+
+
+def average_tasks(items: Sequence[TrainItem], rewards: Mapping[str, float]) -> dict[str, float]:
+    """Return ``task_reward/<task>`` -> the mean reward of the items of this task; empty in a run of one task."""
+    by_task: dict[str, list[float]] = {}
+    for item in items:
+        by_task.setdefault(item.task, []).append(rewards[item.id])
+    return {f"task_reward/{task}": sum(own) / len(own) for task, own in by_task.items() if task}
 
 
 def average_parts(groups: Sequence[Group]) -> dict[str, float]:

@@ -93,6 +93,32 @@ def test_the_share_of_the_time_wins_and_the_possible_loss_is_reported(
     checkpoints.wait()
 
 
+def test_the_step_that_runs_counts_to_the_possible_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    checkpoints = Checkpoints(tmp_path, "job", None)
+    for seconds in (2.0, 50.0, 55.0):
+        checkpoints.save(make_state(1), seconds)
+    checkpoints.wait()
+    reports = [record for record in caplog.records if "a kill can lose" in record.getMessage()]
+    assert [record.levelno for record in reports] == [logging.INFO, logging.WARNING], "again when it becomes much, once"
+    assert "a kill can lose about 65 s" in reports[1].getMessage()
+
+
+def test_a_long_time_between_checkpoints_is_told_before_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seconds in (None, 0.0, 60.0):
+        Checkpoints(tmp_path, "job", seconds).announce()
+    assert not caplog.records
+    checkpoints = Checkpoints(tmp_path, "job", 300.0)
+    checkpoints.announce()
+    checkpoints.save(make_state(1), 1.0)
+    checkpoints.wait()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "every 300 s (--trainer-option checkpoint_seconds): a kill can lose" in record.getMessage()
+
+
 def test_checkpoints_of_adapters_come_after_every_step(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, "job", None, default_seconds=0.0)
     for step in range(3):

@@ -311,7 +311,7 @@ def test_a_checkpoint_belongs_to_what_the_weights_depend_on(model_dir: Path, tmp
 
     of = job(model_dir, tmp_path)
     item = ITEMS[0]
-    counted = replace(item, task="t", attempts=4, passed=2)
+    counted = replace(item, attempts=4, passed=2)
     for same in (replace(of, dev_items=ITEMS, device="cpu"), replace(of, items=(counted, *ITEMS[1:]))):
         assert make_fingerprint(same) == make_fingerprint(of)
     system = replace(item, prompt=Prompt(item.prompt, system="Be short."))

@@ -17,6 +17,7 @@ from dsrl_transformers.memory_estimate import (
     ModelShape,
     TrainingKind,
     estimate_memory,
+    is_out_of_memory,
     read_available_memory,
     read_capacity,
     read_shape,
@@ -256,6 +257,44 @@ def test_weights_that_are_not_numbers_are_refused(model_dir: Path, tmp_path: Pat
     AutoTokenizer.from_pretrained(model_dir).save_pretrained(tmp_path / "broken")
     with pytest.raises(DataError, match=r"1 of .* not finite numbers.*layers\.1\.mlp\.up_proj"):
         load_model(str(tmp_path / "broken"))
+
+
+@pytest.mark.parametrize(("option", "expected"), [(0, 4096), (700, 700)])
+def test_the_trainer_chooses_its_cache_from_the_memory(
+    model_dir: Path, tmp_path: Path, parrot: Any, monkeypatch: pytest.MonkeyPatch, option: int, expected: int
+) -> None:
+    from dsrl_transformers import language_model, memory
+
+    sound, sizes = language_model.decode, []
+
+    def watch(model: Any, prompts: Any, settings: Any, *rest: Any) -> Any:
+        sizes.append(settings.cache_tokens)
+        return sound(model, prompts, settings, *rest)
+
+    monkeypatch.setattr(memory, "read_capacity", lambda device: 10**6)  # the fewest tokens are 4096
+    monkeypatch.setattr(language_model, "decode", watch)
+    train(parrot, job(model_dir, tmp_path, epochs=1), cache_tokens=option)
+    assert set(sizes) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA"), True),
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("shapes"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_errors_that_say_that_memory_is_short(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
 
 
 def test_an_optimizer_that_is_not_there(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

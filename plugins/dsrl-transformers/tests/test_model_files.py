@@ -19,6 +19,18 @@ def test_facts_of_a_folder(model_dir: Path) -> None:
     assert facts.itemsize == 4
 
 
+def test_weights_of_another_type_than_the_configuration_says(model_dir: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    facts = check_model(str(folder))
+    assert facts.itemsize == 2
+    assert facts.weights == check_model(str(model_dir)).weights == sum(w.numel() for w in weights.values())
+
+
 def test_a_model_in_the_cache_needs_no_hub(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(model_files, "_call_within", lambda *_: pytest.fail("the hub is asked"))

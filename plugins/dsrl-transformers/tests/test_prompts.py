@@ -16,7 +16,7 @@ from dsrl_transformers.sampler import TransformersSampler
 from dsrl_transformers.training import Training
 
 from dsrl import DataError, Prompt, TrainItem, TrainJob
-from dsrl.pipeline.stages.trained import write_parquet
+from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
 
 #: As many templates do, it writes the token for the beginning itself; and it refuses to be given a system text.
 TEMPLATE = (
@@ -80,7 +80,7 @@ def test_sampler_trainer_and_exported_data_have_the_same_tokens(chat_dir: Path, 
     )
     training.run(lambda step: None)
     assert training.prompts["1"] == lm.encode(prompt)
-    write_parquet(tmp_path / "train.parquet", "t", "train", [(prompt, "what?", "yes")])
+    write_parquet(tmp_path / "train.parquet", "train", [ParquetRow("t", prompt, "what?", "yes")])
     (row,) = pq.read_table(tmp_path / "train.parquet").to_pylist()
     assert row["extra_info"]["chat_template"] is True
     ids = lm.tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)

@@ -102,6 +102,32 @@ def test_too_little_memory_is_a_sentence(model_dir: Path, monkeypatch: pytest.Mo
     with pytest.raises(DsrlError, match="smaller cache_tokens"):
         sample(TransformersSampler(str(model_dir)), ["a"], 1)
 
+    def fill_main_memory(*args: Any, **settings: Any) -> Any:
+        return torch.empty(2**50)  # torch raises its own error, a RuntimeError
+
+    monkeypatch.setattr(language_model, "decode", fill_main_memory)
+    with pytest.raises(DsrlError, match=r"smaller cache_tokens.*DefaultCPUAllocator"):
+        sample(TransformersSampler(str(model_dir)), ["a"], 1)
+
+    def fail(*args: Any, **settings: Any) -> Any:
+        raise RuntimeError("shapes")
+
+    monkeypatch.setattr(language_model, "decode", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        sample(TransformersSampler(str(model_dir)), ["a"], 1)
+
+
+def test_too_little_memory_for_the_model_is_a_sentence(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from dsrl_transformers import language_model
+
+    def fill_main_memory(*args: Any, **settings: Any) -> Any:
+        return torch.empty(2**50)
+
+    monkeypatch.setattr(language_model.AutoModelForCausalLM, "from_pretrained", fill_main_memory)
+    with pytest.raises(DsrlError, match=r"memory of cpu is too small for the model .*smaller --base-model"):
+        sample(TransformersSampler(str(model_dir)), ["a"], 1)
+
 
 def test_too_little_memory_halves_the_cache_and_says_so_once(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -139,6 +165,22 @@ def test_the_cache_follows_from_the_memory() -> None:
     tokens = memory.choose_cache_tokens(model)
     assert tokens == memory.choose_cache_tokens(model)
     assert 4096 <= tokens <= 2**20
+
+
+def test_the_cache_of_rollouts_leaves_what_the_training_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dsrl_transformers import memory
+
+    from .conftest import build_model
+
+    model = build_model()
+    size = memory.count_bytes_per_token(model)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    monkeypatch.setattr(memory, "read_capacity", lambda device: weights + 4 * 20480 * size)
+    assert memory.choose_cache_tokens(model) == 20480
+    assert memory.choose_rollout_tokens(model, 0) == 20480
+    assert memory.choose_rollout_tokens(model, 4 * 10240 * size) == 10240
+    monkeypatch.setattr(memory, "read_capacity", lambda device: 2**50)
+    assert memory.choose_rollout_tokens(model, 0) == 32768, "larger batches are no faster on a CPU"
 
 
 def test_as_a_bound_plugin(model_dir: Path) -> None:

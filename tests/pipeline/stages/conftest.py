@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 import pytest
 
 from dsrl.pipeline.instructor import Definition, Instructor
+from dsrl.pipeline.run_tasks import RunTask, RunTasks
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.binding import Plugin
@@ -69,6 +70,12 @@ def definition() -> Definition:
 
 
 @pytest.fixture
+def one_task(definition: Definition, task: Plugin[Any]) -> RunTasks:
+    """Return the tasks of a run of one task."""
+    return {"": RunTask("t", task, definition)}
+
+
+@pytest.fixture
 def asking(bound: Any, tmp_path: Path) -> Asking:
     def ask(
         answer: Callable[[Request, int], Any], work: Callable[[Instructor], Awaitable[T]]
@@ -101,6 +108,6 @@ def model(bound: Any, definition: Definition, task: Plugin[Any]) -> Callable[...
 
     def make(answer: Callable[[str, int], str], fewer: int = 0, task: Plugin[Any] = task) -> AnsweringModel:
         sampler: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
-        return AnsweringModel(sampler, definition, task, 16)
+        return AnsweringModel(sampler, {"": RunTask("t", task, definition)}, 16)
 
     return make

@@ -22,7 +22,7 @@ def test_a_solved_sample_is_rewritten_harder_and_an_unsolved_one_easier(
     )
     assert sample == Sample(f"1-00004{kind[0]}", 1, 4, kind, "Is that?", "no", None, None, "1-00004", "p")
     assert (request.purpose, request.first, request.schema) == ("rewrite", 9, SAMPLE_SCHEMA)
-    assert request.variables == {"direction": kind, "input": 'Is "it"?'}
+    assert request.variables == {"direction": kind, "input": 'Is "it"?', "domain": ""}
     assert kind in request.messages[0].content
     assert '{"input": "Is \\"it\\"?", "output": "$yes"}' in request.messages[1].content
 

@@ -14,7 +14,7 @@ from dsrl.errors import DataError, DsrlError, PluginError
 from dsrl.pipeline.stages.evaluated import _store_items, compute_gain, evaluate, load_items
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import DevItem
-from dsrl.storage.evaluations import Evaluation
+from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.testing import SmallTask
 from dsrl.types import UNREADABLE, Example, Sample
 
@@ -26,8 +26,8 @@ def test_items_are_inputs_with_canonical_labels(bound: Any) -> None:
         "task",
         SmallTask(items=[Example("A?", "Yes"), Example("B?", "<answer>no</answer>"), Example("C?", "yes")]),
     )
-    assert load_items(task, "", 0) == [("A?", "yes"), ("B?", "no"), ("C?", "yes")]
-    assert load_items(task, "", 2) == [("A?", "yes"), ("B?", "no")]
+    assert load_items(task, "", 0) == [EvalItem("A?", "yes"), EvalItem("B?", "no"), EvalItem("C?", "yes")]
+    assert load_items(task, "", 2) == [EvalItem("A?", "yes"), EvalItem("B?", "no")]
     assert len(load_items(task, "", 9)) == 3
 
 
@@ -40,7 +40,7 @@ def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> 
     with pytest.raises(DataError, match="has no test set of its own; give one with --dataset-path"):
         load_items(task, "", 0)
     (tmp_path / "items.jsonl").write_text('{"input": "A?", "output": "YES"}\n', encoding="utf-8")
-    assert load_items(task, str(tmp_path / "items.jsonl"), 0) == [("A?", "yes")]
+    assert load_items(task, str(tmp_path / "items.jsonl"), 0) == [EvalItem("A?", "yes")]
 
 
 def test_an_empty_test_set_is_refused(bound: Any) -> None:
@@ -62,9 +62,9 @@ def test_a_task_whose_items_are_no_examples_is_named(bound: Any, items: Any) -> 
 
 def test_items_can_be_stored_whatever_they_hold(bound: Any) -> None:
     task = bound("task", SmallTask(choices=(), items=[Example("\ud800?", "\ud800")]))
-    ((input, label),) = load_items(task, "", 0)
-    assert input.encode()
-    assert label.encode()
+    (item,) = load_items(task, "", 0)
+    assert item.input.encode()
+    assert item.label.encode()
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_items_can_be_stored_whatever_they_hold(bound: Any) -> None:
 
 def test_each_item_is_answered_once(model: Any) -> None:
     outputs = {"A?": "<answer>yes</answer>", "B?": "<answer>yes</answer>", "C?": "?"}
-    items = [(3, "A?", "yes"), (4, "B?", "no"), (7, "C?", "no")]
+    items = [(3, EvalItem("A?", "yes")), (4, EvalItem("B?", "no")), (7, EvalItem("C?", "no"))]
     answering = model(lambda prompt, number: outputs[prompt.removesuffix(" In <answer> tags.")])
     assert asyncio.run(evaluate(answering, "base", items)) == [
         Evaluation("base", 3, outputs["A?"], "yes", True),
@@ -83,7 +83,7 @@ def test_each_item_is_answered_once(model: Any) -> None:
 
 def test_a_sampler_that_returns_no_text_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
-        asyncio.run(evaluate(model(lambda *_: "x", fewer=1), "base", [(0, "A?", "yes")]))
+        asyncio.run(evaluate(model(lambda *_: "x", fewer=1), "base", [(0, EvalItem("A?", "yes"))]))
 
 
 # --- the paired gain -------------------------------------------------------------------------------------------------
@@ -151,10 +151,10 @@ def test_test_items_that_chose_the_best_model_are_told(make_run: Any) -> None:
     dev_items = [DevItem(None, "Is  it?", "a"), DevItem(None, "other", "a"), DevItem("1-0", "Is that?", "a")]
     run.store.add_samples([Sample("1-0", 1, 0, "initial", "q", "o")])
     run.store.add_selected(1, [], 1, dev_items)
-    object.__setattr__(run.context, "test_items", [("new", "a"), ("Is that?", "a")])
+    object.__setattr__(run.context, "test_items", [EvalItem("new", "a"), EvalItem("Is that?", "a")])
     _store_items(run)
     assert run.store.events() == []
-    object.__setattr__(run.context, "test_items", [("new", "a"), ("is it?", "a")])
+    object.__setattr__(run.context, "test_items", [EvalItem("new", "a"), EvalItem("is it?", "a")])
     _store_items(run)
     text = [text for _, level, text in run.store.events() if level == "warning"]
     assert text[0].startswith("1 of the 2 test items were development items of the training (--eval-data train)")

@@ -194,7 +194,7 @@ def test_a_slot_gives_a_sample_that_rests_on_its_passage(asking: Any, definition
     sample, request = write(asking, definition, lambda request, number: GOOD)
     assert sample == Sample("2-00007", 2, 7, "initial", "1 + 1?", "2", passage="p7")
     assert (request.purpose, request.first, request.n, request.schema) == ("write", 3, 1, SAMPLE_SCHEMA)
-    assert request.variables == {"passage": "text"}
+    assert request.variables == {"passage": "text", "domain": ""}
     assert "Passage:\ntext\n" in request.messages[-1].content
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_contexts import edit_tasks
 
 from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import select, select_samples
@@ -165,7 +166,7 @@ def test_real_items_leave_all_samples_to_the_selection(make_run: Any, bound: Any
             return [Example(f"{split} {number}", "a") for number in range(3)]
 
     run = make_run(select=100, eval_every=5, eval_data="train")
-    object.__setattr__(run.context, "task", bound("task", Task))
+    object.__setattr__(run, "context", edit_tasks(run.context, plugin=bound("task", Task)))
     fill(run, ["a", "b"] * 10)
     select_samples(run, 1)
     assert sorted((item.sample, item.input, item.label) for item in run.store.dev_items(1)) == [
@@ -190,3 +191,31 @@ def test_a_starved_label_is_told_and_balance_mends_it(make_run: Any) -> None:
     counts = Counter(sample.label for sample in run.store.samples(1) if sample.id in run.store.selected(1))
     assert sorted(counts.values()) == [21, 21, 22]
     assert run.store.events() == []
+
+
+# --- several tasks ---------------------------------------------------------------------------------------------------
+
+
+@given(scores, st.integers(1, 12), rules, st.lists(st.sampled_from(["x", "y", "z"]), min_size=30, max_size=30))
+def test_the_tasks_share_m_evenly_as_far_as_they_have_samples(
+    pool: list[Score], m: int, rule: str, drawn: list[str]
+) -> None:
+    tasks = {score.sample: drawn[i % 30] for i, score in enumerate(pool)}
+    chosen = select(pool, m, rule, 0, tasks=tasks)
+    assert len(set(chosen)) == len(chosen) == (len(pool) if rule == "full" else min(m, len(pool)))
+    sizes, counts = Counter(tasks.values()), Counter(tasks[sample] for sample in chosen)
+    most = max(counts.values(), default=0)
+    assert all(counts[task] >= most - 1 or counts[task] == sizes[task] for task in sizes)
+    for task in sizes:  # the rule chooses among the samples of a task as if there were no other
+        own = [score for score in pool if tasks[score.sample] == task]
+        assert [s for s in chosen if tasks[s] == task] == select(own, max(counts[task], 1), rule, 0)[: counts[task]]
+
+
+def test_labels_are_balanced_within_each_task() -> None:
+    pool = make_scores(**{f"{task}{n}": n % 9 + 1 for task in "xy" for n in range(20)})
+    tasks = {score.sample: score.sample[0] for score in pool}
+    labels = {
+        score.sample: "yes" if score.sample.startswith("x") or int(score.sample[1:]) < 10 else "no" for score in pool
+    }
+    chosen = select(pool, 20, "potential", 0, labels, tasks)
+    assert Counter((tasks[s], labels[s]) for s in chosen) == {("x", "yes"): 10, ("y", "yes"): 5, ("y", "no"): 5}

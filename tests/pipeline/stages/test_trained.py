@@ -10,22 +10,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsrl.errors import PluginError
-from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.trained import check_trained_model, make_dev_items, make_items, make_job, write_parquet
+from dsrl.pipeline.run_tasks import RunTasks
+from dsrl.pipeline.stages.trained import (
+    ParquetRow,
+    check_trained_model,
+    make_dev_items,
+    make_items,
+    make_job,
+    write_parquet,
+)
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.storage.attempts import DevItem
 from dsrl.types import Prompt, Sample, Score, TrainItem, TrainJob
 
 
-def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path) -> None:
+def test_a_job_says_what_the_settings_say(one_task: RunTasks, tmp_path: Path) -> None:
     values = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 3, "group_size": 4, "train_temperature": 1.1}
     values |= {"train_top_p": 0.9, "kl_coef": 0.5, "max_completion_tokens": 7, "max_prompt_tokens": 8, "seed": 9}
     values |= {"lora_rank": 10}
     settings = resolve({"task": "t", "device": "cuda:1", "dtype": "bfloat16", **values})
     samples = [Sample("1-00001h", 1, 1, "harder", "Is it?", "o", label="yes", parent="1-00001")]
     scores = {"1-00001h": Score("1-00001h", 8, 3, 0.375)}
-    job = make_job(settings, "base", make_items(definition, samples, scores), tmp_path / "out", tmp_path / "work")
+    job = make_job(settings, "base", make_items(one_task, samples, scores), tmp_path / "out", tmp_path / "work")
     assert job.items == (TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes", attempts=8, passed=3),)
     assert (job.model, job.output_dir, job.work_dir) == ("base", tmp_path / "out", tmp_path / "work")
     assert (job.temperature, job.top_p, job.device, job.dtype) == (1.1, 0.9, "cuda:1", "bfloat16")
@@ -34,9 +41,9 @@ def test_a_job_says_what_the_settings_say(definition: Definition, tmp_path: Path
     assert len(same) == 9
 
 
-def test_a_job_evaluates_only_with_development_items(definition: Definition, tmp_path: Path) -> None:
+def test_a_job_evaluates_only_with_development_items(one_task: RunTasks, tmp_path: Path) -> None:
     scores = {"1-00001": Score("1-00001", 8, 3, 0.375)}
-    items = make_dev_items(definition, [DevItem("1-00001", "Is it?", "yes"), DevItem(None, "Is that?", "no")], scores)
+    items = make_dev_items(one_task, [DevItem("1-00001", "Is it?", "yes"), DevItem(None, "Is that?", "no")], scores)
     assert [(item.id, str(item.prompt), item.label, item.attempts, item.passed) for item in items] == [
         ("1-00001", "Is it? In <answer> tags.", "yes", 8, 3),
         ("train-00002", "Is that? In <answer> tags.", "no", 0, 0),
@@ -49,9 +56,8 @@ def test_a_job_evaluates_only_with_development_items(definition: Definition, tmp
 
 def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
     path = tmp_path / "data" / "train.parquet"
-    write_parquet(
-        path, "mednli", "train", [(Prompt("Is it? Tag it."), "Is it?", "yes"), (Prompt("ä \u2028?"), "ä", "no")]
-    )
+    rows = [("mednli", "Is it? Tag it.", "Is it?", "yes"), ("gsm8k", "ä \u2028?", "ä", "no")]
+    write_parquet(path, "train", [ParquetRow(task, Prompt(prompt), *rest) for task, prompt, *rest in rows])
     first, second = pq.read_table(path).to_pylist()
     assert first == {
         "data_source": "mednli",
@@ -62,8 +68,9 @@ def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
     }
     assert second["prompt"][0]["content"] == "ä \u2028?"
     assert second["extra_info"]["index"] == 1
+    assert second["data_source"] == second["ability"] == "gsm8k", "a row names the task whose reward it gets"
     assert [entry.name for entry in path.parent.iterdir()] == ["train.parquet"]
-    write_parquet(path, "mednli", "train", [(Prompt("p"), "q", "yes")])
+    write_parquet(path, "train", [ParquetRow("mednli", Prompt("p"), "q", "yes")])
     assert pq.read_table(path).num_rows == 1
 
 

@@ -7,7 +7,17 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.plugins.task_checks.records import MOST_FINDINGS, Findings, TaskReport, excerpt, safe, skip
+from dsrl.plugins.task_checks.records import (
+    MOST_FINDINGS,
+    Findings,
+    TaskReport,
+    count,
+    describe_score,
+    excerpt,
+    safe,
+    skip,
+    spread,
+)
 
 
 def test_no_finding_passes_and_one_fails() -> None:
@@ -51,3 +61,15 @@ def test_every_text_can_be_shown(text: str) -> None:
 def test_a_long_output_is_shown_with_its_length() -> None:
     assert excerpt("a" * 10_000_000).endswith("(10,000,000 characters)")
     assert len(excerpt("\ud800" * 10_000_000)) < 1000
+
+
+def test_a_spread_takes_from_everywhere() -> None:
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread([1, 2], 3) == [1, 2]
+    assert spread([], 3) == []
+
+
+def test_words() -> None:
+    assert (count(1, "item"), count(2000, "item")) == ("1 item", "2,000 items")
+    assert describe_score((0.5, {})) == "0.5"
+    assert describe_score((0.5, {"format": 0.25})) == "0.5 (format=0.25)"

@@ -1,0 +1,93 @@
+"""The settings of each task in a run over several tasks: which value belongs to which task.
+
+In a run of one task, the settings of the table ``task`` are that task's. In a run over several, each value names its task:
+``--dataset-path gsm8k=test.jsonl``, ``--task-option math.level=3``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dsrl.errors import SettingsError
+from dsrl.settings import Settings
+
+#: Settings of which each task has its own values, and whether a task can have more than one.
+TASK_SETTINGS = {"task_instruction": False, "dataset_path": False, "demos": False, "domain": True, "override": True}
+
+
+def get_task_values(settings: Settings, name: str, task: str) -> tuple[str, ...]:
+    """Return the values of a setting for one task of the run.
+
+    Args:
+        settings: the settings of the run.
+        name: one of :data:`TASK_SETTINGS`.
+        task: the name of the task.
+
+    Raises:
+        SettingsError: it is not clear which task a value belongs to, or a task has too many values.
+    """
+    values: tuple[str, ...] = getattr(settings, name)
+    if len(settings.task) > 1:
+        values = tuple(rest for owner, rest in (_split(v, "=", name, settings.task) for v in values) if owner == task)
+    if len(values) > 1 and not TASK_SETTINGS[name]:
+        raise SettingsError(f"{_get_flag(name)} is given more than once for the task {task!r}; give one value")
+    return values
+
+
+def get_task_value(settings: Settings, name: str, task: str) -> str:
+    """Return the only value of a setting for one task; empty if there is none. See :func:`get_task_values`."""
+    return next(iter(get_task_values(settings, name, task)), "")
+
+
+def get_task_options(settings: Settings, task: str) -> Mapping[str, Any]:
+    """Return the options of one task of the run.
+
+    With several tasks, the user wrote ``TASK.KEY=VALUE``, or in a settings file a table for each task.
+
+    Raises:
+        SettingsError: it is not clear which task an option belongs to.
+    """
+    if len(settings.task) == 1:
+        return settings.task_option
+    options: dict[str, Any] = {}
+    for key, value in settings.task_option.items():
+        if key in settings.task and isinstance(value, Mapping):
+            options |= value if key == task else {}
+            continue
+        owner, rest = _split(key, ".", "task_option", settings.task)
+        if owner == task:
+            options[rest] = value
+    return options
+
+
+def check_task_settings(settings: Settings) -> None:
+    """Refuse tasks that are named twice, and values of which it is not clear which task they belong to.
+
+    Raises:
+        SettingsError: names the flag, and says how to write it.
+    """
+    tasks = settings.task
+    if repeated := [task for task in dict.fromkeys(tasks) if tasks.count(task) > 1]:
+        raise SettingsError(f"--task {repeated[0]} is given twice; name each task once")
+    for task in tasks:
+        get_task_options(settings, task)
+        for name in TASK_SETTINGS:
+            get_task_values(settings, name, task)
+
+
+def _split(text: str, separator: str, name: str, tasks: Sequence[str]) -> tuple[str, str]:
+    """Split ``TASK=VALUE`` or ``TASK.KEY`` into the name of a task and the rest."""
+    owners = [task for task in tasks if text.startswith(task + separator) and len(text) > len(task + separator)]
+    if not owners:
+        flag, form = _get_flag(name), "TASK.KEY=VALUE" if separator == "." else "TASK=VALUE"
+        raise SettingsError(
+            f"{flag} {text!r}: it is not clear which task this is for. In a run over several tasks, write {flag} {form}; "
+            f"TASK is one of {', '.join(tasks)}"
+        )
+    owner = max(owners, key=len)  # the name of one task can begin with the name of another
+    return owner, text[len(owner + separator) :]
+
+
+def _get_flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

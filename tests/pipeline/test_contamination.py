@@ -1,0 +1,158 @@
+"""What becomes of samples that copy test items, from the writing to the evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from dsrl.pipeline.contamination import compare_training
+from dsrl.pipeline.slots import make_samples
+from dsrl.pipeline.stages.selected import select_samples
+from dsrl.pipeline.summary import load_notes
+from dsrl.pipeline.task_results import compute_accuracies
+from dsrl.plugins.specs import hookimpl
+from dsrl.storage.evaluations import EvalItem, Evaluation
+from dsrl.storage.lineage import lineage
+from dsrl.types import Completion, Reply, Request, Sample, Score
+
+ITEM = "A train leaves the old station at noon with forty people. How many of them are still there in the evening?"
+COPY = ITEM.upper().replace("?", " ...")
+
+
+class CopyingTeacher:
+    """Writes a copy of the test item as its second sample; every request for a sample gets another text."""
+
+    numbers = itertools.count()
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        if request.purpose == "solve":
+            return Completion((Reply("<answer>entailment</answer>"),) * request.n)
+        number = next(self.numbers)
+        text = COPY if number == 1 else f"Question {number}?"
+        reply = json.dumps({"input": text, "output": "<answer>entailment</answer>"})
+        return Completion((Reply(reply),) * request.n)
+
+    @hookimpl
+    def price(self) -> Any:
+        from dsrl.types import Price
+
+        return Price(0, 0)
+
+
+@pytest.fixture
+def prepared(make_run: Any) -> Any:
+    """Return a function that makes a run that knows one test item and has stored its keywords, passages and pattern."""
+
+    def prepare(stop_after: str = "evaluated", **settings: Any) -> Any:
+        CopyingTeacher.numbers = itertools.count()
+        run = make_run(stop_after, {"teacher": CopyingTeacher}, samples=4, votes=2, concurrency=1, **settings)
+        set_items(run, ITEM)
+        run.store.add_keywords(1, {"": {"medicine": ["medicine"]}})
+        run.store.add_passages(1, {"": {"medicine": []}})
+        run.store.add_patterns(1, {("", ""): ""})
+        return run
+
+    return prepare
+
+
+def set_items(run: Any, *texts: str) -> None:
+    object.__setattr__(run.context, "test_items", [EvalItem(text, "yes") for text in texts])
+    run.__dict__.pop("test_items", None)
+
+
+def add_scored(run: Any, *texts: str) -> None:
+    for slot, text in enumerate(texts):
+        sample = Sample(f"1-{slot}", 1, slot, "initial", text, "o", "yes")
+        run.store.add_samples([sample])
+        run.store.add_verdicts([(sample, ["yes"])])
+        run.store.add_scores([(Score(sample.id, 4, 2, 0.5), {"yes": (2, True), "no": (2, False)})])
+
+
+def test_a_copy_is_dropped_before_it_is_voted_on(prepared: Any) -> None:
+    run = prepared("verified")
+    make_samples(run, 1)
+    (copy,) = [sample for sample in run.store.samples(1) if sample.dropped]
+    assert (copy.input, copy.dropped) == (COPY, "contaminated")
+    history = lineage(run.store, copy.id)
+    assert history["votes"] == {}, "nobody has paid for votes"
+    (match,) = history["matches"]
+    assert (match["item"], match["item_input"], match["rule"], match["span"]) == (0, ITEM, "exact", COPY)
+    assert run.store.count_samples()["contaminated"] == 1
+    assert run.store.count_samples()["verified"] == 3
+
+
+def test_nothing_is_compared_without_decontamination(prepared: Any) -> None:
+    run = prepared("verified", decontaminate=False)
+    make_samples(run, 1, 2)
+    assert run.store.list_matches() == []
+    assert run.test_items == {}
+
+
+def test_the_selection_sets_aside_copies_of_items_and_of_samples(prepared: Any) -> None:
+    run = prepared(select=4)
+    add_scored(run, "One?", COPY, "Two?", "one")
+    select_samples(run, 1)
+    assert set(run.store.selected(1)) == {"1-0", "1-2"}
+    assert [(m.sample, m.meaning, m.other) for m in run.store.list_matches()] == [
+        ("1-1", "contaminated", None),
+        ("1-3", "duplicate", "1-0"),
+    ]
+    counts = run.store.count_samples()
+    assert (counts["scored"], counts["contaminated"], counts["duplicates"], counts["selected"]) == (4, 1, 1, 2)
+    (warning,) = [text for _, level, text in run.store.events() if level == "warning"]
+    assert warning.startswith("1 of 4 samples copy a test item and were set aside.")
+    select_samples(run, 1)
+    assert len(run.store.list_matches()) == 2
+
+
+def test_a_selection_that_is_made_again_sets_aside_again(prepared: Any) -> None:
+    run = prepared(select=4)
+    add_scored(run, "One?", "one", "Two?")
+    select_samples(run, 1)
+    run.store.forget_training(1)
+    select_samples(run, 1)
+    assert [m.sample for m in run.store.list_matches()] == ["1-1"]
+
+
+def test_all_samples_can_be_selected_without_decontamination(prepared: Any) -> None:
+    run = prepared(select=4, decontaminate=False)
+    add_scored(run, "One?", COPY, "one")
+    select_samples(run, 1)
+    assert len(run.store.selected(1)) == 3
+
+
+def test_items_that_are_given_later_are_compared_with_the_training(prepared: Any) -> None:
+    run = prepared(select=4)
+    set_items(run, "another item")
+    add_scored(run, "One?", COPY, "Two?")
+    select_samples(run, 1)
+    items = [EvalItem(text, "yes") for text in ("another item", ITEM, "a third", ITEM)]
+    run.store.replace_items(items)
+    set_items(run, *(item.input for item in items))
+    compare_training(run)
+    matches = [(m.sample, m.meaning, m.item) for m in run.store.list_matches()]
+    assert matches == [("1-1", "trained", 1), ("1-1", "trained", 3)]
+    note = load_notes(run.store, run.context.workspace)[-1]
+    assert note.startswith("1 training samples copy 2 of the 4 test items")
+    run.store.add_evaluations([Evaluation("base", n, "o", "a", n != 0) for n in range(4)])
+    copied = run.store.list_trained_items()
+    assert compute_accuracies(run.store, ["mednli"]).base == 0.75
+    assert compute_accuracies(run.store, ["mednli"], copied).base == 0.5
+    assert compute_accuracies(run.store, ["mednli"], copied).trained is None
+    assert compute_accuracies(run.store, ["mednli"], {0, 1, 2, 3}).base is None
+
+
+def test_the_training_is_compared_once_for_the_same_items(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepared(select=4)
+    add_scored(run, "One?")
+    select_samples(run, 1)
+    run.store.replace_items([EvalItem(ITEM, "yes")])
+    compare_training(run)
+    state = run.store.compared_training
+    run.__dict__["test_items"] = "it would fail if it were used"
+    compare_training(run)
+    assert run.store.compared_training == state is not None
