@@ -46,8 +46,8 @@ def make_lead(choices: Sequence[str]) -> re.Pattern[str]:
     """
     taken = {word for choice in choices for word in find_words(choice)}
     words = "|".join(sorted((re.escape(w) for w in _LEAD_WORDS if w not in taken), key=len, reverse=True))
-    # Possessive, so that the time is linear.
-    return re.compile(rf"[\s*_`'\"(\[]*+(?:(?:{words})(?![\w'])[\s:,=>*_`'\"(\[-]*+)*+", re.IGNORECASE)
+    # An atomic group, so that the time is linear. Python 3.11.2 reads a possessive repeat of a group wrongly.
+    return re.compile(rf"[\s*_`'\"(\[]*+(?>(?:(?:{words})(?![\w'])[\s:,=>*_`'\"(\[-]*+)*)", re.IGNORECASE)
 
 
 def remove_marks(text: str) -> str:

@@ -86,7 +86,10 @@ def test_a_readable_answer_is_read_back_from_its_form(answer_format: AnswerForma
     answer = answer_format.canonical(text)
     if answer is UNREADABLE or set(answer) & set("{}<>#"):
         return
-    assert answer_format.extract(f"{before} {wrapped(answer_format, answer)}") == answer
+    output = f"{before} {wrapped(answer_format, answer)}"
+    # An answer in a thinking part that is still open does not count.
+    is_open = output.rfind("<think>") > output.rfind("</think>")
+    assert answer_format.extract(output) == (UNREADABLE if is_open else answer)
 
 
 @pytest.mark.parametrize("answer_format", FORMATS[:7], ids=str)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 #: Most characters of a query; a longer one is no answer.
 LONGEST_QUERY = 10_000
 # String, quoted name, comment, space, number, name, or any other character. Each alternative takes its end with it.
+# Atomic groups, because Python 3.11.2 reads a possessive repeat of a group wrongly.
 _TOKEN = re.compile(
-    r"(?P<string>'(?:[^']++|'')*+'?)|(?P<name>\"[^\"]*\"?|`[^`]*`?|\[[^\]]*\]?)|(?P<comment>--[^\n]*|/\*(?:(?!\*/).)*+(?:\*/)?)|"
+    r"(?P<string>'(?>(?:[^']++|'')*)'?)|(?P<name>\"[^\"]*\"?|`[^`]*`?|\[[^\]]*\]?)|(?P<comment>--[^\n]*|/\*(?>(?:(?!\*/).)*)(?:\*/)?)|"
     r"(?P<space>\s+)|(?P<word>[^\W\d]\w*)|(?P<number>\d+(?:\.\d+)?)|(?P<other>.)",
     re.DOTALL,
 )
