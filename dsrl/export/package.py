@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import dsrl
 from dsrl.errors import DataError, SettingsError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
+from dsrl.storage.files import write_folder
 
 #: Endings of files that hold a data set; another text may be a hub id.
 _DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -136,19 +135,10 @@ def write_package(files: Mapping[str, str], folder: Path) -> None:
     """
     if (folder.is_dir() and any(folder.iterdir())) or (folder.exists() and not folder.is_dir()) or folder.is_symlink():
         raise SettingsError(f"{folder} exists and is not an empty folder; give another one with --out")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        for name, text in files.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        if folder.is_dir():
-            folder.rmdir()  # It is empty; if somebody has just put a file into it, this fails.
-        partial.rename(folder)
+        write_folder(files, folder)
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror}; give another folder with --out") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _list_requirements(task: Plugin[TaskSpec]) -> list[str]:

@@ -48,8 +48,8 @@ def find_contamination(run: OpenRun, sample: Sample) -> Match | None:
 def warn_about_contamination(run: OpenRun, iteration: int) -> None:
     """Warn the user if a remarkable share of the samples of an iteration was set aside because they copy test items."""
     counts = run.store.count_samples(iteration)
-    total = counts["initial"] + run.store.count_written(iteration).get("harder", 0)
-    total += run.store.count_written(iteration).get("easier", 0)
+    written = run.store.count_written(iteration)
+    total = counts["initial"] + written.get("harder", 0) + written.get("easier", 0)
     copied = counts["contaminated"]
     if copied > REMARKABLE_SHARE * total:
         run.add_warning(

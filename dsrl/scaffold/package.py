@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from pathlib import Path
 from dsrl.errors import SettingsError
 from dsrl.plugins.specs import KINDS
 from dsrl.scaffold.names import Names
+from dsrl.storage.files import write_folder
 
 #: Kinds of plugins that need code; a base model is a folder of weights.
 SCAFFOLD_KINDS = tuple(kind.name for kind in KINDS.values() if kind.spec is not None)
@@ -92,18 +91,7 @@ def write_package(files: Mapping[str, str], folder: Path) -> None:
         SettingsError: the folder exists and is not empty, or it is a file.
     """
     refuse_used_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        for name, text in files.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        if folder.is_dir():
-            folder.rmdir()  # It is empty; if somebody has just put a file into it, this fails.
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    write_folder(files, folder)
 
 
 def refuse_used_folder(folder: Path) -> None:

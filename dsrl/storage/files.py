@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +25,29 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+def write_folder(files: Mapping[str, str], folder: Path) -> None:
+    """Write a new folder of texts. It appears with all its files, or not at all. An empty folder may be there already.
+
+    Args:
+        files: path in the folder -> text.
+        folder: the new folder; its parents are made if they are missing.
+
+    Raises:
+        OSError: something cannot be written, or the folder is not empty.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        for name, text in files.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        if folder.is_dir():
+            folder.rmdir()  # It is empty; if somebody has just put a file into it, this fails.
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 class ProcessLock:
