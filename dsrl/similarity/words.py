@@ -83,21 +83,27 @@ def is_character(word: str) -> bool:
 
 def _drop_hyphens(words: list[str]) -> list[str]:
     """Leave out the signs that do not stand between two operands; a minus may also stand before a number."""
+    follows_operand = _find_operands_before(words)
     kept: list[str] = []
     right = ""  # the operand that follows: a number, a single letter, or nothing
     for i in range(len(words) - 1, -1, -1):
         word = words[i]
         if word not in _OPERATORS:
             right = word if word[0].isdigit() or (len(word) == 1 and word.isalpha()) else ""
-        elif not right or not (_is_left_operand(words[i - 1] if i else "") or (word == "-" and right[0].isdigit())):
+        elif not right or not (follows_operand[i] or (word == "-" and right[0].isdigit())):
             continue
         kept.append(word)
     return kept[::-1]
 
 
-def _is_left_operand(word: str) -> bool:
-    """Return whether a word is a number, a single letter or another sign."""
-    return bool(word) and (word[-1].isdigit() or len(word) == 1)
+def _find_operands_before(words: Sequence[str]) -> list[bool]:
+    """Return for each word whether the last word before it that is no sign is an operand: a number or a single letter."""
+    found, is_operand = [], False
+    for word in words:
+        found.append(is_operand)
+        if word not in _OPERATORS:
+            is_operand = word[-1].isdigit() or len(word) == 1
+    return found
 
 
 @lru_cache(maxsize=1)

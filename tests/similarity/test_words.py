@@ -21,6 +21,7 @@ from dsrl.similarity.words import is_character, join_words, split_words
         ("in 1990 – the year", "in 1990, the year"),
         ("a *bold* word — or two", "a bold word or two"),
         ("*a* list of *3* things", "a list of 3 things"),
+        ("the report *of* *a* patient", "the report of a patient"),
         ("Straße", "STRASSE"),
         ("e\u0301tude", "étude"),
     ],
