@@ -16,7 +16,7 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_request
-from dsrl.pipeline.stages.evaluated import load_all_items
+from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
 from dsrl.plugins.several_tasks import check_trainer_takes_tasks
 from dsrl.storage.disk import check_room, check_writable
@@ -29,6 +29,8 @@ from dsrl.types import TrainItem
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
 _WEIGHTS = (".safetensors", ".bin")
+#: Test items of a task that show how long a prompt is.
+_EXAMPLES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         items = load_all_items(context)
     is_done = state.is_evaluated and (items is None or tuple(items) == state.test_items)
     if context.includes("attempted") and not is_done:
-        _check_sampler(context)
+        _check_sampler(context, _find_example_items(context) if items is None else items)
     if context.includes("trained") and (not state.is_trained or state.has_unpaid_rows):
         _check_trainer(context, items or ())
     return items
@@ -222,9 +224,21 @@ def _check_output(context: RunContext, state: RunState) -> None:
     check_room({output: _measure_weights(context.base_model)}, "the trained model")
 
 
-def _check_sampler(context: RunContext) -> None:
+def _find_example_items(context: RunContext) -> Sequence[EvalItem]:
+    """Return a few test items of a command that does not evaluate; they are compared with the samples later anyway."""
+    if not context.settings.decontaminate:
+        return ()
+    tasks = context.tasks.items()
+    try:
+        return [i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key)]
+    except DataError:
+        return ()
+
+
+def _check_sampler(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     if context.sampler.implements("check"):
-        context.sampler.hook.check()
+        prompts = [example.prompt for example in _make_examples(context, test_items)]
+        context.sampler.hook.check(prompts=prompts, max_tokens=context.settings.max_completion_tokens)
 
 
 def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:

@@ -421,12 +421,16 @@ class SamplerSpec:
         Optional; without it every prompt is plain text.
         """
 
-    @hook()
-    def check(self) -> None:
+    @hook(optional_arguments={"prompts": (), "max_tokens": 0})
+    def check(self, prompts: Sequence[Prompt], max_tokens: int) -> None:
         """Check, before a teacher is paid, that the sampler can work: the model, the device, the dtype, the server.
 
         It is called once, before the first ``sample``, in a run that will use the base model. It loads no weights and
         returns within about a minute.
+
+        Args:
+            prompts: examples of the prompts of the run, which show how long a prompt is; there may be none.
+            max_tokens: maximum length of a completion in tokens; 0 if it is not known.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.

@@ -108,6 +108,7 @@ def test_a_context_that_is_too_short_for_a_prompt_and_an_answer(refused: Refused
         "give a smaller --max-completion-tokens",
     ]
     refused("--base-model", "model", "--max-completion-tokens", 48, words=words, code=2)
+    refused("--base-model", "model", "--max-completion-tokens", 48, "--stop-after", "scored", words=words, code=2)
     refused("--max-prompt-tokens", 5, words=["--max-prompt-tokens 5 is less than", "give a larger number"], code=2)
 
 

@@ -73,6 +73,8 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
     def on_step(step: TrainStep) -> None:
         nonlocal is_shown
         if not is_shown:
+            if step.step > 1:
+                run.progress.note(f"the training continues with step {step.step} of {step.steps}")
             run.progress.start("trained", step.steps, step.step - 1)
             is_shown = True
         run.progress.advance("trained")

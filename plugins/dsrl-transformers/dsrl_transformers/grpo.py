@@ -138,7 +138,8 @@ class GRPOTrainer:
             require_peft()
         with hide_progress_bars():
             facts = check_model(job.model)
-        check_prompt_room(job, facts.context)
+        prompts = [item.prompt for item in job.items]
+        check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)
