@@ -50,6 +50,7 @@ class SettingArguments(TypedDict, total=False):
     seed: int
     iterations: int
     force: bool
+    hook_timeout: float
     task: Sequence[str]
     task_instruction: Sequence[str]
     dataset_path: Sequence[str]

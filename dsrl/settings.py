@@ -93,6 +93,14 @@ class Settings:
         resumable=True,
         since="0.2",
     )
+    hook_timeout: float = _setting(
+        120.0,
+        "run",
+        "Seconds that a hook of a task may work on one text before the run ends with an error; 0: no limit.",
+        low=0.0,
+        resumable=True,
+        since="0.2",
+    )
 
     task: tuple[str, ...] = _setting(
         (),

@@ -297,6 +297,12 @@ def _end(children: list[_Child]) -> None:
 _WORKERS: weakref.WeakSet[Worker[..., Any]] = weakref.WeakSet()
 
 
+def end_children() -> None:
+    """Kill the children of all workers of this process, which is about to end; a call may be waiting for one."""
+    for worker in list(_WORKERS):
+        _end(worker._children)
+
+
 def _forget_children() -> None:
     for worker in list(_WORKERS):
         worker._lock = threading.Lock()

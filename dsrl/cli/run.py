@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,12 +15,24 @@ from typing import Any
 import click
 
 from dsrl.cli.common import Command, folder_options, get_verbosity, json_option, print_json, print_note
+from dsrl.errors import DsrlError
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
+from dsrl.storage.run_log import NOTES
+
+#: Seconds that the end of the process may take.
+_LONGEST_END = 5.0
 
 
 class RunCommand(Command):
     """A command that takes all settings as options. Its help shows them by the table of the settings file."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A hook that cannot be stopped ends the process."""
+        from dsrl.pipeline.hook_watch import end_process_by
+
+        with end_process_by(_end_process):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {f.name: f.metadata["section"] for f in fields(Settings)}
@@ -30,6 +47,25 @@ class RunCommand(Command):
                 formatter.write_dl(records)
         with formatter.section("Options"):
             formatter.write_dl(others)
+
+
+def _end_process(sentence: str) -> None:
+    """Print an error and end this process with its children at once. Everything that the run has done is on the disk."""
+    from multiprocessing import active_children
+
+    from dsrl.text import printable
+    from dsrl.worker import end_children
+
+    threading.Timer(_LONGEST_END, os._exit, (DsrlError.exit_code,)).start()  # the reader of stderr may have stopped
+    with suppress(Exception):
+        stream = sys.__stderr__ or sys.stderr  # not the display of progress, which may be waiting for the hook
+        show_cursor = "\033[?25h" if stream.isatty() else ""
+        print(f"{show_cursor}\nError: {printable(sentence)}", file=stream, flush=True)
+        logging.getLogger(NOTES).error("%s", sentence)  # to log.txt
+        end_children()
+        for child in active_children():
+            child.kill()
+    os._exit(DsrlError.exit_code)
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import dsrl
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
 from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
@@ -70,7 +71,10 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
     Raises:
         DsrlError: something is wrong with the settings, the inputs, the plugins or the folder.
     """
-    with collect_warnings(context.plugins, progress.note) as warnings:
+    with (
+        watch_hooks(context.settings.hook_timeout, context.folder, progress.note),
+        collect_warnings(context.plugins, progress.note) as warnings,
+    ):
         context = replace(context, test_items=check_inputs(context))
         store = RunStore(context.folder)
         try:

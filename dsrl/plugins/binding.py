@@ -25,6 +25,7 @@ from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
 from dsrl.plugins.discovery import PluginInfo, find_plugin, split_name
 from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
+from dsrl.plugins.hook_calls import WATCHED, show_calls
 from dsrl.plugins.source_digest import source_digest
 from dsrl.plugins.specs import (
     API_VERSION,
@@ -234,20 +235,24 @@ def _bind(ref: PluginRef, info: PluginInfo, target: Any, as_class: bool = False)
         _refuse_unmarked(kind, f"override file {path}", module)
     manager.registers_overrides = False
     _refuse_missing(manager, kind, info)
+    source = Source(str(info), _list_files(info, target), ref.overrides)
     if not as_class:
         # The guard is outermost, so that the error of a faulty hook names the plugin, whoever calls the hook.
-        source = Source(str(info), _list_files(info, target), ref.overrides)
         manager.register(Guard(kind, source), "guard")
-    return Plugin(ref, info.distribution, info.version, _Hooks(manager, kind), manager)
+    return Plugin(ref, info.distribution, info.version, _Hooks(manager, kind, source), manager)
 
 
 class _Hooks:
     """The hooks of a bound plugin as callers see them: a caller may leave out the optional arguments of a hook."""
 
-    def __init__(self, manager: pluggy.PluginManager, kind: Kind) -> None:
+    def __init__(self, manager: pluggy.PluginManager, kind: Kind, source: Source) -> None:
         for hook in kind.hooks.values():
             caller = getattr(manager.hook, hook.name)
-            setattr(self, hook.name, _fill_arguments(caller, hook) if hook.optional_arguments else caller)
+            if hook.name in WATCHED:
+                caller = show_calls(caller, hook, source)
+            elif hook.optional_arguments:
+                caller = _fill_arguments(caller, hook)
+            setattr(self, hook.name, caller)
 
 
 def _fill_arguments(caller: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
