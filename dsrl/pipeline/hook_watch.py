@@ -198,8 +198,8 @@ class _Watch:
         file = self._write(hook.name, source.title, arguments)
         written = f" (all of it is in {file})" if file else ""
         return (
-            f"{blame}; it was given a text that begins with {excerpt!r}{written}. Correct the hook, or give --hook-timeout more "
-            "seconds; the same command then continues the run"
+            f"{blame}; it was given a text that begins with {excerpt!r}{written}. Correct the hook, or give --hook-timeout "
+            "more seconds; the same command then continues the run"
         )
 
     def _write(self, hook: str, title: str, arguments: dict[str, Any]) -> Path | None:
