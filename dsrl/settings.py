@@ -97,8 +97,8 @@ class Settings:
     task: tuple[str, ...] = _setting(
         (),
         "task",
-        "Task: the name of an installed task. Repeated: one run over several tasks; the other settings of this table then "
-        "take TASK=VALUE.",
+        "Task: the name of an installed task, or the path of a .toml or .py file that holds one. Repeated: one run over "
+        "several tasks; the other settings of this table then take TASK=VALUE.",
         old_key="name",
         usually_one=True,
     )
