@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from dsrl.cli.streams import get_result_stream, reserve_stdout
+from dsrl.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,13 +40,19 @@ def get_verbosity() -> Verbosity:
     return context.ensure_object(Verbosity) if context else Verbosity()
 
 
+def runs_option(command: F) -> F:
+    """Add ``--runs-dir`` to a command."""
+    return click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")(
+        command
+    )
+
+
 def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
-    runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
     cache = click.option(
         "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
     )
-    return runs(cache(command))
+    return runs_option(cache(command))
 
 
 def json_option(command: F) -> F:
@@ -164,6 +171,12 @@ def print_line(text: str = "") -> None:
 def print_json(value: Any) -> None:
     """Print a result as JSON on stdout."""
     print_line(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def shorten(text: str, length: int) -> str:
+    """Return a text of a model in one line of at most ``length`` characters that is safe on a terminal."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], borders: bool = True) -> None:
