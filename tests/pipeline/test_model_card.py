@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,3 @@ def test_the_licence_of_a_base_model(tmp_path: Path, text: str, expected: str) -
     (tmp_path / "README.md").write_text(text)
     assert find_license(str(tmp_path)) == expected
     assert find_license("owner/name") == ""
-
-
-def test_a_run_writes_the_card_and_leaves_a_foreign_one(dsrl_run: Any, tmp_path: Path) -> None:
-    folder = dsrl_run()
-    card = (folder / "README.md").read_text()
-    assert "## Results" in card
-    config = json.loads((folder / "config.json").read_text())
-    assert config
