@@ -14,8 +14,37 @@ from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 
 
+#: Argument of the paper's own program -> what dsrl has in its place.
+ORIGINAL_ARGUMENTS = {
+    "--experiment_name": "--name",
+    "--base_model_path": "--base-model",
+    "--work_model_paths": "--output-model",
+    "--target_model_path": "--output-model",
+    "--model": "--teacher",
+    "--task_name": "--task",
+    "--multi_task": "--task, repeated",
+    "--task_instruction": "--task-instruction",
+    "--dataset_path": "--dataset-path",
+    "--domain": "--domain, repeated for several",
+    "--demo_examples": "--demos, a file",
+    "--passage_paths": "--corpus, repeated for several",
+    "--iterations": "--iterations",
+}
+
+
 class RunCommand(Command):
     """A command that takes all settings as options. Its help shows them by the table of the settings file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ours = ORIGINAL_ARGUMENTS.get(error.option_name)
+            if ours is None:
+                raise
+            raise click.UsageError(
+                f"{error.option_name} is an argument of the paper's own program; here it is {ours}", ctx
+            ) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {f.name: f.metadata["section"] for f in fields(Settings)}
