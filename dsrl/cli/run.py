@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 
 
+#: Exit code of ``--require-gain``.
+GAIN_NOT_SHOWN = 4
 #: Argument of the paper's own program -> what dsrl has in its place.
 ORIGINAL_ARGUMENTS = {
     "--experiment_name": "--name",
@@ -107,10 +110,22 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
 @settings_options
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="The last stage to run.")
+@click.option(
+    "--require-gain",
+    type=float,
+    metavar="SHARE",
+    help="Exit with code 4 if the lower end of the gain's 95% interval is below this, or if nothing was evaluated.",
+)
 @folder_options
 @json_option
 def command(
-    config: Path | None, stop_after: str, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
+    config: Path | None,
+    stop_after: str,
+    require_gain: float | None,
+    runs_dir: Path,
+    cache_dir: Path,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Run the pipeline from a task to a trained and evaluated model.
 
@@ -135,9 +150,20 @@ def command(
     )
     if as_json:
         print_json(asdict(result))
-        return
-    from dsrl.cli.show import print_result
+    else:
+        from dsrl.cli.show import print_result
 
-    print_result(result)
-    if stop_after != STAGES[-1]:
-        print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
+        print_result(result)
+        if stop_after != STAGES[-1]:
+            print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
+    if require_gain is not None:
+        _check_gain(result.gain_ci95, require_gain)
+
+
+def _check_gain(interval: tuple[float, float] | None, least: float) -> None:
+    """End the program with code 4 if a gain is not shown to be large enough."""
+    if interval is not None and interval[0] >= least:
+        return
+    shown = f"the interval of the gain begins at {interval[0]:+.1%}" if interval else "the models were not evaluated"
+    print_note(f"Error: --require-gain {least:g} is not met: {shown}.")
+    sys.exit(GAIN_NOT_SHOWN)

@@ -7,15 +7,15 @@ from dsrl.pipeline.compare import adjust_holm, compute_mcnemar
 from dsrl.pipeline.compare import _find_difference as find_difference
 from dsrl.storage.evaluations import EvalItem
 
-scipy_values = {(1, 9): 0.021484375, (0, 0): 1.0, (5, 5): 1.0, (0, 6): 0.03125, (2, 3): 1.0}
+SCIPY_VALUES = {(1, 9): 0.021484375, (0, 0): 1.0, (5, 5): 1.0, (0, 6): 0.03125, (2, 3): 1.0}
 
 
-@pytest.mark.parametrize(("lost", "gained"), list(scipy_values))
+@pytest.mark.parametrize(("lost", "gained"), list(SCIPY_VALUES))
 def test_the_exact_mcnemar_test(lost: int, gained: int) -> None:
     first = {n: n < lost or n >= lost + gained for n in range(lost + gained + 5)}
     second = {n: n >= lost for n in first}
-    assert compute_mcnemar(first, second) == pytest.approx(scipy_values[lost, gained])
-    assert compute_mcnemar(second, first) == pytest.approx(scipy_values[lost, gained])
+    assert compute_mcnemar(first, second) == pytest.approx(SCIPY_VALUES[lost, gained])
+    assert compute_mcnemar(second, first) == pytest.approx(SCIPY_VALUES[lost, gained])
 
 
 def test_holm_adjusts_in_the_order_of_the_values() -> None:
