@@ -8,7 +8,8 @@ from dsrl.storage.tables import Tables
 
 _SAMPLES = """
 SELECT s.id, s.iteration, s.kind, s.task, s.domain, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), s.parent,
-    s.passage, g.solved, x.passed, x.attempts, x.score, p.place, o.answer
+    s.passage, g.solved, x.passed, x.attempts, x.score, p.place, o.answer,
+    (SELECT avg(coalesce(o.answer, '') = v.label) FROM votes o WHERE o.sample = s.id AND v.label IS NOT NULL)
 FROM samples s
     LEFT JOIN verdicts v ON v.sample = s.id
     LEFT JOIN votes o ON o.sample = s.id AND o.number = 0
@@ -41,6 +42,7 @@ class SampleRow:
         score: the score of Equation 7.
         place: its place in the training set, from 1.
         own_answer: the answer in its own output.
+        agreement: share of the votes (its own answer included) that are the label, 0 to 1.
     """
 
     id: str
@@ -60,6 +62,7 @@ class SampleRow:
     score: float | None
     place: int | None
     own_answer: str | None
+    agreement: float | None
 
 
 @dataclass(frozen=True, slots=True)

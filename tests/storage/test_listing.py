@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.run_store import RunStore
@@ -17,7 +19,8 @@ def test_a_sample_row_has_everything_that_became_of_a_sample(store: RunStore) ->
     one, two = store.list_sample_rows()
     assert (one.id, one.task, one.domain, one.label, one.own_answer) == ("1-00000", "t", "d", "yes", "no")
     assert (one.is_solved, one.passed, one.attempts, one.score, one.place) == (True, 2, 8, 0.25, 1)
-    assert (two.label, two.dropped, two.is_solved, two.score, two.place, two.own_answer) == (None,) * 6
+    assert one.agreement == pytest.approx(2 / 3)
+    assert (two.label, two.dropped, two.is_solved, two.score, two.place, two.own_answer, two.agreement) == (None,) * 7
 
 
 def test_an_item_row_has_the_answers_of_both_models(store: RunStore) -> None:
