@@ -93,6 +93,9 @@ class SettingArguments(TypedDict, total=False):
     sampler_option: Mapping[str, Any]
     select: int
     selection: str
+    min_agreement: float
+    max_pass_rate: float
+    never_solved: str
     balance: bool
     eval_every: int
     eval_data: str

@@ -9,13 +9,14 @@ from dsrl.storage.tables import Tables
 _SAMPLES = """
 SELECT s.id, s.iteration, s.kind, s.task, s.domain, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), s.parent,
     s.passage, g.solved, x.passed, x.attempts, x.score, p.place, o.answer,
-    (SELECT avg(coalesce(o.answer, '') = v.label) FROM votes o WHERE o.sample = s.id AND v.label IS NOT NULL)
+    (SELECT avg(o.answer = v.label) FROM votes o WHERE o.sample = s.id AND o.answer IS NOT NULL)
 FROM samples s
     LEFT JOIN verdicts v ON v.sample = s.id
     LEFT JOIN votes o ON o.sample = s.id AND o.number = 0
     LEFT JOIN greedy_attempts g ON g.sample = s.id
     LEFT JOIN scores x ON x.sample = s.id
     LEFT JOIN selected p ON p.sample = s.id
+WHERE ?1 IS NULL OR s.iteration = ?1
 ORDER BY s.iteration, s.slot, s.parent IS NOT NULL
 """
 _ITEMS = """
@@ -42,7 +43,7 @@ class SampleRow:
         score: the score of Equation 7.
         place: its place in the training set, from 1.
         own_answer: the answer in its own output.
-        agreement: share of the votes (its own answer included) that are the label, 0 to 1.
+        agreement: share of the readable votes (its own answer included) that are the label, 0 to 1; None without votes.
     """
 
     id: str
@@ -93,9 +94,9 @@ class ItemRow:
 class ListingTables(Tables):
     """Reads samples and test items together with everything that belongs to them."""
 
-    def list_sample_rows(self) -> list[SampleRow]:
-        """Return all samples of the run, in the order of iterations and slots."""
-        rows = self._read(_SAMPLES)
+    def list_sample_rows(self, iteration: int | None = None) -> list[SampleRow]:
+        """Return the samples of one iteration or (None) of all, in the order of iterations and slots."""
+        rows = self._read(_SAMPLES, iteration)
         return [SampleRow(*row[:11], _read_truth(row[11]), *row[12:]) for row in rows]
 
     def list_item_rows(self) -> list[ItemRow]:

@@ -108,7 +108,7 @@ def test_the_numbers_are_those_of_the_result(hostile: RunStore, workspace: Works
     assert report["histogram"]["initial"] == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     assert report["confusion"][0]["unreadable"] == 1
     assert report["labels"] == [(HOSTILE, 1, 1)]
-    assert report["agreement"][6] == 1
+    assert report["agreement"][9] == 1
     assert report["samples"][0]["votes"] == {HOSTILE[:59] + "…": 2, "unreadable": 1}
     page = write_report(hostile, workspace).read_text(encoding="utf-8")
     assert "<dd>100.0%</dd>" in page
