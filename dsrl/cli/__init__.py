@@ -86,12 +86,18 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dsrl")
+@click.version_option(__version__, "-V", "--version", prog_name="dsrl")
 def cli() -> None:
     """Turn a task definition into a better model (Synthetic Data RL, Guo et al. 2025).
 
     \b
         dsrl run --task mednli
+
+    \b
+    Exit codes: 0 done; 1 something that you can correct; 2 a wrong flag or setting; 4 --require-gain is not met;
+    130 Ctrl-C, 143 SIGTERM, 129 SIGHUP: the same command continues.
+
+    Names of tasks, runs and plugins are completed after: eval "$(_DSRL_COMPLETE=bash_source dsrl)"
     """
 
 

@@ -16,6 +16,8 @@ import click
 from dsrl.cli.streams import get_result_stream, reserve_stdout
 from dsrl.text import printable
 
+#: Width of a table that is not shown on a terminal, in characters.
+_NO_SCREEN = 100_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -38,6 +40,34 @@ def get_verbosity() -> Verbosity:
     """Return the verbosity of the running command."""
     context = click.get_current_context(silent=True)
     return context.ensure_object(Verbosity) if context else Verbosity()
+
+
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the runs that begin with a text, for the completion of a shell."""
+    from dsrl.errors import DsrlError
+    from dsrl.storage.run_store import run_folders
+
+    folder = Path(context.params.get("runs_dir") or "runs")
+    try:
+        return [run.name for run in run_folders(folder) if run.name.startswith(incomplete)]
+    except DsrlError:
+        return []
+
+
+def complete_plugins(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a function that completes the names of the installed plugins of a kind."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from dsrl.plugins.discovery import list_plugins
+
+        return sorted({plugin.name for plugin in list_plugins(kind) if plugin.name.startswith(incomplete)})
+
+    return complete
+
+
+def run_argument(command: F) -> F:
+    """Add the argument ``RUN`` to a command; a shell completes it."""
+    return click.argument("run", shell_complete=complete_runs)(command)
 
 
 def runs_option(command: F) -> F:
@@ -192,4 +222,6 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], borders: 
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(file=get_result_stream()).print(table)
+    stream = get_result_stream()
+    # In a pipe or a file there is no screen, so nothing is folded: a name stays in one piece for grep and awk.
+    Console(file=stream, width=None if stream.isatty() else _NO_SCREEN).print(table)

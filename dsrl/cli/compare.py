@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_note, print_table
+from dsrl.cli.common import (
+    Command,
+    complete_runs,
+    folder_options,
+    json_option,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+)
 from dsrl.teaching.pricing import dollars
 
 if TYPE_CHECKING:
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", cls=Command)
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs, metavar="RUN RUN...")
 @folder_options
 @json_option
 def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: bool) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from dsrl.cli.common import Command, json_option, print_json, print_line, print_note, runs_option
+from dsrl.cli.common import Command, json_option, print_json, print_line, print_note, run_argument, runs_option
 
 _FORMATS = ("sft", "trl", "verl", "csv", "hf")
 
 
 @click.command("export", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--format", "form", type=click.Choice(_FORMATS), required=True, help="Form of the data; see above.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="New file. [default: RUN-FORMAT.ENDING]")
 @click.option("--all", "is_whole", is_flag=True, help="All samples with a label, and not only the training set.")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Command, json_option, print_json, print_note, print_table, runs_option, shorten
+from dsrl.cli.common import (
+    Command,
+    json_option,
+    print_json,
+    print_note,
+    print_table,
+    run_argument,
+    runs_option,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from dsrl.storage.listing import ItemRow
@@ -23,7 +32,7 @@ _FILTERS: Mapping[str, Callable[[ItemRow], bool]] = {
 
 
 @click.command("items", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--wrong", "chosen", flag_value="wrong", help="Only items that the trained model gets wrong.")
 @click.option("--fixed", "chosen", flag_value="fixed", help="Only items that only the trained model gets right.")
 @click.option("--broken", "chosen", flag_value="broken", help="Only items that only the base model gets right.")

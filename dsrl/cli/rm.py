@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from dsrl.cli.common import Command, print_note, runs_option
+from dsrl.cli.common import Command, print_note, run_argument, runs_option
 
 
 @click.command("rm", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @runs_option
 def command(run: str, yes: bool, runs_dir: Path) -> None:

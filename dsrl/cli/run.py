@@ -10,11 +10,25 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import Command, folder_options, get_verbosity, json_option, print_json, print_note
+from dsrl.cli.common import (
+    Command,
+    complete_plugins,
+    folder_options,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_note,
+)
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 
 
+#: Setting -> kind of the plugins whose names a shell completes.
+_COMPLETED = {
+    "task": "task",
+    "base_model": "model",
+    **{name: name for name in ("retriever", "teacher", "sampler", "trainer")},
+}
 #: Exit code of ``--require-gain``.
 GAIN_NOT_SHOWN = 4
 #: Argument of the paper's own program -> what dsrl has in its place.
@@ -81,15 +95,18 @@ def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable
         return click.option(f"{flag}/{negative}", setting.name, default=None, help=description)
     if isinstance(default, dict):
         return click.option(flag, setting.name, multiple=True, metavar="KEY=VALUE", help=description)
+    completion = complete_plugins(_COMPLETED[setting.name]) if setting.name in _COMPLETED else None
     if isinstance(default, tuple):
-        return click.option(flag, setting.name, multiple=True, help=description)
+        return click.option(flag, setting.name, multiple=True, help=description, shell_complete=completion)
     if setting.metadata["choices"]:
         value_type: Any = click.Choice(setting.metadata["choices"])
     else:
         value_type = setting.metadata["type"]
     if default not in (None, "", 0) or (default == 0.0 and isinstance(default, float)):
         description += f"  [default: {default}]"
-    return click.option(flag, setting.name, type=value_type, default=None, help=description)
+    return click.option(
+        flag, setting.name, type=value_type, default=None, help=description, shell_complete=completion
+    )
 
 
 def collect_settings(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import Command, json_option, print_json, print_note, print_table, runs_option, shorten
+from dsrl.cli.common import (
+    Command,
+    json_option,
+    print_json,
+    print_note,
+    print_table,
+    run_argument,
+    runs_option,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from dsrl.storage.listing import SampleRow
 
 
 @click.command("samples", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--kind", type=click.Choice(["initial", "harder", "easier"]), help="Only samples of this kind.")
 @click.option("--dropped", is_flag=True, help="Only samples that are not used.")
 @click.option("--selected", is_flag=True, help="Only the training set, best first.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table
+from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table, run_argument
 from dsrl.pipeline.budget import describe_unknown_bills
 from dsrl.pipeline.funnel import list_funnel
 from dsrl.teaching.pricing import dollars
@@ -26,7 +26,7 @@ _SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
 
 
 @click.command("show", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--sample", metavar="ID", help="Show the history of this sample.")
 @folder_options
 @json_option
