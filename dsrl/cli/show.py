@@ -107,6 +107,8 @@ def print_result(result: RunResult) -> None:
             "" if gain[0] > 0 else "  (no gain is shown: the interval includes zero)" if gain[1] >= 0 else "  (worse)"
         )
         print_line(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{verdict}")
+    if trained is None and result.model_path:
+        print_line("not evaluated   give a test set with --dataset-path, in the same command or with `dsrl eval`")
     clean_base, clean_trained = result.clean_base_accuracy, result.clean_trained_accuracy
     if clean_base is not None and clean_trained is not None:
         print_line(
