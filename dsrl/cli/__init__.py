@@ -28,7 +28,7 @@ COMMANDS = {
     "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
     "samples": ("dsrl.cli.samples", "List the samples of a run."),
     "items": ("dsrl.cli.items", "List the test items of a run with the answers of both models."),
-    "eval": ("dsrl.cli.eval", "Evaluate the trained model of a run on a test set that is given later."),
+    "eval": ("dsrl.cli.eval", "Evaluate a run on a test set that is given later."),
     "report": ("dsrl.cli.report", "Write the report of a run: one HTML file to look at."),
     "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),

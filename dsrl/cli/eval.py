@@ -13,9 +13,15 @@ from dsrl.cli.common import Command, folder_options, get_verbosity, json_option,
 @click.command("eval", cls=Command)
 @run_argument
 @click.option(
-    "--dataset-path", multiple=True, required=True, metavar="PATH", help="Test set: a file, a folder or a Hugging Face id."
+    "--dataset-path",
+    multiple=True,
+    required=True,
+    metavar="PATH",
+    help="Test set: a file, a folder or a Hugging Face id.",
 )
-@click.option("--test-size", type=click.IntRange(0), help="Evaluate on this many of the first test items; 0: on all of them.")
+@click.option(
+    "--test-size", type=click.IntRange(0), help="Evaluate on this many of the first test items; 0: on all of them."
+)
 @folder_options
 @json_option
 def command(

@@ -12,7 +12,9 @@ from dsrl.cli.common import Command, complete_runs, folder_options, print_line, 
 
 @click.command("report", cls=Command)
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs, metavar="RUN [RUN...]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The file. [default: report.html in the run]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="The file. [default: report.html in the run]"
+)
 @click.option("--serve", is_flag=True, help="Show the page on this machine and keep it up to date; Ctrl-C ends it.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port of --serve; 0: any.")
 @folder_options

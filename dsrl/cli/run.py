@@ -22,7 +22,6 @@ from dsrl.cli.common import (
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 
-
 #: Setting -> kind of the plugins whose names a shell completes.
 _COMPLETED = {
     "task": "task",
@@ -104,9 +103,7 @@ def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable
         value_type = setting.metadata["type"]
     if default not in (None, "", 0) or (default == 0.0 and isinstance(default, float)):
         description += f"  [default: {default}]"
-    return click.option(
-        flag, setting.name, type=value_type, default=None, help=description, shell_complete=completion
-    )
+    return click.option(flag, setting.name, type=value_type, default=None, help=description, shell_complete=completion)
 
 
 def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +169,9 @@ def command(
 
         print_result(result)
         if stop_after != STAGES[-1]:
-            print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
+            print_note(
+                f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue."
+            )
     if require_gain is not None:
         _check_gain(result.gain_ci95, require_gain)
 

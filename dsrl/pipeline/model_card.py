@@ -37,7 +37,9 @@ def write_model_card(run: OpenRun) -> None:
         return
     result = summarise(store, run.settings, read_spending(context.workspace.reply_store, store.id))
     descriptions = {task.name: task.definition.description for task in context.tasks.values()}
-    card = make_model_card(run.settings, result, descriptions, find_license(context.base_model), store.read_table("versions"))
+    card = make_model_card(
+        run.settings, result, descriptions, find_license(context.base_model), store.read_table("versions")
+    )
     replace_file(path, card.encode("utf-8"))
 
 

@@ -17,7 +17,20 @@ from dsrl.storage.listing import SampleRow
 from dsrl.storage.run_store import RunStore
 from dsrl.types import Prompt
 
-_COLUMNS = ("id", "kind", "task", "domain", "input", "output", "label", "passed", "attempts", "score", "place", "passage")
+_COLUMNS = (
+    "id",
+    "kind",
+    "task",
+    "domain",
+    "input",
+    "output",
+    "label",
+    "passed",
+    "attempts",
+    "score",
+    "place",
+    "passage",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,9 @@ class _Prompts:
     def __init__(self, store: RunStore) -> None:
         definition = store.definition()
         if definition is None:
-            raise DataError(f"run {store.folder.name!r} was started by an early version of dsrl, which kept no definition")
+            raise DataError(
+                f"run {store.folder.name!r} was started by an early version of dsrl, which kept no definition"
+            )
         self._definitions: Mapping[str, Any] = definition.get("tasks", {"": definition})
         self.task_name = store.read_task_name() or ""
 
@@ -101,7 +116,9 @@ def _write_sft(prompts: _Prompts, rows: Sequence[SampleRow], path: Path) -> Expo
         ),
     )
     left_out = len(rows) - len(right)
-    return ExportedSamples(str(path), len(right), left_out, "their output has another answer than the votes" * bool(left_out))
+    return ExportedSamples(
+        str(path), len(right), left_out, "their output has another answer than the votes" * bool(left_out)
+    )
 
 
 def _write_trl(prompts: _Prompts, rows: Sequence[SampleRow], path: Path) -> ExportedSamples:

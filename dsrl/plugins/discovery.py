@@ -8,8 +8,8 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from typing import Any, Protocol
 
 from dsrl.errors import PluginError
-from dsrl.plugins.task_files import TaskFile, is_task_file
 from dsrl.plugins.specs import KINDS
+from dsrl.plugins.task_files import TaskFile, is_task_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class FileTask:
         document = reader.document
         self._words = {key: " ".join(document.get(key, "").split()) for key in _KEYS[""] if _KEYS[""][key] is str}
         if not self._words["description"]:
-            raise SettingsError(f"{path} has no description; add: description = \"what the task is\"")
+            raise SettingsError(f'{path} has no description; add: description = "what the task is"')
         self._domains = tuple(document.get("domains", ()))
         self._answer_format = reader.read_answer_format()
         self._demos = reader.read_demos(self._domains)
@@ -208,7 +208,7 @@ class _Reader:
         if not table or "form" not in table:
             raise SettingsError(
                 f"{self._path} does not say where the answer stands in an output; add a table [answer] with form = "
-                f"\"tag\" (or {', '.join(FORMS[1:])}) and perhaps choices = [...]"
+                f'"tag" (or {", ".join(FORMS[1:])}) and perhaps choices = [...]'
             )
         form, choices = table["form"], tuple(table.get("choices", ()))
         if form not in FORMS:

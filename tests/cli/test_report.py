@@ -10,7 +10,7 @@ def test_a_run_leaves_its_report(dsrl: Any, small: Any) -> None:
     page = Path("runs/small/report.html").read_text(encoding="utf-8")
     assert f"<dd>{result['trained_accuracy']:.1%}</dd>" in page
     assert f"<dd>{result['base_accuracy']:.1%}</dd>" in page
-    assert f"<td>selected</td><td class=\"n\">{result['samples']['selected']}</td>" in page
+    assert f'<td>selected</td><td class="n">{result["samples"]["selected"]}</td>' in page
     Path("runs/small/report.html").unlink()
     assert dsrl("report", "small").out.strip() == "runs/small/report.html"
     assert dsrl("report", "small", "small", "--out", "both.html").out.strip() == "both.html"

@@ -38,7 +38,11 @@ def task_file(dsrl: Any) -> str:
 
 def test_show_and_check(dsrl: Any, task_file: str) -> None:
     definition = json.loads(dsrl("tasks", "show", task_file, "--json").out)
-    assert (definition["answer_format"], definition["choices"], definition["demonstrations"]) == ("tag", ["yes", "no"], 1)
+    assert (definition["answer_format"], definition["choices"], definition["demonstrations"]) == (
+        "tag",
+        ["yes", "no"],
+        1,
+    )
     outcome = dsrl("tasks", "check", task_file, "--json")
     assert outcome.code == 0, outcome.out + outcome.err
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-
 import pytest
 
-from dsrl.pipeline.compare import adjust_holm, compute_mcnemar
 from dsrl.pipeline.compare import _find_difference as find_difference
+from dsrl.pipeline.compare import adjust_holm, compute_mcnemar
 from dsrl.storage.evaluations import EvalItem
 
 SCIPY_VALUES = {(1, 9): 0.021484375, (0, 0): 1.0, (5, 5): 1.0, (0, 6): 0.03125, (2, 3): 1.0}

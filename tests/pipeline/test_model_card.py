@@ -22,7 +22,7 @@ RESULT = {
 def make_card(base_model: str = "owner/base", license_name: str = "mit", **changes: Any) -> str:
     settings = resolve(
         {"task": "t", "name": "trial", "base_model": base_model, "output_model": "/secret/place"},
-        {"sampler_option": {"api_key": "sk-secret"}, "teacher": "openai:gpt-4o"},
+        {"sampler_option": {"base_url": "http://sk-secret"}, "teacher": "openai:gpt-4o"},
     )
     result = {**RESULT, **changes}
     return make_model_card(settings, result, {"t": "Say | yes\nor no."}, license_name, {"dsrl": "0.1"})

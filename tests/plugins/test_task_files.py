@@ -53,7 +53,7 @@ def test_a_toml_file_is_a_task(load_file: Loaded) -> None:
     assert hook.description() == "You get a complaint of a customer. Find the department that must answer it."
     assert hook.input_instruction() == "The input is one complaint."
     assert "billing or delivery" in hook.output_instruction()
-    assert hook.domains() == ("shop", "travel")
+    assert list(hook.domains()) == ["shop", "travel"]
     demo = Example("I was charged twice.", "<answer> billing </answer>", "shop")
     assert list(hook.demos(domain="")) == [demo]
     assert list(hook.demos(domain="shop")) == [demo]

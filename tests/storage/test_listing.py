@@ -25,7 +25,9 @@ def test_a_sample_row_has_everything_that_became_of_a_sample(store: RunStore) ->
 
 def test_an_item_row_has_the_answers_of_both_models(store: RunStore) -> None:
     store.replace_items([EvalItem("q", "yes", "t", "d"), EvalItem("r", "no")])
-    store.add_evaluations([Evaluation("base", 0, "out", UNREADABLE, False), Evaluation("trained", 0, "in", "yes", True)])
+    store.add_evaluations(
+        [Evaluation("base", 0, "out", UNREADABLE, False), Evaluation("trained", 0, "in", "yes", True)]
+    )
     one, two = store.list_item_rows()
     assert (one.input, one.label, one.task, one.domain) == ("q", "yes", "t", "d")
     assert (one.base_output, one.base_answer, one.base_correct) == ("out", None, False)

@@ -64,7 +64,9 @@ def draw_lines(curves: Mapping[str, Mapping[int, float]]) -> Markup:
         parts.append(f'<polyline class="l{number}" points="{line}"/>')
         for (x, y), (step, value) in zip(points, sorted(curve.items()), strict=True):
             title = f"{name}, step {step}: {value:.3f}"
-            parts.append(f'<circle class="s{number}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{escape(title)}</title></circle>')
+            parts.append(
+                f'<circle class="s{number}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{escape(title)}</title></circle>'
+            )
     for step in sorted({first, (first + last) // 2, last}):
         x, _ = place(step, 0)
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{step}</text>')

@@ -60,8 +60,8 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
         "definition": store.definition() or {},
         "n_samples": len(samples),
         "n_items": len(items),
-        "samples": list(_describe_samples(store, shown_samples, length)),
-        "items": [_describe_item(row, length) for row in shown_items],
+        "sample_rows": list(_describe_samples(store, shown_samples, length)),
+        "item_rows": [_describe_item(row, length) for row in shown_items],
     }
 
 

@@ -60,7 +60,7 @@ def make_page(reports: Sequence[Mapping[str, Any]], reload_seconds: int = 0) -> 
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
-        data=_embed([{"samples": report["samples"], "items": report["items"]} for report in reports]),
+        data=_embed([{"samples": report["sample_rows"], "items": report["item_rows"]} for report in reports]),
     )
 
 
@@ -69,7 +69,10 @@ def _prepare(report: Mapping[str, Any]) -> dict[str, Any]:
         {
             "iteration": curve["iteration"],
             "chart": draw_lines(
-                {"reward": curve["reward"], **({"held-out accuracy": curve["dev_accuracy"]} if curve["dev_accuracy"] else {})}
+                {
+                    "reward": curve["reward"],
+                    **({"held-out accuracy": curve["dev_accuracy"]} if curve["dev_accuracy"] else {}),
+                }
             ),
             "has_accuracy": bool(curve["dev_accuracy"]),
         }

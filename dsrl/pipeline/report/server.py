@@ -60,7 +60,7 @@ class ReportServer:
 
 def _make_handler(workspace: Workspace) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name comes from http.server
+        def do_GET(self) -> None:
             # Another name for this address would let a page of the web read the answer.
             host = (self.headers.get("Host") or "").rpartition(":")[0] or self.headers.get("Host") or ""
             if host not in _HOSTS:

@@ -43,7 +43,15 @@ def select_samples(run: OpenRun, iteration: int) -> None:
         pool_scores = [scores[sample.id] for sample in samples if sample.id not in held_out]
         candidates, left_out = filter_scores(pool_scores, settings, read_agreements(run, iteration))
         balanced_labels = labels if settings.balance else None
-        selected = select(candidates, settings.select, settings.selection, settings.seed, balanced_labels, tasks, settings.never_solved)
+        selected = select(
+            candidates,
+            settings.select,
+            settings.selection,
+            settings.seed,
+            balanced_labels,
+            tasks,
+            settings.never_solved,
+        )
     if not selected and left_out:
         raise DataError(
             f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement or a higher "

@@ -14,7 +14,11 @@ def test_bars_are_as_high_as_their_counts() -> None:
 
 def test_curves_share_one_axis() -> None:
     chart = ElementTree.fromstring(draw_lines({"reward": {1: 0.0, 3: 1.0}, "accuracy": {2: 0.5}}))
-    points = [[float(number) for number in pair.split(",")] for line in chart.iter("polyline") for pair in str(line.get("points")).split()]
+    points = [
+        [float(number) for number in pair.split(",")]
+        for line in chart.iter("polyline")
+        for pair in str(line.get("points")).split()
+    ]
     (x1, y1), (x3, y3), (x2, y2) = points
     assert x1 < x2 < x3
     assert y1 > y2 > y3

@@ -38,7 +38,7 @@ class Elements(HTMLParser):
             self.scripts.append("")
 
     def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] == "script":
+        if self.cdata_elem == "script":
             self.scripts[-1] += data
 
 
@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_result(hostile: RunStore, workspace: Works
     assert report["confusion"][0]["unreadable"] == 1
     assert report["labels"] == [(HOSTILE, 1, 1)]
     assert report["agreement"][9] == 1
-    assert report["samples"][0]["votes"] == {HOSTILE[:59] + "…": 2, "unreadable": 1}
+    assert report["sample_rows"][0]["votes"] == {HOSTILE[:59] + "…": 2, "unreadable": 1}
     page = write_report(hostile, workspace).read_text(encoding="utf-8")
     assert "<dd>100.0%</dd>" in page
 
@@ -119,7 +119,12 @@ def test_a_run_that_has_nothing_yet(workspace: Workspace) -> None:
     store.keep_settings({"run": {"name": "new"}, "task": {"task": "mednli"}})
     page = make_page([collect(store, workspace)])
     store.close()
-    for text in ("not finished", "There are no samples yet.", "No model was evaluated yet.", "There is no training yet."):
+    for text in (
+        "not finished",
+        "There are no samples yet.",
+        "No model was evaluated yet.",
+        "There is no training yet.",
+    ):
         assert text in page
 
 
@@ -131,6 +136,6 @@ def test_a_large_run_fits_into_three_megabytes(workspace: Workspace) -> None:
     report: dict[str, Any] = collect(store, workspace)
     page = make_page([report])
     store.close()
-    assert len(report["samples"]) == 2000
+    assert len(report["sample_rows"]) == 2000
     assert len(page.encode()) < 3_000_000
     assert "This page holds 2000 of 5000 samples" in page
