@@ -64,8 +64,8 @@ def make_model_card(
     lines += [f"license: {license_name}"] if license_name else []
     lines += ["tags: [dsrl, synthetic-data, grpo]", "---", _MARK, f"# {_line(settings.name)}", ""]
     lines += [
-        f"The base model `{_line(_name(settings.base_model))}`, trained on synthetic data with dsrl (Synthetic Data RL, Guo et al. 2025, "
-        "arXiv:2505.17063). No labelled data was used for the training.",
+        f"The base model `{_line(_name(settings.base_model))}`, trained on synthetic data with dsrl (Synthetic Data RL, "
+        "Guo et al. 2025, arXiv:2505.17063). No labelled data was used for the training.",
         "",
     ]
     for name, description in descriptions.items():
@@ -124,8 +124,8 @@ def _describe_data(settings: Settings, result: Mapping[str, Any]) -> Sequence[st
     teacher = "" if settings.teacher == "procedural" else " The texts were written by a language model."
     cost = "" if not result["cost_usd"] else f" The teacher cost {dollars(result['cost_usd'])}."
     return [
-        f"The teacher `{_line(settings.teacher)}` wrote {samples['initial']} samples, of which {samples['verified']} got a label by its "
-        f"votes, and rewrote them ({samples['harder']} harder, {samples['easier']} easier). The base model's pass rates "
+        f"The teacher `{_line(settings.teacher)}` wrote {samples['initial']} samples, of which {samples['verified']} got a "
+        f"label by its votes, and rewrote them ({samples['harder']} harder, {samples['easier']} easier). The base model's pass rates "
         f"(rule `{settings.selection}`) chose {samples['selected']} samples for the training.{teacher}{cost}",
     ]
 

@@ -160,8 +160,8 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 _Writer = Callable[[_Prompts, Sequence[SampleRow], Path], ExportedSamples]
-#: Format -> what writes it. ``sft`` and ``trl`` are JSONL, ``verl`` is Parquet, ``csv`` is a table, and ``hf`` is a folder of the
-#: library ``datasets``.
+#: Format -> what writes it. ``sft`` and ``trl`` are JSONL, ``verl`` is Parquet, ``csv`` is a table, and ``hf`` is a folder
+#: of the library ``datasets``.
 FORMATS: Mapping[str, _Writer] = {
     "sft": _write_sft,
     "trl": _write_trl,

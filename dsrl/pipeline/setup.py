@@ -104,10 +104,8 @@ def _describe_missing_items(context: RunContext) -> str:
     missing = [task.name for key, task in context.tasks.items() if key not in known]
     if not missing:
         return ""
-    return (
-        f"not evaluated: the task{'' if len(missing) == 1 else 's'} {', '.join(missing)} {'has' if len(missing) == 1 else 'have'} "
-        "no test set. Give one with --dataset-path, now or later: the same command then evaluates the trained model"
-    )
+    tasks = f"the task {missing[0]} has" if len(missing) == 1 else f"the tasks {', '.join(missing)} have"
+    return f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then evaluates the trained model"
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:

@@ -58,7 +58,7 @@ _KEYS: Mapping[str, Mapping[str, type]] = {
     "data": {"test": str, "train": str, "input_columns": list, "output_column": str},
     "demos": {"input": str, "output": str, "domain": str},
 }
-_TYPE_NAMES = {str: "a text", list: "a list of texts", dict: "a table"}
+_TYPE_NAMES: Mapping[type, str] = {str: "a text", list: "a list of texts", dict: "a table"}
 
 
 def is_task_file(name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dsrl.storage.tables import Tables
 
@@ -97,13 +99,14 @@ class ListingTables(Tables):
     def list_sample_rows(self, iteration: int | None = None) -> list[SampleRow]:
         """Return the samples of one iteration or (None) of all, in the order of iterations and slots."""
         rows = self._read(_SAMPLES, iteration)
-        return [SampleRow(*row[:11], _read_truth(row[11]), *row[12:]) for row in rows]
+        return [SampleRow(*_read_truths(row, 11)) for row in rows]
 
     def list_item_rows(self) -> list[ItemRow]:
         """Return all test items of the run, in their order."""
         rows = self._read(_ITEMS)
-        return [ItemRow(*row[:7], _read_truth(row[7]), *row[8:10], _read_truth(row[10])) for row in rows]
+        return [ItemRow(*_read_truths(row, 7, 10)) for row in rows]
 
 
-def _read_truth(value: int | None) -> bool | None:
-    return None if value is None else bool(value)
+def _read_truths(row: Sequence[Any], *places: int) -> list[Any]:
+    """Return a row in which the values at these places are truth values, as SQLite has none."""
+    return [bool(value) if n in places and value is not None else value for n, value in enumerate(row)]

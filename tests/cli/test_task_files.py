@@ -64,7 +64,6 @@ def test_it_cannot_be_exported(dsrl: Any, task_file: str) -> None:
 def test_a_run_and_an_edited_file(dsrl: Any, server: FaultServer, command: Sequence[str], task_file: str) -> None:
     pytest.importorskip("openai")
     flags = [task_file if flag == "mednli" else flag for flag in command]
-    # The fake provider writes the same text for everything, so the run ends without samples; the task was read and asked for.
     outcome = dsrl(*flags, "--stop-after", "keywords")
     assert outcome.code == 0, outcome.err
     assert any("Say whether the number is even." in json.dumps(request) for request in map(str, server.requests))

@@ -111,8 +111,8 @@ def count_confusion(items: Sequence[ItemRow], model: str) -> dict[str, Any]:
     """Count the answers of a model by the right label.
 
     Returns:
-        ``model``, ``answered``, ``unreadable`` (numbers of items), and ``table``: label -> answer -> number. The table is empty
-        if there are more than :data:`MOST_LABELS` labels.
+        ``model``, ``answered``, ``unreadable`` (numbers of items), and ``table``: label -> answer -> number. The table is
+        empty if there are more than :data:`MOST_LABELS` labels.
     """
     answers = [
         (row.label, getattr(row, f"{model}_answer")) for row in items if getattr(row, f"{model}_correct") is not None

@@ -1,4 +1,4 @@
-"""The page of a report: a template with autoescape, inline styles and script, and a policy that allows nothing from outside."""
+"""The page of a report: a template with autoescape, and a policy that allows nothing but its own style and script."""
 
 from __future__ import annotations
 
