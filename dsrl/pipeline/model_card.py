@@ -125,8 +125,8 @@ def _describe_data(settings: Settings, result: Mapping[str, Any]) -> Sequence[st
     cost = "" if not result["cost_usd"] else f" The teacher cost {dollars(result['cost_usd'])}."
     return [
         f"The teacher `{_line(settings.teacher)}` wrote {samples['initial']} samples, of which {samples['verified']} got a "
-        f"label by its votes, and rewrote them ({samples['harder']} harder, {samples['easier']} easier). The base model's pass rates "
-        f"(rule `{settings.selection}`) chose {samples['selected']} samples for the training.{teacher}{cost}",
+        f"label by its votes, and rewrote them ({samples['harder']} harder, {samples['easier']} easier). The base model's "
+        f"pass rates (rule `{settings.selection}`) chose {samples['selected']} samples for the training.{teacher}{cost}",
     ]
 
 

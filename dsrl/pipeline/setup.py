@@ -105,7 +105,10 @@ def _describe_missing_items(context: RunContext) -> str:
     if not missing:
         return ""
     tasks = f"the task {missing[0]} has" if len(missing) == 1 else f"the tasks {', '.join(missing)} have"
-    return f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then evaluates the trained model"
+    return (
+        f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then evaluates the "
+        "trained model"
+    )
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
