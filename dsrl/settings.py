@@ -24,7 +24,7 @@ from dsrl.errors import SettingsError
 from dsrl.keys import refuse_keys
 from dsrl.types import Purpose
 
-SELECTIONS = ("potential", "random", "easy", "hard", "full")
+SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
 EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
@@ -105,8 +105,8 @@ class Settings:
     task: tuple[str, ...] = _setting(
         (),
         "task",
-        "Task: the name of an installed task. Repeated: one run over several tasks; the other settings of this table then "
-        "take TASK=VALUE.",
+        "Task: the name of an installed task, or the path of a .toml or .py file that holds one. Repeated: one run over "
+        "several tasks; the other settings of this table then take TASK=VALUE.",
         old_key="name",
         usually_one=True,
     )
@@ -233,9 +233,32 @@ class Settings:
     selection: str = _setting(
         "potential",
         "selection",
-        "How to choose the M samples: the paper's lowest score, or one of its ablations.",
+        "How to choose the M samples: the paper's lowest score, the highest p(1-p) of the pass rate p, or an ablation.",
         old_key="rule",
         choices=SELECTIONS,
+    )
+    min_agreement: float = _setting(
+        0.0,
+        "selection",
+        "Leave out samples whose label has a smaller share of the readable votes than this: the label may be wrong.",
+        low=0.0,
+        high=1.0,
+        since="0.2",
+    )
+    max_pass_rate: float = _setting(
+        1.0,
+        "selection",
+        "Leave out samples that the base model solves more often than this share: they teach nothing.",
+        low=0.0,
+        high=1.0,
+        since="0.2",
+    )
+    never_solved: str = _setting(
+        "last",
+        "selection",
+        "Samples that were never solved: last (the paper's Equation 7), first (the hardest), or drop.",
+        choices=("last", "first", "drop"),
+        since="0.2",
     )
     balance: bool = _setting(
         False,

@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 import click
 
 from dsrl.cli.streams import get_result_stream, reserve_stdout
+from dsrl.text import printable
 
+#: Width of a table that is not shown on a terminal, in characters.
+_NO_SCREEN = 100_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,13 +42,47 @@ def get_verbosity() -> Verbosity:
     return context.ensure_object(Verbosity) if context else Verbosity()
 
 
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the runs that begin with a text, for the completion of a shell."""
+    from dsrl.errors import DsrlError
+    from dsrl.storage.run_store import run_folders
+
+    folder = Path(context.params.get("runs_dir") or "runs")
+    try:
+        return [run.name for run in run_folders(folder) if run.name.startswith(incomplete)]
+    except DsrlError:
+        return []
+
+
+def complete_plugins(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a function that completes the names of the installed plugins of a kind."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from dsrl.plugins.discovery import list_plugins
+
+        return sorted({plugin.name for plugin in list_plugins(kind) if plugin.name.startswith(incomplete)})
+
+    return complete
+
+
+def run_argument(command: F) -> F:
+    """Add the argument ``RUN`` to a command; a shell completes it."""
+    return click.argument("run", shell_complete=complete_runs)(command)
+
+
+def runs_option(command: F) -> F:
+    """Add ``--runs-dir`` to a command."""
+    return click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")(
+        command
+    )
+
+
 def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
-    runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
     cache = click.option(
         "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
     )
-    return runs(cache(command))
+    return runs_option(cache(command))
 
 
 def json_option(command: F) -> F:
@@ -166,6 +203,12 @@ def print_json(value: Any) -> None:
     print_line(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text of a model in one line of at most ``length`` characters that is safe on a terminal."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]], borders: bool = True) -> None:
     """Print a table on stdout. Cells are text, never markup. Without borders, there is room for more columns."""
     from rich.box import HEAVY_HEAD
@@ -179,4 +222,6 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], borders: 
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(file=get_result_stream()).print(table)
+    stream = get_result_stream()
+    # In a pipe or a file there is no screen, so nothing is folded: a name stays in one piece for grep and awk.
+    Console(file=stream, width=None if stream.isatty() else _NO_SCREEN).print(table)

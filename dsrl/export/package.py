@@ -14,6 +14,7 @@ import dsrl
 from dsrl.errors import DataError, SettingsError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
+from dsrl.plugins.task_files import is_task_file
 from dsrl.storage.files import write_folder
 
 #: Endings of files that hold a data set; another text may be a hub id.
@@ -65,6 +66,10 @@ def describe_task(task: Plugin[TaskSpec], dataset_path: str = "") -> ExportedTas
         SettingsError: an option of the task cannot be written as Python text, or the task has override files.
         DataError: the data set is a file that does not exist.
     """
+    if is_task_file(task.name):
+        raise SettingsError(
+            f"the task {task.name} is a file, which a package cannot name; `dsrl new task` makes a package of its own"
+        )
     if task.ref.overrides:
         raise SettingsError("override files are not part of a package; write their hooks into a task of your own")
     try:

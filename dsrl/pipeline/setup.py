@@ -90,12 +90,29 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context, note = _add_test_items(context)
             if note:
                 run.add_note(note)
+            if note := _describe_missing_items(context):
+                run.add_note(note)
             if text := describe_foreign_task(context):
                 run.add_warning(text, "attempted-0:model_tasks")
             yield replace(run, context=context)
         finally:
             warnings.save()
             store.close()
+
+
+def _describe_missing_items(context: RunContext) -> str:
+    """Return a sentence about the tasks that have no test set; empty if this command does not evaluate."""
+    if context.test_items is None or not context.includes("evaluated"):
+        return ""
+    known = {item.task for item in context.test_items}
+    missing = [task.name for key, task in context.tasks.items() if key not in known]
+    if not missing:
+        return ""
+    tasks = f"the task {missing[0]} has" if len(missing) == 1 else f"the tasks {', '.join(missing)} have"
+    return (
+        f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then "
+        "evaluates the trained model"
+    )
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:

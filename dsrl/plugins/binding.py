@@ -8,23 +8,19 @@ its contract is refused by name.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, Literal, cast, overload
 
 import pluggy
 
 from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
-from dsrl.plugins.discovery import PluginInfo, find_plugin, split_name
-from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
+from dsrl.plugins.discovery import Loadable, PluginInfo, find_plugin, split_name
+from dsrl.plugins.files import import_file
+from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault
 from dsrl.plugins.hook_calls import WATCHED, show_calls
 from dsrl.plugins.source_digest import source_digest
 from dsrl.plugins.specs import (
@@ -146,9 +142,11 @@ def check_contract(info: PluginInfo) -> None:
 # --- importing -------------------------------------------------------------------------------------------------------
 
 
-def _import(entry: EntryPoint, info: PluginInfo) -> Any:
+def _import(entry: Loadable, info: PluginInfo) -> Any:
     try:
         return entry.load()
+    except DsrlError:
+        raise
     except FAULTS as error:
         raise PluginError(
             f"{info} cannot be imported: {type(error).__name__}: {error} (entry point {info.target!r}); "
@@ -156,7 +154,7 @@ def _import(entry: EntryPoint, info: PluginInfo) -> Any:
         ) from error
 
 
-def _advise_on_import(error: BaseException, entry: EntryPoint, info: PluginInfo) -> str:
+def _advise_on_import(error: BaseException, entry: Loadable, info: PluginInfo) -> str:
     missing = _find_missing_module(error, info)
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "dsrl":
         requirements = (entry.dist.requires if entry.dist else None) or []
@@ -230,7 +228,7 @@ def _bind(ref: PluginRef, info: PluginInfo, target: Any, as_class: bool = False)
     _register(manager, kind, str(info), target, as_class)
     manager.registers_overrides = True
     for path in ref.overrides:
-        module = _import_override(path)
+        module = import_file(path, "override file")
         _register(manager, kind, f"override file {path}", module, False)
         _refuse_unmarked(kind, f"override file {path}", module)
     manager.registers_overrides = False
@@ -369,28 +367,6 @@ def _refuse_missing(manager: pluggy.PluginManager, kind: Kind, info: PluginInfo)
                 f"{info} lacks {' and '.join(missing)}; write them, or write the one hook answer_format, from which both "
                 "follow"
             )
-
-
-def _import_override(path: str) -> ModuleType:
-    """Import a file of ``--override``; its functions that are marked with ``@hookimpl`` replace the plugin's."""
-    file = Path(path).absolute()
-    if not file.is_file():
-        raise SettingsError(f"override file {path} does not exist")
-    name = f"dsrl_override_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise SettingsError(f"override file {path} is not a Python file (*.py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look there
-    try:
-        spec.loader.exec_module(module)
-    except FAULTS as error:
-        del sys.modules[name]
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        innermost = find_innermost_line(error, [str(file)])
-        line = line or (f":{innermost[1]}" if innermost else "")
-        raise PluginError(f"override file {path}{line} cannot be run: {describe_fault(error)}") from error
-    return module
 
 
 def _list_files(info: PluginInfo, target: Any) -> tuple[str, ...]:

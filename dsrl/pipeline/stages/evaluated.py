@@ -24,7 +24,12 @@ BATCH_SIZE = 256
 
 
 def evaluate_models(run: OpenRun) -> None:
-    """Let both models answer the test items that they have not answered yet."""
+    """Let both models answer the test items that they have not answered yet.
+
+    Without a test set, nothing happens: the same command evaluates when it is given one.
+    """
+    if not run.context.test_items:
+        return
     _store_items(run)
     compare_training(run)
     store, settings = run.store, run.settings
@@ -89,7 +94,7 @@ def _warn_about_shared_items(run: OpenRun, items: Sequence[EvalItem]) -> None:
 
 
 def load_all_items(context: RunContext) -> list[EvalItem]:
-    """Load the test items of all tasks of a run.
+    """Load the test items of all tasks of a run; a task without a test set has none.
 
     Raises:
         DataError: as in :func:`load_items`.
@@ -109,12 +114,15 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
         size: the number of items to load; 0 for all.
         key: the name of the task for the items; empty in a run of one task.
 
+    Returns:
+        The items; none if the task has no test set of its own and no path is given.
+
     Raises:
-        DataError: there is no test data, or the gold answer of an item cannot be read.
+        DataError: the test set is empty, or the gold answer of an item cannot be read.
     """
     examples: Iterable[Example] | None = task.hook.load_dataset(path=path, split="test")
     if examples is None:
-        raise DataError(f"task {task.name!r} has no test set of its own; give one with --dataset-path")
+        return []
     items: list[EvalItem] = []
     for number, example in enumerate(examples, 1):
         if size and len(items) == size:
