@@ -307,14 +307,14 @@ def write_logiqa_item(rng: random.Random) -> Text:
 
 
 SKILLS: Mixture = (
-    (0.46, write_exercise),
+    (0.50, write_exercise),
     (0.10, write_mednli_thought),
     (0.03, write_word),
-    (0.13, write_sums),
-    (0.12, write_gsm8k_item),
-    (0.08, write_math_item),
+    (0.12, write_sums),
+    (0.11, write_gsm8k_item),
+    (0.07, write_math_item),
     (0.05, write_text2sql_item),
-    (0.03, write_logiqa_item),
+    (0.02, write_logiqa_item),
 )
 #: The second phase has answers too.
 ANSWERS: Mixture = (

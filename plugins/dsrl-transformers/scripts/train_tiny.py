@@ -190,9 +190,9 @@ def main() -> None:
     """Train the tokenizer and the model, and save both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
-    parser.add_argument("--steps", type=int, default=3200, help="steps on the skills")
+    parser.add_argument("--steps", type=int, default=2400, help="steps on the skills")
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--answer-steps", type=int, default=300, help="steps on answers too")
+    parser.add_argument("--answer-steps", type=int, default=250, help="steps on answers too")
     parser.add_argument("--answer-rate", type=float, default=2e-3)
     parser.add_argument("--tokens", type=int, default=3500, help="tokens in a batch")
     parser.add_argument("--vocabulary", type=int, default=2304)
