@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += sorted((ROOT / "examples").rglob("README.md"))
+PAGES += [ROOT / "contrib_tasks/README.md", *sorted((ROOT / "examples").rglob("README.md"))]
 
 
 def _generator():
