@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, cast, overload
 import pluggy
 
 from dsrl.errors import DsrlError, PluginError, SettingsError
-from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
+from dsrl.plugins.defaults import OWN_PARTS, SamplerDefaults, TaskDefaults
 from dsrl.plugins.discovery import Loadable, PluginInfo, find_plugin, split_name
 from dsrl.plugins.files import import_file
 from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault
@@ -35,9 +35,6 @@ from dsrl.plugins.specs import (
     TrainerSpec,
 )
 from dsrl.types import PluginRef, S_co
-
-#: Names that dsrl's own parts have among the plugins of a manager.
-_OWN_PARTS = ("defaults", "guard")
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,12 @@ class Plugin(Generic[S_co]):
     def accepts(self, hook: str, argument: str) -> bool:
         """Return whether the plugin or an override implements the hook with this argument."""
         impls = getattr(self._manager.hook, hook).get_hookimpls()
-        return any(argument in impl.argnames for impl in impls if impl.plugin_name not in _OWN_PARTS)
+        return any(argument in impl.argnames for impl in impls if impl.plugin_name not in OWN_PARTS)
 
     def implementations(self, hook: str) -> list[tuple[object, Callable[..., Any]]]:
         """List what implements the hook, without defaults: pairs of plugin (or module) and function, first called first."""
         impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in _OWN_PARTS]
+        return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in OWN_PARTS]
 
     def digest_code(self, *hooks: str) -> str:
         """Return a digest of the code that implements the hooks, without dsrl's defaults: other code, another digest."""
@@ -359,7 +356,7 @@ def _refuse_missing(manager: pluggy.PluginManager, kind: Kind, info: PluginInfo)
     if missing:
         raise PluginError(f"{info} lacks the mandatory hook {', '.join(missing)}")
     if kind.name == "task":
-        own = (plugin for name, plugin in manager.list_name_plugin() if name not in _OWN_PARTS)
+        own = (plugin for name, plugin in manager.list_name_plugin() if name not in OWN_PARTS)
         implemented = {hook for plugin in own for hook, _ in _find_hooks(plugin).values()}
         missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in implemented]
         if missing and "answer_format" not in implemented:

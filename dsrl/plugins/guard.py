@@ -190,6 +190,8 @@ class _ResultCheck:
         return PluginError(f"{self._source.title}: its hook {self._hook.name} returned {words}")
 
     def _check_truth(self, result: Any) -> bool:
+        if isinstance(result, bool):
+            return result
         # NumPy's bool is named bool or bool_, by version. A text or a number may be an answer that was returned by mistake.
         if type(result).__name__ not in ("bool", "bool_"):
             raise self._refuse(f"{type(result).__name__} ({_excerpt(result)}), not bool; {self._hook.unanswered}")
@@ -202,7 +204,8 @@ class _ResultCheck:
             if len(result.parts) > _MAX_PARTS:
                 raise self._refuse(f"a Reward of {len(result.parts):,} parts; at most {_MAX_PARTS} are allowed")
             for name, part in result.parts.items():
-                if not isinstance(name, str) or not isinstance(part, Real) or not _is_finite(part):
+                is_number = type(part) is float or isinstance(part, Real)  # the first is what nearly all are, and quick
+                if not isinstance(name, str) or not is_number or not _is_finite(part):
                     raise self._refuse(f"a Reward whose part {_excerpt(name)} is {_excerpt(part)}; give finite numbers")
         return result
 

@@ -210,7 +210,9 @@ class TaskSpec:
             seed: 0 or more.
             difficulty: 1 is the easiest; for a number above the hardest level, return a sample of the hardest level.
             passage: the text that the sample should be based on; it can be empty, and it can be anything.
-            domain: the domain that the sample must belong to, one of those of the run; empty if it is left to the task.
+            domain: the domain that the sample must belong to, one of those of the run; empty if it is left to the task. If
+                the task has no rules for it, the sample is of another domain, which its ``domain`` names; the teacher
+                ``procedural`` then warns.
 
         Optional; a task without it needs another teacher.
         """

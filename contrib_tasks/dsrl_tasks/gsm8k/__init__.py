@@ -70,10 +70,11 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
 
 def _read_row(row: Mapping[str, Any]) -> Example:
     """Read a row of GSM8K (``question``, ``answer``), or a row with input and output."""
+    from dsrl.datasets import read_input_output
+
     if "question" in row or "answer" in row:
         return Example(row["question"], row["answer"])
-    columns = {name.lower(): value for name, value in row.items()}
-    return Example(columns["input"], columns["output"])
+    return read_input_output(row)
 
 
 @hookimpl

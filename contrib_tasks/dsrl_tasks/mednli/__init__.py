@@ -80,6 +80,8 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
 
 def _read_row(row: Mapping[str, Any]) -> Example | None:
     """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``), or a row with input and output."""
+    from dsrl.datasets import read_input_output
+
     if "sentence1" in row or "gold_label" in row:
         from dsrl_tasks.mednli.procedural import INPUT_FORM
 
@@ -87,8 +89,7 @@ def _read_row(row: Mapping[str, Any]) -> Example | None:
         if label.lower() not in CHOICES:
             raise ValueError(f"the label {label[:40]!r} is not one of {', '.join(CHOICES)}")
         return Example(INPUT_FORM.format(premise=premise, hypothesis=hypothesis), label)
-    columns = {name.lower(): value for name, value in row.items()}
-    return Example(columns["input"], columns["output"])
+    return read_input_output(row)
 
 
 @hookimpl

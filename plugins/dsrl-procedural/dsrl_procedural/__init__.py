@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from random import Random
@@ -26,6 +27,7 @@ from dsrl import (
 if TYPE_CHECKING:
     from dsrl.plugins.specs import TaskSpec
 
+_log = logging.getLogger(__name__)
 #: The levels at which samples are first written, each equally often.
 LEVELS = (1, 2, 3, 4, 5)
 #: The hooks of a task that this teacher needs.
@@ -60,6 +62,7 @@ class ProceduralTeacher:
         self._slip, self._wait = float(slip), float(wait)
         self._bound_task: BoundPlugin[TaskSpec] | None = None
         self._rules_digest = ""
+        self._missed: set[str] = set()
 
     @hookimpl
     def prepare(self, task: BoundPlugin[TaskSpec]) -> None:
@@ -123,7 +126,21 @@ class ProceduralTeacher:
 
     def _make_sample(self, rng: Random, difficulty: int, passage: str = "", domain: str = "") -> Example:
         seed = rng.getrandbits(48)
-        return self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
+        sample = self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
+        if domain and (sample.domain not in ("", domain) or not self._task.accepts("procedural_sample", "domain")):
+            self._warn(domain)
+        return sample
+
+    def _warn(self, domain: str) -> None:
+        """Warn, once for each domain, that the samples of a domain are none."""
+        if domain not in self._missed:
+            self._missed.add(domain)
+            _log.warning(
+                "the task %r has no rules for the domain %r: the teacher 'procedural' writes samples of other domains in "
+                "their place; name only domains with rules (--domain), or choose another --teacher",
+                self._task.name,
+                domain,
+            )
 
     def _find_solution(self, question: str) -> Solved | None:
         return self._task.hook.procedural_solve(input=question)

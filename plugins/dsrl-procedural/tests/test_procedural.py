@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,6 +136,40 @@ def test_some_slips_are_mended_by_the_votes(task: Plugin[Any]) -> None:
 def test_what_is_not_in_its_language_is_not_answered(task: Plugin[Any]) -> None:
     (text,) = get_replies(prepare_teacher(task), "solve", {"input": "Who wrote Faust?"})
     assert task.hook.process_prediction(output=text) is UNREADABLE
+
+
+# --- domains -------------------------------------------------------------------------------------------------------
+
+
+def warn(caplog: pytest.LogCaptureFixture, task: str, *domains: str) -> list[str]:
+    """Let the teacher write and rewrite samples of domains of a task; return its warnings."""
+    teacher = prepare_teacher(load(PluginRef("task", task), "task"))
+    with caplog.at_level(logging.WARNING, "dsrl_procedural"):
+        for domain in domains:
+            get_replies(teacher, "write", {"passage": "", "domain": domain}, n=20)
+            get_replies(teacher, "rewrite", {"direction": "harder", "input": "?", "domain": domain}, n=20)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_sample_is_of_the_domain_that_the_request_names(caplog: pytest.LogCaptureFixture) -> None:
+    task: Plugin[Any] = load(PluginRef("task", "math"), "task")
+    purposes: tuple[Purpose, ...] = ("write", "rewrite")
+    for purpose in purposes:
+        variables = {"passage": "", "direction": "easier", "input": "?", "domain": "number theory"}
+        texts = get_replies(prepare_teacher(task), purpose, variables, n=40)
+        assert all(re.search("divisor|divided", read_sample(text).input) for text in texts)
+    assert warn(caplog, "math", "number theory", "algebra") == []
+
+
+def test_a_domain_without_rules_is_written_of_others_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = warn(caplog, "math", "algebra", "geometry", "precalculus")
+    assert ["geometry" in text for text in warnings] == [True, False]
+    assert warnings[1].startswith("the task 'math' has no rules for the domain 'precalculus'")
+
+
+def test_a_task_whose_rules_know_no_domains_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    (text,) = warn(caplog, "mednli", "", "cardiology")
+    assert "the task 'mednli' has no rules for the domain 'cardiology'" in text
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
