@@ -101,7 +101,7 @@ def print_result(result: RunResult) -> None:
     ]
     rows = [
         ["initial", str(samples["initial"]), "written by the teacher"],
-        ["verified", str(samples["verified"]), "the votes agree on the label"],
+        ["verified", str(samples["verified"]), "the votes agree on the label, or the judge accepts it"],
         [
             "solved / unsolved",
             f"{samples['solved']} / {samples['unsolved']}",

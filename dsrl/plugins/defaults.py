@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from dsrl.answers.places import read_whole_answer
 from dsrl.plugins.specs import SamplerSpec, TaskSpec, hookimpl
 from dsrl.types import UNREADABLE, Answer, Example, Reward
 
@@ -61,7 +62,13 @@ class TaskDefaults:
     @hookimpl(trylast=True)
     def process_prediction(self, output: str, input: str) -> Answer | None:
         answer_format = self._task.answer_format()
-        return answer_format.extract(output, input) if answer_format else None
+        if answer_format:
+            return answer_format.extract(output, input)
+        return read_whole_answer(output) if self._task.rubric() else None
+
+    @hookimpl(trylast=True)
+    def rubric(self) -> str:
+        return ""
 
     @hookimpl(trylast=True)
     def eval(self, prediction: str, label: str) -> bool:

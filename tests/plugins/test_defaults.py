@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dsrl.errors import PluginError
 from dsrl.types import UNREADABLE, Example
 
 YES_NO = """
@@ -73,3 +76,26 @@ def test_the_default_data_set_is_a_file_of_inputs_and_outputs(bound: Any, tmp_pa
     (tmp_path / "items.jsonl").write_text('{"Input": "a", "Output": "yes"}\n', encoding="utf-8")
     hook = bound("task", YES_NO).hook
     assert hook.load_dataset(path=str(tmp_path / "items.jsonl"), split="test") == [Example("a", "yes")]
+
+
+def test_a_task_with_a_rubric_needs_no_parser(bound: Any) -> None:
+    source = """
+from dsrl import hookimpl
+
+@hookimpl
+def description(): return "Write a poem."
+
+@hookimpl
+def output_instruction(): return "Write the poem and nothing else."
+"""
+    with pytest.raises(
+        PluginError, match=r"lacks process_prediction; .* has the hook rubric instead of process_prediction"
+    ):
+        bound("task", source)
+    hook = bound("task", f"{source}\n@hookimpl\ndef rubric(): return 'It must rhyme.'\n").hook
+    assert hook.rubric() == "It must rhyme."
+    assert hook.process_prediction(output="<think>Hm.</think>\nRoses <b>are</b> red. ") == "Roses <b>are</b> red."
+    assert hook.process_label(output=" Roses") == "Roses"
+    for output in ("", "<think>Roses", "<think>Roses</think> \n"):
+        assert hook.process_prediction(output=output) is UNREADABLE
+    assert bound("task", YES_NO).hook.rubric() == ""

@@ -1,4 +1,4 @@
-"""Training: GRPO on the selected samples with the task's own reward (paper 4.3)."""
+"""Training: GRPO on the selected samples with the task's own reward, or that of a judge (paper 4.3)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsrl.errors import PluginError, StoreError
+from dsrl.pipeline import signals
+from dsrl.pipeline.judging import JudgeCounts, judge_all, make_submission
 from dsrl.pipeline.model_folder import find_fault
-from dsrl.pipeline.run_tasks import RunTasks
+from dsrl.pipeline.run_tasks import RunTasks, list_judged
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.training_watch import TrainingWatch
 from dsrl.plugins.binding import Plugin
@@ -83,8 +85,17 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
         watch.add(step)
 
-    trainer, plugins = run.context.trainer, {key: task.plugin for key, task in run.context.tasks.items()}
-    trainer.hook.train(job=job, task=join_tasks(plugins), on_step=on_step)
+    trainer, tasks, counts = run.context.trainer, run.context.tasks, JudgeCounts()
+
+    def judge(answers: Sequence[tuple[TrainItem, str]]) -> list[float]:
+        # The trainer may have an event loop of its own.
+        return signals.call(lambda: signals.run(_judge(run, counts, answers)))
+
+    task = join_tasks({key: task.plugin for key, task in tasks.items()}, list_judged(tasks), judge)
+    try:
+        trainer.hook.train(job=job, task=task, on_step=on_step)
+    finally:
+        run.warn_of_judgements("trained", iteration, counts)
     if job.eval_every and not watch.accuracies:
         run.add_warning(
             f"the trainer {trainer.name!r} has not evaluated the model while it trained, so its last model is kept: it does "
@@ -92,6 +103,14 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
             f"trained-{iteration}:not_evaluated",
         )
     return watch
+
+
+async def _judge(run: OpenRun, counts: JudgeCounts, answers: Sequence[tuple[TrainItem, str]]) -> list[float]:
+    """Return the scores of answers to judged tasks; their requests go out together."""
+    async with run.open_judges(counts) as judges:
+        return await judge_all(
+            judges, [(item.task, make_submission(item.input, output, item.label)) for item, output in answers]
+        )
 
 
 def forget_training(run: OpenRun, iteration: int) -> None:
