@@ -34,8 +34,7 @@ _REPLY_TOKENS: dict[Purpose, tuple[int, int]] = {
     "rewrite": (60, 350),
     "judge": (30, 90),
 }
-#: Share of the answers to an input that are different, and of the greedy answers that are not known from before: each is
-#: judged once.
+#: Share of the answers that differ from all earlier ones to the same input; each is judged once.
 _DISTINCT_SHARE = (0.1, 0.7, 1.0)
 #: The stages that overlap, and the purpose of their requests.
 _OVERLAPPING: dict[str, Purpose] = {

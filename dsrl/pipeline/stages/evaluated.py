@@ -67,8 +67,9 @@ def _store_items(run: OpenRun) -> None:
     if list(items) != before or not path.is_file():
         tasks = run.context.tasks
         rows = [
-            ParquetRow(tasks[i.task].name, tasks[i.task].definition.make_prompt(i.input), i.input, i.label)
+            ParquetRow(task.name, task.definition.make_prompt(i.input), i.input, i.label, bool(task.rubric))
             for i in items
+            for task in [tasks[i.task]]
         ]
         write_parquet(path, "test", rows)
     if list(items) != before:

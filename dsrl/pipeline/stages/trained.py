@@ -41,7 +41,11 @@ def train_model(run: OpenRun, iteration: int) -> None:
         check_output_empty(output)
         stages.begin(iteration, "trained", get_output_basis(context.settings, iteration))
     job = _make_job(run, iteration)
-    rows = [ParquetRow(context.tasks[item.task].name, item.prompt, item.input, item.label) for item in job.items]
+    tasks = context.tasks
+    rows = [
+        ParquetRow(tasks[item.task].name, item.prompt, item.input, item.label, bool(tasks[item.task].rubric))
+        for item in job.items
+    ]
     write_parquet(context.folder / "data" / "train.parquet", "train", rows)
     with run.clock.measure("trained"):
         watch = _train(run, iteration, job)
@@ -276,18 +280,20 @@ def _list_messages(prompt: Prompt) -> tuple[Message, ...]:
 
 
 class ParquetRow(NamedTuple):
-    """A row of a Parquet file for verl: an item and the name of its task."""
+    """A row of a Parquet file for verl: an item, the name of its task, and whether the task is judged."""
 
     task: str
     prompt: Prompt
     input: str
     label: str
+    is_judged: bool = False
 
 
 def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
     """Write rows to a Parquet file with the columns that verl reads. The name of the task chooses the reward of a row.
 
-    Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``, ``ground_truth``),
+    Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``: ``model`` if a
+    teacher judges the answers, else ``rule``; ``ground_truth``),
     ``extra_info`` (``split``, ``index``, ``question``, ``chat_template``: whether the model was asked through its chat
     template). Source: verl's documentation, "Prepare Data for Post-Training".
     """
@@ -302,7 +308,7 @@ def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
                     {"role": message.role, "content": message.content} for message in _list_messages(row.prompt)
                 ],
                 "ability": row.task,
-                "reward_model": {"style": "rule", "ground_truth": row.label},
+                "reward_model": {"style": "model" if row.is_judged else "rule", "ground_truth": row.label},
                 "extra_info": {
                     "split": split,
                     "index": index,
