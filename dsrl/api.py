@@ -54,6 +54,7 @@ class SettingArguments(TypedDict, total=False):
     hook_timeout: float
     task: Sequence[str]
     task_instruction: Sequence[str]
+    rubric: Sequence[str]
     dataset_path: Sequence[str]
     test_size: int
     domain: Sequence[str]
@@ -73,6 +74,8 @@ class SettingArguments(TypedDict, total=False):
     solve_teacher_option: Mapping[str, Any]
     rewrite_teacher: str
     rewrite_teacher_option: Mapping[str, Any]
+    judge_teacher: str
+    judge_teacher_option: Mapping[str, Any]
     votes: int
     vote_confidence: float
     retries_unreadable: int

@@ -113,6 +113,13 @@ class Settings:
     task_instruction: tuple[str, ...] = _setting(
         (), "task", "Description of the task; replaces the task's own.", old_key="instruction", usually_one=True
     )
+    rubric: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Rubric by which a teacher judges answers; replaces the task's own rubric, or its reward by rules.",
+        since="0.2",
+        usually_one=True,
+    )
     dataset_path: tuple[str, ...] = _setting(
         (),
         "task",
@@ -167,6 +174,15 @@ class Settings:
         "KEY=VALUE for the teacher that rewrites; default: --teacher-option.",
         old_key="rewrite_teacher_options",
     )
+    judge_teacher: str = _setting(
+        "",
+        "teacher",
+        "Teacher that judges the answers of a task with a rubric, NAME or NAME:MODEL; default: --teacher.",
+        since="0.2",
+    )
+    judge_teacher_option: Mapping[str, Any] = _setting(
+        {}, "teacher", "KEY=VALUE for the teacher that judges; default: --teacher-option.", since="0.2"
+    )
     votes: int = _setting(
         16, "teacher", "Maximum number of votes per sample, besides its own answer; 0: no verification.", low=0
     )
@@ -177,7 +193,7 @@ class Settings:
         low=0.0,
         high=0.999999,
     )
-    retries_unreadable: int = _setting(0, "teacher", "Retries for an unreadable sample.", low=0, high=3)
+    retries_unreadable: int = _setting(0, "teacher", "Retries for an unreadable sample or judgement.", low=0, high=3)
     concurrency: int = _setting(
         128, "teacher", "Maximum number of requests in flight to one provider.", low=1, resumable=True
     )
@@ -315,8 +331,8 @@ class Settings:
     def teacher_of(self, purpose: Purpose) -> tuple[str, str, Mapping[str, Any]]:
         """Return the plugin, the model (may be empty) and the options of the teacher for one purpose."""
         teacher, options = self.teacher, self.teacher_option
-        own = {"solve": self.solve_teacher, "rewrite": self.rewrite_teacher}.get(purpose, "")
-        own_options = {"solve": self.solve_teacher_option, "rewrite": self.rewrite_teacher_option}.get(purpose, {})
+        own: str = getattr(self, f"{purpose}_teacher", "")  # solve, rewrite and judge can have a teacher of their own
+        own_options: Mapping[str, Any] = getattr(self, f"{purpose}_teacher_option", {})
         if own:
             # Another plugin has other options. Another model of the same plugin is on the same server.
             same = own.partition(":")[0] == teacher.partition(":")[0]

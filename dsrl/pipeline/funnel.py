@@ -15,7 +15,7 @@ def list_funnel(samples: SampleCounts) -> list[list[str]]:
     ]
     return [
         ["initial", str(samples["initial"]), "written by the teacher"],
-        ["verified", str(samples["verified"]), "the votes agree on the label"],
+        ["verified", str(samples["verified"]), "the votes agree on the label, or the judge accepts it"],
         [
             "solved / unsolved",
             f"{samples['solved']} / {samples['unsolved']}",

@@ -358,11 +358,12 @@ def _refuse_missing(manager: pluggy.PluginManager, kind: Kind, info: PluginInfo)
     if kind.name == "task":
         own = (plugin for name, plugin in manager.list_name_plugin() if name not in OWN_PARTS)
         implemented = {hook for plugin in own for hook, _ in _find_hooks(plugin).values()}
-        missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in implemented]
+        needed = ("output_instruction",) if "rubric" in implemented else ("output_instruction", "process_prediction")
+        missing = [hook for hook in needed if hook not in implemented]
         if missing and "answer_format" not in implemented:
             raise PluginError(
                 f"{info} lacks {' and '.join(missing)}; write them, or write the one hook answer_format, from which both "
-                "follow"
+                "follow; a task whose answers a teacher judges has the hook rubric instead of process_prediction"
             )
 
 

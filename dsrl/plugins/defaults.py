@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from dsrl.answers import AnswerFormat
+from dsrl.answers.places import read_whole_answer
 from dsrl.plugins.specs import SamplerSpec, TaskSpec, hookimpl
 from dsrl.text import replace_surrogates
 from dsrl.types import UNREADABLE, Answer, Example, Reward
@@ -78,8 +79,13 @@ class TaskDefaults:
 
     @hookimpl(trylast=True)
     def process_prediction(self, output: str, input: str) -> Answer | None:
-        answer_format = self._answer_format
-        return answer_format.extract(output, input) if answer_format else None
+        if self._answer_format:
+            return self._answer_format.extract(output, input)
+        return read_whole_answer(output) if self._task.rubric() else None
+
+    @hookimpl(trylast=True)
+    def rubric(self) -> str:
+        return ""
 
     @hookimpl(trylast=True)
     def eval(self, prediction: str, label: str) -> bool:

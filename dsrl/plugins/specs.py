@@ -176,7 +176,8 @@ class TaskSpec:
             output: the text of a model: it can be anything, of any length. Never evaluate it as code, and never raise.
             input: the input that the output answers; it holds, for example, the options of a multiple-choice question.
 
-        Mandatory, unless the task has an ``answer_format``. Default: the answer as that format finds it.
+        Mandatory, unless the task has an ``answer_format`` or a ``rubric``. Default: the answer as that format finds it;
+        without a format, the whole text without its thinking part.
         """
 
     @hook(unanswered="return True or False", optional_arguments={"input": ""})
@@ -200,6 +201,16 @@ class TaskSpec:
             output: the text that the model in training wrote.
             label: the canonical answer of the sample.
             input: the input of the sample.
+        """
+
+    @hook()
+    def rubric(self) -> str:
+        """Return the rubric by which a teacher judges answers, for a task without an answer that rules can check.
+
+        A task with a rubric is *judged*: its reward, pass rate and accuracy come from the judge, who gives 0 to 10 points,
+        and ``reward`` and ``eval`` are not used. The judge reads the description, the rubric, the input, the output of the
+        sample as a reference, and the answer without its thinking part. ``--rubric`` replaces the rubric. Default: an empty
+        text; the task is not judged.
         """
 
     @hook(optional_arguments={"domain": ""})
@@ -465,10 +476,12 @@ class TrainerSpec:
 
         Args:
             job: what to train on, and how.
-            task: ``task.hook.reward(output=..., label=..., input=...)`` returns the reward in a run of one task. In a run
-                over several tasks, reading ``task.hook`` is an error, so that no item gets the reward of another task:
-                ``dsrl.get_task(task, item)`` is the task of an item, and ``dsrl.list_tasks(task)`` are all of them. Both
-                also work in a run of one task.
+            task: ``dsrl.compute_rewards(task, answers)`` returns the rewards of pairs of an item and an output, and
+                ``dsrl.grade_all(task, answers)`` whether they are right. Both work for every run; give them all answers of
+                a step at once, because a judge works on many at a time. In a run of one task that is not judged,
+                ``task.hook.reward(output=..., label=..., input=...)`` is the reward. In a run over several tasks, reading
+                ``task.hook`` is an error, so that no item gets the reward of another task: ``dsrl.get_task(task, item)``
+                is the task of an item, and ``dsrl.list_tasks(task)`` are all of them.
             on_step: call it after each step.
 
         Mandatory.
@@ -479,6 +492,14 @@ class TrainerSpec:
         """Return whether ``train`` finds the task of each item with ``dsrl.get_task(task, item)``.
 
         Optional; without it, the trainer is refused in a run over several tasks, before a teacher is paid.
+        """
+
+    @hook(unanswered="return True or False")
+    def takes_judged_tasks(self) -> bool:
+        """Return whether ``train`` gets all rewards with ``dsrl.compute_rewards(task, answers)``, in its own process.
+
+        The reward of a judged task (see the hook ``rubric``) comes from a teacher, whom a worker process cannot ask.
+        Optional; without it, the trainer is refused in a run with a judged task, before a teacher is paid.
         """
 
     @hook()

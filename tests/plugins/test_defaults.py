@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dsrl.errors import PluginError
 from dsrl.types import UNREADABLE, Example
 
 YES_NO = """
@@ -109,3 +110,26 @@ def test_an_override_of_the_reader_is_asked_for_the_default_reward(bound: Any, t
     path.write_text("from dsrl import hookimpl\n@hookimpl\ndef process_prediction(output):\n    return output[-3:]\n")
     task = bound("task", YES_NO, overrides=(str(path),))
     assert task.hook.reward(output="oh yes", label="yes") == 1.0
+
+
+def test_a_task_with_a_rubric_needs_no_parser(bound: Any) -> None:
+    source = """
+from dsrl import hookimpl
+
+@hookimpl
+def description(): return "Write a poem."
+
+@hookimpl
+def output_instruction(): return "Write the poem and nothing else."
+"""
+    with pytest.raises(
+        PluginError, match=r"lacks process_prediction; .* has the hook rubric instead of process_prediction"
+    ):
+        bound("task", source)
+    hook = bound("task", f"{source}\n@hookimpl\ndef rubric(): return 'It must rhyme.'\n").hook
+    assert hook.rubric() == "It must rhyme."
+    assert hook.process_prediction(output="<think>Hm.</think>\nRoses <b>are</b> red. ") == "Roses <b>are</b> red."
+    assert hook.process_label(output=" Roses") == "Roses"
+    for output in ("", "<think>Roses", "<think>Roses</think> \n"):
+        assert hook.process_prediction(output=output) is UNREADABLE
+    assert bound("task", YES_NO).hook.rubric() == ""

@@ -1,7 +1,8 @@
 """GSM8K (Cobbe et al. 2021): grade-school word problems with a whole number as answer.
 
-The task has the meaning of the paper's Figure 10, in words of our own. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it that.
+The task has the meaning of the paper's Figure 10, in words of our own. Without ``--dataset-path`` the models are
+evaluated on a procedural test set of our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it
+that.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ TEST_ITEMS = 600
 def description() -> str:
     """Return what the task is and what it takes."""
     return (
-        "Each input tells a short story with numbers, as in a schoolbook of mathematics, and asks for one number. Find it in "
-        "a few steps of arithmetic, simple algebra or geometry, and show the steps. It takes careful reading: what is given, "
-        "what is asked for, and in which order things happen."
+        "Each input tells a short story with numbers, as in a schoolbook of mathematics, and asks for one number. Find it "
+        "in a few steps of arithmetic, simple algebra or geometry, and show the steps. It takes careful reading: what is "
+        "given, what is asked for, and in which order things happen."
     )
 
 

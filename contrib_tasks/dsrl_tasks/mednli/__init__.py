@@ -1,7 +1,8 @@
 """MedNLI (Romanov and Shivade 2018): does a premise from a medical record entail, contradict or leave open a hypothesis?
 
-The task has the meaning of the paper's Figure 15, in words of our own. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it that.
+The task has the meaning of the paper's Figure 15, in words of our own. Without ``--dataset-path`` the models are
+evaluated on a procedural test set of our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it
+that.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def description() -> str:
     """Return what the task is and what it takes."""
     return (
         "Each input has two sentences about one patient. The premise comes from the notes of a hospital, and the hypothesis "
-        "is another statement. Decide what the premise says about the hypothesis: it must be true (entailment), it cannot be "
-        "true (contradiction), or both are possible (neutral). It takes careful reading of negations, persons, sides and "
+        "is another statement. Decide what the premise says about the hypothesis: it must be true (entailment), it cannot "
+        "be true (contradiction), or both are possible (neutral). It takes careful reading of negations, persons, sides and "
         "numbers, and some knowledge of medicine."
     )
 

@@ -10,6 +10,7 @@ from dsrl.pipeline import signals
 from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import normalise
+from dsrl.pipeline.judging import JudgeCounts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
@@ -39,17 +40,23 @@ def evaluate_models(run: OpenRun) -> None:
     done = sum(map(len, answered.values()))
     if done < len(models) * len(items):
         run.progress.start("evaluated", len(models) * len(items), done)
-        for name, model in models.items():
-            missing = [(number, item) for number, item in enumerate(items) if number not in answered[name]]
-            if missing:
-                with run.clock.measure("evaluated"):
-                    signals.run(_evaluate_model(run, name, model, missing))
+        counts = JudgeCounts()
+        try:
+            for name, model in models.items():
+                missing = [(number, item) for number, item in enumerate(items) if number not in answered[name]]
+                if missing:
+                    with run.clock.measure("evaluated"):
+                        signals.run(_evaluate_model(run, name, model, missing, counts))
+        finally:
+            run.warn_of_judgements("evaluated", WHOLE_RUN, counts)
         run.progress.finish("evaluated")
     store.stages.finish(WHOLE_RUN, "evaluated")
 
 
-async def _evaluate_model(run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]]) -> None:
-    async with run.open_model(model) as answering:
+async def _evaluate_model(
+    run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]], counts: JudgeCounts
+) -> None:
+    async with run.open_judges(counts) as judges, run.open_model(model, judges) as answering:
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
@@ -65,8 +72,9 @@ def _store_items(run: OpenRun) -> None:
     if list(items) != before or not path.is_file():
         tasks = run.context.tasks
         rows = [
-            ParquetRow(tasks[i.task].name, tasks[i.task].definition.make_prompt(i.input), i.input, i.label)
+            ParquetRow(task.name, task.definition.make_prompt(i.input), i.input, i.label, bool(task.rubric))
             for i in items
+            for task in [tasks[i.task]]
         ]
         write_parquet(path, "test", rows)
     if list(items) != before:
@@ -147,12 +155,12 @@ async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, 
         name: ``base`` or ``trained``.
         items: the test items with their numbers.
     """
-    texts = await model.answer([item for _, item in items])
-    evaluations = []
-    for (number, item), (text,) in zip(items, texts, strict=True):
-        answer, correct = model.grade(item, text, item.label)
-        evaluations.append(Evaluation(name, number, text, answer, correct))
-    return evaluations
+    texts = [text for (text,) in await model.answer([item for _, item in items])]
+    graded = await model.grade([(item, text, item.label) for (_, item), text in zip(items, texts, strict=True)])
+    return [
+        Evaluation(name, number, text, answer, correct)
+        for (number, _), text, (answer, correct) in zip(items, texts, graded, strict=True)
+    ]
 
 
 def compute_gain(base: Mapping[int, bool], trained: Mapping[int, bool]) -> tuple[float, tuple[float, float]]:

@@ -124,6 +124,18 @@ class TrainerContract(PluginContract):
         assert {names[item] for item, _ in rewards} == {"vowels", "seven"}
         assert all((reward == 7.0) if names[item] == "seven" else (reward < 1.0) for item, reward in rewards)
 
+    def test_each_item_of_a_judged_task_gets_the_reward_of_the_judge(
+        self, subject: Plugin[Any], job: TrainJob, installer: Installer
+    ) -> None:
+        """The judge gives every output 0.3, and the rules of the task give it 7."""
+        if not (subject.implements("takes_judged_tasks") and subject.hook.takes_judged_tasks()):
+            pytest.skip("the trainer does not train on judged tasks")
+        task = installer.bind("task", SevenTask())
+        judged: Any = join_tasks({"": task}, [""], lambda answers: [0.3] * len(answers))
+        rewards = [reward for step in self.train(subject, job, judged) for reward in step.rewards.values()]
+        assert rewards
+        assert rewards == [pytest.approx(0.3)] * len(rewards)
+
     def test_the_check_leaves_nothing_on_the_disk(self, subject: Plugin[Any], job: TrainJob, tmp_path: Path) -> None:
         if not subject.implements("check"):
             pytest.skip("the trainer has no hook check")

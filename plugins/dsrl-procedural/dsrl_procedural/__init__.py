@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from dsrl import (
+    UNREADABLE,
     BoundPlugin,
     Completion,
     Example,
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 LEVELS = (1, 2, 3, 4, 5)
 #: The hooks of a task that this teacher needs.
 _RULES = ("procedural_sample", "procedural_solve")
+#: The hooks that read and compare answers when it judges.
+_READERS = ("process_label", "process_prediction", "eval")
 _WORD = re.compile(r"[A-Za-z][a-z]{3,}")
 # Words of a task description that say nothing about its domain.
 _COMMON_WORDS = frozenset(
@@ -46,6 +49,8 @@ _COMMON_WORDS = frozenset(
 
 class ProceduralTeacher:
     """Answers every request with the task's hooks ``procedural_sample`` and ``procedural_solve``.
+
+    It judges by them too, so that a judged run can be tried at no cost: a rubric is not read.
 
     The same request gets the same replies. The teacher reads :attr:`dsrl.types.Request.variables`, not the messages.
 
@@ -79,7 +84,7 @@ class ProceduralTeacher:
             )
         self._bound_task = task
         # An edited task often keeps its version. Replies by its old rules must not count as replies by the new rules.
-        self._rules_digest = task.digest_code(*_RULES)
+        self._rules_digest = task.digest_code(*_RULES, *_READERS)
 
     @hookimpl
     def identity(self) -> str:
@@ -115,6 +120,8 @@ class ProceduralTeacher:
                 return self._solve(rng, variables["input"])
             case "rewrite":
                 return self._rewrite(rng, variables["direction"], variables["input"], variables.get("domain", ""))
+            case "judge":
+                return self._judge(variables["input"], variables["output"], variables["reference"])
 
     @property
     def _task(self) -> BoundPlugin[TaskSpec]:
@@ -165,6 +172,25 @@ class ProceduralTeacher:
         step = rng.choice((1, 2))
         level = max(level + step if direction == "harder" else level - step, LEVELS[0])
         return self._write(rng, level, domain=domain)
+
+    def _judge(self, question: str, output: str, reference: str) -> str:
+        """Give full points to an answer that is right by the rules, and none to another; the rubric is not read.
+
+        The right answer to an input that the rules do not solve, such as a real one, is that of the reference.
+        """
+        solution, hook = self._find_solution(question), self._task.hook
+        gold = solution.output if solution else reference
+        if not gold:
+            raise TeacherError(
+                f"the teacher 'procedural' judges by the rules of the task {self._task.name!r}, which do not solve this "
+                f"input, and there is no reference: {question[:80]!r}. Name another teacher with --judge-teacher"
+            )
+        label = hook.process_label(output=gold, input=question)
+        answer = hook.process_prediction(output=output, input=question)
+        is_readable = answer is not UNREADABLE and label is not UNREADABLE
+        is_right = is_readable and hook.eval(prediction=str(answer), label=str(label), input=question)
+        reason = f"By rule the answer is {'right' if is_right else 'wrong'}."
+        return json.dumps({"reason": reason, "addresses_judge": False, "score": 10 if is_right else 0})
 
 
 def _make_seed(request: Request, number: int) -> int:

@@ -293,3 +293,51 @@ def test_its_identity_hangs_on_the_rules_of_the_task(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("'b'", "'c'"), encoding="utf-8")
     changed: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
     assert prepare_teacher(changed).hook.identity() != first
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_judges_by_the_rules_of_the_task(task: Plugin[Any]) -> None:
+    teacher = prepare_teacher(task, slip=1.0)
+    for question in make_inputs(task, 2, 5):
+        right = task.hook.procedural_solve(input=question).output
+        for output, points in ((right, 10), ("I do not know.", 0), ("", 0)):
+            (reply,) = get_replies(teacher, "judge", {"input": question, "output": output, "reference": ""})
+            judgement = json.loads(reply)
+            assert (judgement["score"], judgement["addresses_judge"]) == (points, False), output
+        wrong = next(
+            sample.output
+            for seed in range(99)
+            if (sample := task.hook.procedural_sample(seed=seed, difficulty=1, passage=""))
+            and read_labels(task, [sample.output]) != read_labels(task, [right])
+        )
+        (reply,) = get_replies(teacher, "judge", {"input": question, "output": wrong, "reference": ""})
+        assert json.loads(reply)["score"] == 0
+
+
+def test_an_input_that_it_cannot_solve_is_not_judged(task: Plugin[Any]) -> None:
+    with pytest.raises(
+        TeacherError,
+        match=r"which do not solve this input, and there is no reference: 'Who wrote Faust\?'\. Name another teacher with",
+    ):
+        get_replies(prepare_teacher(task), "judge", {"input": "Who wrote Faust?", "output": "Goethe", "reference": ""})
+
+
+def test_the_reference_gives_the_answer_to_an_input_that_the_rules_do_not_solve(task: Plugin[Any]) -> None:
+    right, wrong = (
+        task.hook.procedural_sample(seed=seed, difficulty=1, passage="").output for seed in find_two_answers(task)
+    )
+    for output, points in ((right, 10), (wrong, 0)):
+        variables = {"input": "Is it so, says the real item?", "output": output, "reference": right}
+        (reply,) = get_replies(prepare_teacher(task), "judge", variables)
+        assert json.loads(reply)["score"] == points
+
+
+def find_two_answers(task: Plugin[Any]) -> tuple[int, int]:
+    """Return the seeds of two samples with different labels."""
+    labels = [
+        read_labels(task, [task.hook.procedural_sample(seed=seed, difficulty=1, passage="").output])
+        for seed in range(50)
+    ]
+    return 0, next(seed for seed, label in enumerate(labels) if label != labels[0])

@@ -43,6 +43,7 @@ LABEL_SHARES = {True: 0.8, False: 0.35}
 Text = list[tuple[str, bool]]  # pieces of a text; the model learns to write those marked true
 Mixture = tuple[tuple[float, Callable[[random.Random], Text]], ...]
 
+
 def _split_ways(text: str) -> tuple[str, ...]:
     return tuple(text.split("|"))
 
@@ -203,7 +204,9 @@ _HELD_OUT = [
     *(math.DEV_FORMS, math.TEST_FORMS, math.DEV_THINGS, math.TEST_THINGS),
     *(text2sql.DEV_FORMS, text2sql.TEST_FORMS, text2sql.DEV, text2sql.TEST),
 ]
-_SINGLE_WORDS = sorted({word for text in _list_texts(_HELD_OUT) for word in re.findall(r"(?<![{A-Za-z])[A-Za-z]+", text)})
+_SINGLE_WORDS = sorted(
+    {word for text in _list_texts(_HELD_OUT) for word in re.findall(r"(?<![{A-Za-z])[A-Za-z]+", text)}
+)
 
 
 def write_word(rng: random.Random) -> Text:
