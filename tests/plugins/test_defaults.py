@@ -26,7 +26,7 @@ def answer_format():
 def test_the_defaults_of_a_task_follow_from_its_answer_format(bound: Any) -> None:
     hook = bound("task", YES_NO).hook
     assert hook.input_instruction() == ""
-    assert "<answer> yes or no </answer>" in hook.output_instruction()
+    assert "write yes or no inside <answer> </answer>" in hook.output_instruction()
     assert (list(hook.demos()), list(hook.domains())) == ([], [])
     assert hook.load_dataset(path="", split="test") is None
     assert hook.process_prediction(output="<answer>YES</answer>") == "yes"
