@@ -42,7 +42,8 @@ def command(
 
     store = RunStore(runs_dir / run, work=False)
     try:
-        if not store.stages.is_finished(load_settings(store).iterations, "trained"):
+        settings = load_settings(store)
+        if not store.stages.is_finished(settings.iterations, "trained"):
             raise StoreError(f"run {run!r} has no trained model yet; finish it with its own command first")
     finally:
         store.close()
@@ -52,7 +53,7 @@ def command(
         cache_dir=cache_dir,
         progress="none" if get_verbosity().quiet else "auto",
         dataset_path=dataset_path,
-        **({} if test_size is None else {"test_size": test_size}),
+        test_size=settings.test_size if test_size is None else test_size,
     )
     if as_json:
         print_json(asdict(result))

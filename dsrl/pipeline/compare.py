@@ -142,7 +142,7 @@ def compute_mcnemar(first: Mapping[int, bool], second: Mapping[int, bool]) -> fl
     lost = sum(first[item] and not second[item] for item in first)
     gained = sum(second[item] and not first[item] for item in first)
     n, less = lost + gained, min(lost, gained)
-    return min(1.0, 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n)
+    return float(min(1.0, 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n))
 
 
 def adjust_holm(chances: Sequence[float]) -> list[float]:
