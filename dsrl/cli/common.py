@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -223,5 +224,6 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], borders: 
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     stream = get_result_stream()
-    # In a pipe or a file there is no screen, so nothing is folded: a name stays in one piece for grep and awk.
-    Console(file=stream, width=None if stream.isatty() else _NO_SCREEN).print(table)
+    # In a pipe or a file there is no screen, so nothing is folded (unless COLUMNS says so): a
+    # name stays in one piece for grep and awk.
+    Console(file=stream, width=None if stream.isatty() or "COLUMNS" in os.environ else _NO_SCREEN).print(table)

@@ -43,7 +43,7 @@ def test_show_and_check(dsrl: Any, task_file: str) -> None:
         ["yes", "no"],
         1,
     )
-    outcome = dsrl("tasks", "check", task_file, "--json")
+    outcome = dsrl("tasks", "check", task_file, "--time-limit", "60", "--json")
     assert outcome.code == 0, outcome.out + outcome.err
 
 
