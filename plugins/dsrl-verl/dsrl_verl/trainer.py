@@ -95,7 +95,8 @@ class VerlTrainer:
         check_output_place(job.output_dir)
         with hide_progress_bars():
             facts = check_model(job.model)
-        check_prompt_room(job, facts.context)
+        prompts = [item.prompt for item in job.items]
+        check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
         choose_machines(job, options, facts.weights)
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)

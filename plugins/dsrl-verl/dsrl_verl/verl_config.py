@@ -73,7 +73,7 @@ def _resolve(omegaconf: Any, node: Any) -> Iterator[tuple[str, Any]]:
         if omegaconf.is_dict(value):
             value = dict(_resolve(omegaconf, value))
         elif omegaconf.is_list(value):
-            value = list(value)
+            value = list(value or ())
         yield str(key), value
 
 
