@@ -53,9 +53,10 @@ def test_only_the_weights_are_taken(make_job: MakeJob, checkpoint: Path) -> None
     job = make_job(model=str(find_tiny()))
     save_model(job, checkpoint)
     trained, before = (load_file(folder / "model.safetensors") for folder in (job.output_dir, find_tiny()))
-    assert trained.keys() == before.keys()
-    assert all(torch.equal(trained[name], before[name] + 0.125) for name in before)
-    assert {value.dtype for value in trained.values()} == {value.dtype for value in before.values()}
+    # The output layer is the embedding, so transformers does not write it a second time.
+    assert trained.keys() == before.keys() - {"lm_head.weight"}
+    assert all(torch.equal(trained[name], before[name].float() + 0.125) for name in trained)
+    assert {value.dtype for value in trained.values()} == {torch.float32}, "the type in the configuration"
     own = {path.name for path in job.output_dir.iterdir()}
     assert own <= {path.name for path in find_tiny().iterdir()}
     assert "chat_template" not in (job.output_dir / "tokenizer_config.json").read_text()

@@ -33,7 +33,7 @@ def test_a_plain_prompt_gets_a_template_that_writes_the_text(tokenizer: Any, mak
 def test_a_token_that_the_tokenizer_adds_is_in_the_template(tokenizer: Any, make_job: Any) -> None:
     from tokenizers.processors import TemplateProcessing
 
-    token = tokenizer.bos_token
+    tokenizer.bos_token = token = tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{token} $A", pair=f"{token} $A $B", special_tokens=[(token, tokenizer.bos_token_id)]
     )
