@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,6 +208,38 @@ def shorten(text: str, length: int) -> str:
     """Return a text of a model in one line of at most ``length`` characters that is safe on a terminal."""
     line = " ".join(printable(text).split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def print_rows(
+    rows: Sequence[Any],
+    limit: int,
+    as_json: bool,
+    columns: list[str],
+    make_row: Callable[[Any], list[str]],
+    name: str,
+    nothing: str,
+) -> None:
+    """Print the first rows of a list of records, as a table or as JSON; say on stderr how many more there are.
+
+    Args:
+        rows: the records; dataclasses.
+        limit: number of records to print; 0: all.
+        as_json: print JSON.
+        columns: heads of the table.
+        make_row: makes the cells of a record.
+        name: what the records are, in the plural.
+        nothing: what to say if there are none.
+    """
+    shown = rows[:limit] if limit else rows
+    if as_json:
+        print_json([asdict(row) for row in shown])
+        return
+    if not rows:
+        print_note(nothing)
+        return
+    print_table("", columns, [make_row(row) for row in shown], borders=False)
+    if len(shown) < len(rows):
+        print_note(f"{len(shown)} of {len(rows)} {name}; --limit 0 shows all.")
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], borders: bool = True) -> None:

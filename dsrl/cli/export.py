@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,14 +32,11 @@ def command(run: str, form: str, out: Path | None, is_whole: bool, runs_dir: Pat
 
     Nothing is overwritten.
     """
-    from dsrl.pipeline.run_export import ENDINGS, export_samples
+    from dsrl.pipeline.run_export import FORMATS, export_samples
     from dsrl.storage.run_store import RunStore
 
-    store = RunStore(runs_dir / run, work=False)
-    try:
-        exported = export_samples(store, form, out or Path(f"{run}-{form}{ENDINGS[form]}"), is_whole)
-    finally:
-        store.close()
+    with closing(RunStore(runs_dir / run, work=False)) as store:
+        exported = export_samples(store, form, out or Path(f"{run}-{form}{FORMATS[form].ending}"), is_whole)
     if exported.left_out:
         print_note(f"{exported.left_out} samples are left out: {exported.reason}.")
     if as_json:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import (
-    Command,
-    json_option,
-    print_json,
-    print_note,
-    print_table,
-    run_argument,
-    runs_option,
-    shorten,
-)
+from dsrl.cli.common import Command, json_option, print_rows, run_argument, runs_option, shorten
 
 if TYPE_CHECKING:
     from dsrl.storage.listing import ItemRow
@@ -48,24 +39,12 @@ def command(run: str, chosen: str | None, limit: int, runs_dir: Path, as_json: b
     """
     from dsrl.storage.run_store import RunStore
 
-    store = RunStore(runs_dir / run, work=False)
-    try:
+    with closing(RunStore(runs_dir / run, work=False)) as store:
         rows = store.list_item_rows()
-    finally:
-        store.close()
     if chosen:
         rows = [row for row in rows if _FILTERS[chosen](row)]
-    shown = rows[:limit] if limit else rows
-    if as_json:
-        print_json([asdict(row) for row in shown])
-        return
-    if not rows:
-        print_note(f"Run {run!r} has no such test items.")
-        return
     columns = ["item", "label", "base", "trained", "input"]
-    print_table("", columns, [_make_row(row) for row in shown], borders=False)
-    if len(shown) < len(rows):
-        print_note(f"{len(shown)} of {len(rows)} items; --limit 0 shows all.")
+    print_rows(rows, limit, as_json, columns, _make_row, "items", f"Run {run!r} has no such test items.")
 
 
 def _make_row(row: ItemRow) -> list[str]:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dsrl.cli.common import (
-    Command,
-    json_option,
-    print_json,
-    print_note,
-    print_table,
-    run_argument,
-    runs_option,
-    shorten,
-)
+from dsrl.cli.common import Command, json_option, print_rows, run_argument, runs_option, shorten
 
 if TYPE_CHECKING:
     from dsrl.storage.listing import SampleRow
@@ -42,28 +33,16 @@ def command(
     """
     from dsrl.storage.run_store import RunStore
 
-    store = RunStore(runs_dir / run, work=False)
-    try:
+    with closing(RunStore(runs_dir / run, work=False)) as store:
         rows = store.list_sample_rows()
-    finally:
-        store.close()
     if kind:
         rows = [row for row in rows if row.kind == kind]
     if dropped:
         rows = [row for row in rows if row.dropped]
     if selected:
         rows = sorted((row for row in rows if row.place), key=lambda row: (row.iteration, row.place or 0))
-    shown = rows[:limit] if limit else rows
-    if as_json:
-        print_json([asdict(row) for row in shown])
-        return
-    if not rows:
-        print_note(f"Run {run!r} has no such samples.")
-        return
     columns = ["id", "kind", "label", "passed", "score", "place", "input"]
-    print_table("", columns, [_make_row(row) for row in shown], borders=False)
-    if len(shown) < len(rows):
-        print_note(f"{len(shown)} of {len(rows)} samples; --limit 0 shows all.")
+    print_rows(rows, limit, as_json, columns, _make_row, "samples", f"Run {run!r} has no such samples.")
 
 
 def _make_row(row: SampleRow) -> list[str]:

@@ -8,10 +8,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dsrl.errors import DataError, SettingsError
-from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.stages.trained import ParquetRow, list_messages, write_parquet
 from dsrl.storage.files import replace_file
 from dsrl.storage.listing import SampleRow
 from dsrl.storage.run_store import RunStore
@@ -73,7 +74,7 @@ def export_samples(store: RunStore, form: str, path: Path, is_whole: bool = Fals
         wanted = "samples with a label" if is_whole else "training set yet; --all writes all samples with a label"
         raise DataError(f"run {store.folder.name!r} has no {wanted}")
     rows.sort(key=lambda row: (row.iteration, row.place is None, row.place or 0))
-    return FORMATS[form](_Prompts(store), rows, path)
+    return FORMATS[form].write(_Prompts(store), rows, path)
 
 
 class _Prompts:
@@ -85,19 +86,23 @@ class _Prompts:
             raise DataError(
                 f"run {store.folder.name!r} was started by an early version of dsrl, which kept no definition"
             )
-        self._definitions: Mapping[str, Any] = definition.get("tasks", {"": definition})
+        self._definitions = {
+            task: Definition(
+                description=own.get("description", ""),
+                input_instruction=own.get("input_instruction", ""),
+                output_instruction=own["output_instruction"],
+                system_prompt=own.get("system_prompt", ""),
+                is_chat=own.get("is_chat", False),
+            )
+            for task, own in definition.get("tasks", {"": definition}).items()
+        }
         self.task_name = store.read_task_name() or ""
 
     def make(self, row: SampleRow) -> Prompt:
-        definition = self._definitions[row.task]
-        text = f"{row.input} {definition['output_instruction']}"
-        return Prompt(text, definition.get("system_prompt", ""), definition.get("is_chat", False))
+        return self._definitions[row.task].make_prompt(row.input)
 
     def list_messages(self, row: SampleRow) -> list[dict[str, str]]:
-        prompt = self.make(row)
-        if not prompt.is_chat:
-            return [{"role": "user", "content": prompt.plain_text}]
-        return [{"role": message.role, "content": message.content} for message in prompt.messages]
+        return list_messages(self.make(row))
 
 
 def _write_sft(prompts: _Prompts, rows: Sequence[SampleRow], path: Path) -> ExportedSamples:
@@ -159,15 +164,18 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     replace_file(path, text.encode("utf-8", "replace"))
 
 
-_Writer = Callable[[_Prompts, Sequence[SampleRow], Path], ExportedSamples]
-#: Format -> what writes it. ``sft`` and ``trl`` are JSONL, ``verl`` is Parquet, ``csv`` is a table, and ``hf`` is a folder
-#: of the library ``datasets``.
-FORMATS: Mapping[str, _Writer] = {
-    "sft": _write_sft,
-    "trl": _write_trl,
-    "verl": _write_verl,
-    "csv": _write_csv,
-    "hf": _write_hf,
+class Format(NamedTuple):
+    """A format: what writes it, and the usual ending of its file."""
+
+    write: Callable[[_Prompts, Sequence[SampleRow], Path], ExportedSamples]
+    ending: str
+
+
+#: ``sft`` and ``trl`` are JSONL, ``verl`` is Parquet, ``csv`` is a table, ``hf`` is a folder of the library ``datasets``.
+FORMATS: Mapping[str, Format] = {
+    "sft": Format(_write_sft, ".jsonl"),
+    "trl": Format(_write_trl, ".jsonl"),
+    "verl": Format(_write_verl, ".parquet"),
+    "csv": Format(_write_csv, ".csv"),
+    "hf": Format(_write_hf, ""),
 }
-#: Format -> the usual ending of its file.
-ENDINGS: Mapping[str, str] = {"sft": ".jsonl", "trl": ".jsonl", "verl": ".parquet", "csv": ".csv", "hf": ""}

@@ -41,7 +41,8 @@ def select_samples(run: OpenRun, iteration: int) -> None:
         dev_items = choose_dev_items(run, samples)
         held_out = {item.sample for item in dev_items}
         pool_scores = [scores[sample.id] for sample in samples if sample.id not in held_out]
-        candidates, left_out = filter_scores(pool_scores, settings, read_agreements(run, iteration))
+        agreements = read_agreements(run, iteration) if settings.min_agreement else {}
+        candidates, left_out = filter_scores(pool_scores, settings, agreements)
         balanced_labels = labels if settings.balance else None
         selected = select(
             candidates,
@@ -88,7 +89,7 @@ def filter_scores(
     Args:
         scores: the scores of all samples that could be selected.
         settings: ``min_agreement``, ``max_pass_rate`` and ``never_solved``.
-        agreements: id of a sample -> share of its readable votes that are its label, 0 to 1.
+        agreements: id of a sample -> share of its readable votes that are its label, 0 to 1; a missing one is 1.
 
     Returns:
         The scores that are left, and reason -> how many samples were left out for it.

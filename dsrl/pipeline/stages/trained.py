@@ -274,9 +274,11 @@ def check_output_empty(output: Path) -> None:
         )
 
 
-def _list_messages(prompt: Prompt) -> tuple[Message, ...]:
+def list_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """Return a prompt as chat messages, as other trainers read it: ``role`` and ``content`` of each."""
     # Without a chat template, the model was asked with one plain text.
-    return prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
+    messages = prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 class ParquetRow(NamedTuple):
@@ -304,9 +306,7 @@ def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
         [
             {
                 "data_source": row.task,
-                "prompt": [
-                    {"role": message.role, "content": message.content} for message in _list_messages(row.prompt)
-                ],
+                "prompt": list_messages(row.prompt),
                 "ability": row.task,
                 "reward_model": {"style": "model" if row.is_judged else "rule", "ground_truth": row.label},
                 "extra_info": {
