@@ -86,6 +86,8 @@ class _Prompts:
             raise DataError(
                 f"run {store.folder.name!r} was started by an early version of dsrl, which kept no definition"
             )
+        own_definitions = definition.get("tasks", {"": definition})
+        self.judged = {task for task, own in own_definitions.items() if own.get("rubric")}
         self._definitions = {
             task: Definition(
                 description=own.get("description", ""),
@@ -94,7 +96,7 @@ class _Prompts:
                 system_prompt=own.get("system_prompt", ""),
                 is_chat=own.get("is_chat", False),
             )
-            for task, own in definition.get("tasks", {"": definition}).items()
+            for task, own in own_definitions.items()
         }
         self.task_name = store.read_task_name() or ""
 
@@ -132,7 +134,12 @@ def _write_trl(prompts: _Prompts, rows: Sequence[SampleRow], path: Path) -> Expo
 
 
 def _write_verl(prompts: _Prompts, rows: Sequence[SampleRow], path: Path) -> ExportedSamples:
-    table = [ParquetRow(row.task or prompts.task_name, prompts.make(row), row.input, str(row.label)) for row in rows]
+    table = [
+        ParquetRow(
+            row.task or prompts.task_name, prompts.make(row), row.input, str(row.label), row.task in prompts.judged
+        )
+        for row in rows
+    ]
     write_parquet(path, "train", table)
     return ExportedSamples(str(path), len(rows))
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from dsrl.errors import DataError, SettingsError
@@ -35,6 +36,16 @@ def test_an_output_with_another_answer_than_the_label_is_not_imitated(store: Run
         {"role": "user", "content": "q0 Say yes or no."},
         {"role": "assistant", "content": "o0"},
     ]
+
+
+@pytest.mark.parametrize(("rubric", "style"), [({}, "rule"), ({"rubric": "It rhymes."}, "model")])
+def test_the_rows_for_verl_say_who_rewards_them(
+    store: RunStore, tmp_path: Path, rubric: dict[str, str], style: str
+) -> None:
+    store.keep_inputs({}, {"output_instruction": "Say yes or no.", "demos": [], **rubric})
+    export_samples(store, "verl", tmp_path / "a.parquet", is_whole=True)
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["reward_model"]["style"] for row in rows] == [style] * 2
 
 
 def test_what_cannot_be_exported(store: RunStore, tmp_path: Path) -> None:
