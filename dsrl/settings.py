@@ -379,7 +379,9 @@ def parse_settings(text: str, source: str) -> dict[str, Any]:
         if section in INFORMATIVE_TABLES:
             continue
         if section not in _BY_SECTION or not isinstance(table, Mapping):
-            raise SettingsError(f"{source}: there is no table [{section}]; the tables are {', '.join(_BY_SECTION)}")
+            near = difflib.get_close_matches(section, _BY_SECTION, n=1)
+            hint = f"did you mean [{near[0]}]?" if near else f"the tables are {', '.join(_BY_SECTION)}"
+            raise SettingsError(f"{source}: there is no table [{section}]; {hint}")
         for key, value in table.items():
             setting = find_setting(section, key)
             if setting is None:
