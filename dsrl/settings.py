@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, cast
 
 from dsrl.errors import SettingsError
 from dsrl.keys import refuse_keys
+from dsrl.toml_files import parse_toml, read_toml_text
 from dsrl.types import Purpose
 
 SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
@@ -364,14 +364,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: the file is wrong; the error names the file, the table and the key.
     """
-    try:
-        return parse_settings(path.read_text(encoding="utf-8-sig"), f"settings file {path}")
-    except FileNotFoundError as error:
-        raise SettingsError(f"settings file {path} does not exist") from error
-    except OSError as error:
-        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"settings file {path} is not TOML: {error}") from error
+    title = f"settings file {path}"
+    return parse_settings(read_toml_text(path, title), title)
 
 
 def parse_settings(text: str, source: str) -> dict[str, Any]:
@@ -380,16 +374,14 @@ def parse_settings(text: str, source: str) -> dict[str, Any]:
     Raises:
         SettingsError: the text is wrong; the error names ``source``, the table and the key.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not TOML: {error}") from error
     values: dict[str, Any] = {}
-    for section, table in document.items():
+    for section, table in parse_toml(text, source).items():
         if section in INFORMATIVE_TABLES:
             continue
         if section not in _BY_SECTION or not isinstance(table, Mapping):
-            raise SettingsError(f"{source}: there is no table [{section}]; the tables are {', '.join(_BY_SECTION)}")
+            near = difflib.get_close_matches(section, _BY_SECTION, n=1)
+            hint = f"did you mean [{near[0]}]?" if near else f"the tables are {', '.join(_BY_SECTION)}"
+            raise SettingsError(f"{source}: there is no table [{section}]; {hint}")
         for key, value in table.items():
             setting = find_setting(section, key)
             if setting is None:

@@ -1,8 +1,9 @@
 """All checks of a run before the first call of a teacher is paid for.
 
 Everything that can be wrong with the inputs of a run is found here: the teachers and the budget, files and folders, the test
-data, the base model (by the sampler's hook ``check``), and the trainer (by its hook ``check``). Nothing is written to the
-disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leaves out, is not checked.
+data, the hooks that score answers, the base model (by the sampler's hook ``check``), and the trainer (by its hook
+``check``). Nothing is written to the disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leaves out,
+is not checked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dsrl.pipeline.run_tasks import list_judged
 from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
 from dsrl.pipeline.teachers import TeacherRole
+from dsrl.plugins.scoring import compute_reward, grade
 from dsrl.plugins.several_tasks import check_trainer_takes_tasks
 from dsrl.storage.disk import check_room, check_writable
 from dsrl.storage.evaluations import EvalItem
@@ -27,7 +29,7 @@ from dsrl.storage.run_store import RunStore
 from dsrl.teaching.budget import check_first_call, check_price
 from dsrl.teaching.ledger import CallPolicy
 from dsrl.teaching.reply_store import read_statistics
-from dsrl.types import TrainItem
+from dsrl.types import UNREADABLE, TrainItem
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
@@ -83,6 +85,8 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
     if context.includes("selected"):
         is_needed = not state.is_selected or state.has_unpaid_rows
         check_eval_data(context.settings, context.tasks, is_needed)
+    if context.includes("trained") and not state.is_trained:
+        _check_scoring(context)
     items = None
     if context.includes("evaluated"):
         items = load_all_items(context)
@@ -204,6 +208,16 @@ def _check_first_call(context: RunContext) -> None:
         if role.price is not None and not stored:
             batch = policy.batch and request.purpose in ("write", "judge")
             check_first_call(policy.budget, role.price, request, role.label, batch)
+
+
+def _check_scoring(context: RunContext) -> None:
+    """Score a demonstration of each task as an answer to itself, so that a hook that fails on every answer is told now."""
+    for task in context.tasks.values():
+        for demo in () if task.rubric else task.definition.demos[:1]:
+            label = task.plugin.hook.process_label(output=demo.output, input=demo.input)
+            if label is not UNREADABLE:
+                grade(task.plugin, demo.output, str(label), demo.input)
+                compute_reward(task.plugin, demo.output, str(label), demo.input)
 
 
 def _check_folders(context: RunContext) -> None:

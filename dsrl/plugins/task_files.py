@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +36,9 @@ from dsrl.errors import SettingsError
 from dsrl.plugins.files import import_file, name_module
 from dsrl.plugins.specs import hookimpl
 from dsrl.text import printable
+from dsrl.toml_files import parse_toml, read_toml_text
 from dsrl.types import Example
 
-#: Maximum size of a TOML file in bytes.
-MAX_SIZE = 2**20
 _ENDINGS = (".toml", ".py")
 _PURPOSE = "task file"
 #: Table -> key -> type of its value. The empty name stands for the keys outside of a table.
@@ -194,8 +192,8 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._text = _read_text(path)
-        self.document = self._parse()
+        self._text = read_toml_text(path, f"task file {path}")
+        self.document = parse_toml(self._text, f"task file {path}")
         for key, value in self.document.items():
             if key != "demos":
                 self._check(_KEYS[""], "", key, value, {*_KEYS[""], "demos"})
@@ -250,14 +248,6 @@ class _Reader:
         file = self._path.parent / Path(path).expanduser()
         return str(file) if file.exists() or path.startswith((".", "/", "~")) or Path(path).suffix else path
 
-    def _parse(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._text)
-        except RecursionError as error:
-            raise SettingsError(f"{self._path} is nested too deeply") from error
-        except ValueError as error:  # not TOML, a number of thousands of digits
-            raise SettingsError(f"{self._path} is not TOML: {printable(str(error))[:200]}") from error
-
     def _check(self, keys: Mapping[str, type], table: str, key: str, value: Any, names: Iterable[str] = ()) -> None:
         if key not in keys:
             names = sorted(names or keys)
@@ -284,17 +274,3 @@ class _Reader:
         numbers = (n for n, line in enumerate(lines[start:], start + 1) if pattern.match(line))
         number = next(numbers, 0)
         return f":{number}" if number else ""
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise SettingsError(f"task file {path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_SIZE:
-        raise SettingsError(f"task file {path} is longer than {MAX_SIZE // 2**20} MiB; put its data into another file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"task file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error

@@ -7,7 +7,6 @@ linked by foreign keys: a sample has votes, a parent, attempts, a score, a place
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,6 +15,7 @@ from dsrl.errors import SettingsError, StoreError
 from dsrl.storage import attempts, evaluations, listing, matches, run_record, samples, sources, stages
 from dsrl.storage.files import ProcessLock, replace_file
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_errors
+from dsrl.toml_files import parse_toml
 
 _TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, matches, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
@@ -91,7 +91,7 @@ class RunStore(
         if not work and not exists(path) and not exists(self.settings_file):
             raise StoreError(f"there is no run {folder.name!r} in {folder.parent}; `dsrl runs` lists the runs")
         if work:
-            self._lock = _lock_run(folder)
+            self._lock = lock_run(folder)
         try:
             if not exists(path) and exists(self.settings_file):
                 raise StoreError(
@@ -176,10 +176,7 @@ class RunStore(
             SettingsError: the settings cannot be read.
             StoreError: the run holds no settings.
         """
-        try:
-            return dict(tomllib.loads(self.settings_text).get(name, {}))
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
+        return dict(parse_toml(self.settings_text, str(self.settings_file)).get(name, {}))
 
     def read_task_name(self) -> str | None:
         """Return the name of the task of a run of one task; None if the run holds no settings."""
@@ -255,12 +252,19 @@ def _is_run(folder: Path) -> bool:
         return True  # the folder cannot be read; opening it will tell the user so
 
 
-def _lock_run(folder: Path) -> ProcessLock:
+def lock_run(folder: Path, advice: str = "wait for it, or give another --name") -> ProcessLock:
+    """Lock the folder of a run, which is made if it is not there, for this process.
+
+    Args:
+        folder: the folder of the run.
+        advice: what the user can do if another process works on the run.
+
+    Raises:
+        StoreError: another process works on the run, or the folder cannot be made.
+    """
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = ProcessLock(folder / ".lock")
         if not lock.acquire(wait=False):
-            raise StoreError(
-                f"run {folder.name!r} is being worked on by {lock.read_owner()}; wait for it, or give another --name"
-            )
+            raise StoreError(f"run {folder.name!r} is being worked on by {lock.read_owner()}; {advice}")
     return lock

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from run_contexts import edit_tasks
 
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.errors import DataError, PluginError, SettingsError, StoreError, TeacherError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.stages.evaluated import load_items
@@ -18,7 +18,8 @@ from dsrl.plugins.specs import hookimpl
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef, Price, Sample, TrainJob, TrainStep
+from dsrl.testing import SmallTask
+from dsrl.types import Example, PluginRef, Price, Sample, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -58,6 +59,33 @@ def evaluate_all(store: RunStore) -> None:
     store.replace_items(items)
     for model in ("base", "trained"):
         store.add_evaluations([Evaluation(model, n, "t", item.label, True) for n, item in enumerate(items)])
+
+
+def return_nan() -> float:
+    return float("nan")
+
+
+def fail() -> float:
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("give", "words"), [(return_nan, "reward returned nan"), (fail, "reward failed with KeyError")]
+)
+def test_a_reward_that_always_fails_is_told_before_a_teacher_is_paid(
+    inputs: Any, bound: Any, give: Callable[[], float], words: str
+) -> None:
+    class BadReward(SmallTask):
+        @hookimpl
+        def reward(self) -> float:
+            return give()
+
+    task = bound("task", BadReward())
+    demos = (Example("Is it?", "<answer>yes</answer>"),)
+    with pytest.raises(PluginError, match=words):
+        check_inputs(edit_tasks(inputs(), {"demos": demos}, plugin=task))
+    # A command that does not train pays no rewards.
+    assert check_inputs(edit_tasks(inputs("verified"), {"demos": demos}, plugin=task)) is None
 
 
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_files_that_cannot_be_a_task(load_file: Loaded, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is not UTF-8"):
         load(PluginRef("task", "latin.toml"), "task")
     Path("long.toml").write_bytes(b"#" * 2**20 + b"\n")
-    with pytest.raises(SettingsError, match="longer than 1 MiB"):
+    with pytest.raises(SettingsError, match="longer than 1,024 KiB"):
         load(PluginRef("task", "long.toml"), "task")
     with pytest.raises(SettingsError, match="takes no options"):
         load_file(COMPLAINTS, choices="x")

@@ -137,9 +137,11 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
             break
         label = task.hook.process_label(output=example.output, input=example.input)
         if label is UNREADABLE:
+            choices = task.hook.answer_format().choices if task.implements("answer_format") else ()
+            hint = f"; the choices of the task are {', '.join(choices)}" if choices else ""
             raise DataError(
                 f"test item {number} of {path or task.name}: no answer can be read in the gold output "
-                f"{example.output[-80:]!r}"
+                f"{example.output[-80:]!r}{hint}"
             )
         items.append(EvalItem(example.input, str(label), key, example.domain))
     if not items:
