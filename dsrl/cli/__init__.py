@@ -26,6 +26,7 @@ COMMANDS = {
     "batches": ("dsrl.cli.batches", "List the batches at the providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
     "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
+    "index": ("dsrl.cli.index", "Build, search and list indexes of passage libraries."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
     "new": ("dsrl.cli.new", "Write the package of a new plugin."),

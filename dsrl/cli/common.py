@@ -39,13 +39,18 @@ def get_verbosity() -> Verbosity:
     return context.ensure_object(Verbosity) if context else Verbosity()
 
 
+def cache_option(command: F) -> F:
+    """Add ``--cache-dir`` to a command."""
+    option = click.option(
+        "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
+    )
+    return option(command)
+
+
 def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
     runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
-    cache = click.option(
-        "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
-    )
-    return runs(cache(command))
+    return runs(cache_option(command))
 
 
 def json_option(command: F) -> F:
