@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -48,6 +48,13 @@ test-verifiers:
 		"verifiers==0.4.0" hypothesis
 	.venv-verifiers/bin/python -m pytest plugins/dsrl-verifiers
 
+# Not part of CI yet: the environment takes 2 GB. verl needs an older transformers than the default environment has.
+test-verl:
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/python -m pip install --quiet torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
+		-e plugins/dsrl-transformers -e plugins/dsrl-verl
+	.venv-verl/bin/python -m pytest plugins/dsrl-verl
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,4 +80,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-verifiers .dsrl .models runs
+	rm -rf $(VENV) .venv-vllm .venv-verifiers .venv-verl .dsrl .models runs

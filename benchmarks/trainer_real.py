@@ -83,8 +83,8 @@ def make_items(steps: int) -> list[tuple[str, str]]:
         thing = rng.choice(THINGS)
         items.append(
             (
-                f"Ann has {a} {thing}. She buys {b} more and gives {c} away. How many {thing} does Ann have now? Let's "
-                "think step by step and output the final answer after ####.",
+                f"Ann has {a} {thing}. She buys {b} more and gives {c} away. How many {thing} does Ann have now? Show "
+                "the calculation in short steps, and write the resulting number after #### at the end.",
                 str(a + b - c),
             )
         )

@@ -42,8 +42,10 @@ __all__ = [
     "__version__",
     "check_room",
     "compute_reward",
+    "compute_rewards",
     "get_task",
     "grade",
+    "grade_all",
     "hookimpl",
     "list_tasks",
     "load",
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from dsrl.plugins.binding import load
-    from dsrl.plugins.scoring import compute_reward, grade
+    from dsrl.plugins.scoring import compute_reward, compute_rewards, grade, grade_all
     from dsrl.plugins.several_tasks import get_task, list_tasks
     from dsrl.plugins.specs import hookimpl
     from dsrl.storage.disk import check_room
@@ -102,7 +104,9 @@ _HOMES = {
     "AnswerFormat": "dsrl.answers",
     "load": "dsrl.plugins.binding",
     "compute_reward": "dsrl.plugins.scoring",
+    "compute_rewards": "dsrl.plugins.scoring",
     "grade": "dsrl.plugins.scoring",
+    "grade_all": "dsrl.plugins.scoring",
     "hookimpl": "dsrl.plugins.specs",
     "check_room": "dsrl.storage.disk",
     "get_task": "dsrl.plugins.several_tasks",

@@ -15,6 +15,7 @@ functions, and `dsrl run --json` prints the object that `dsrl.run` returns.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast
 
-from dsrl.errors import SettingsError
+from dsrl.errors import DsrlError, SettingsError
 from dsrl.pipeline import signals
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.forecast import Range, StageForecast, make_plan
@@ -50,8 +51,10 @@ class SettingArguments(TypedDict, total=False):
     seed: int
     iterations: int
     force: bool
+    hook_timeout: float
     task: Sequence[str]
     task_instruction: Sequence[str]
+    rubric: Sequence[str]
     dataset_path: Sequence[str]
     test_size: int
     domain: Sequence[str]
@@ -72,6 +75,8 @@ class SettingArguments(TypedDict, total=False):
     solve_teacher_option: Mapping[str, Any]
     rewrite_teacher: str
     rewrite_teacher_option: Mapping[str, Any]
+    judge_teacher: str
+    judge_teacher_option: Mapping[str, Any]
     votes: int
     vote_confidence: float
     retries_unreadable: int
@@ -93,6 +98,9 @@ class SettingArguments(TypedDict, total=False):
     sampler_option: Mapping[str, Any]
     select: int
     selection: str
+    min_agreement: float
+    max_pass_rate: float
+    never_solved: str
     balance: bool
     eval_every: int
     eval_data: str
@@ -280,10 +288,21 @@ def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: Pr
             open_run(resolve_run(settings, workspace, stop_after), display) as opened,
         ):
             run_pipeline(opened)
+            _write_report(opened.store, workspace)
             return read_result(opened.store, workspace)
     except KeyboardInterrupt as stop:
         stop.add_note(f"Everything that was done is kept in {folder}.")
         raise
+
+
+def _write_report(store: RunStore, workspace: Workspace) -> None:
+    """Write the report of a run; a run does not fail because of its report."""
+    from dsrl.pipeline.report.page import write_report
+
+    try:
+        write_report(store, workspace)
+    except (DsrlError, OSError) as error:
+        logging.getLogger(__name__).warning("the report of the run was not written: %s", error)
 
 
 def _plan(

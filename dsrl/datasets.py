@@ -43,13 +43,12 @@ def read_dataset(
         revision: a branch, a tag or a commit of a data set of the hub, for example :data:`PARQUET_REVISION`.
         data_files: split -> pattern of the files in a repository of the hub, for one whose splits are not found alone.
         convert: makes an item from a row. It returns None for a row to leave out, and raises ``KeyError`` for a missing
-            column. By default the columns ``input`` and ``output`` are read, in upper or lower case, and
-            ``domain`` if there is one.
+            column. Default: :func:`read_input_output`.
 
     Raises:
         DataError: the data set cannot be read; the text names the file and line, or the data set and row.
     """
-    convert = convert or _convert_input_output
+    convert = convert or read_input_output
     file = Path(path)
     if file.is_file():
         rows: Iterable[tuple[str, Row]] = _read_file(file)
@@ -75,7 +74,12 @@ def read_dataset(
     return examples
 
 
-def _convert_input_output(row: Row) -> Example:
+def read_input_output(row: Row) -> Example:
+    """Return the item in the columns ``input`` and ``output``, in upper or lower case, and its ``domain`` if there is one.
+
+    Raises:
+        KeyError: a column is missing.
+    """
     columns = {str(name).lower(): value for name, value in row.items()}
     missing = [name for name in ("input", "output") if name not in columns]
     if missing:

@@ -24,7 +24,7 @@ from dsrl.errors import SettingsError
 from dsrl.keys import refuse_keys
 from dsrl.types import Purpose
 
-SELECTIONS = ("potential", "random", "easy", "hard", "full")
+SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
 EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
@@ -93,17 +93,32 @@ class Settings:
         resumable=True,
         since="0.2",
     )
+    hook_timeout: float = _setting(
+        120.0,
+        "run",
+        "Seconds that a hook of a task may work on one text before the run ends with an error; 0: no limit.",
+        low=0.0,
+        resumable=True,
+        since="0.2",
+    )
 
     task: tuple[str, ...] = _setting(
         (),
         "task",
-        "Task: the name of an installed task. Repeated: one run over several tasks; the other settings of this table then "
-        "take TASK=VALUE.",
+        "Task: the name of an installed task, or the path of a .toml or .py file that holds one. Repeated: one run over "
+        "several tasks; the other settings of this table then take TASK=VALUE.",
         old_key="name",
         usually_one=True,
     )
     task_instruction: tuple[str, ...] = _setting(
         (), "task", "Description of the task; replaces the task's own.", old_key="instruction", usually_one=True
+    )
+    rubric: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Rubric by which a teacher judges answers; replaces the task's own rubric, or its reward by rules.",
+        since="0.2",
+        usually_one=True,
     )
     dataset_path: tuple[str, ...] = _setting(
         (),
@@ -172,6 +187,15 @@ class Settings:
         "KEY=VALUE for the teacher that rewrites; default: --teacher-option.",
         old_key="rewrite_teacher_options",
     )
+    judge_teacher: str = _setting(
+        "",
+        "teacher",
+        "Teacher that judges the answers of a task with a rubric, NAME or NAME:MODEL; default: --teacher.",
+        since="0.2",
+    )
+    judge_teacher_option: Mapping[str, Any] = _setting(
+        {}, "teacher", "KEY=VALUE for the teacher that judges; default: --teacher-option.", since="0.2"
+    )
     votes: int = _setting(
         16, "teacher", "Maximum number of votes per sample, besides its own answer; 0: no verification.", low=0
     )
@@ -182,7 +206,7 @@ class Settings:
         low=0.0,
         high=0.999999,
     )
-    retries_unreadable: int = _setting(0, "teacher", "Retries for an unreadable sample.", low=0, high=3)
+    retries_unreadable: int = _setting(0, "teacher", "Retries for an unreadable sample or judgement.", low=0, high=3)
     concurrency: int = _setting(
         128, "teacher", "Maximum number of requests in flight to one provider.", low=1, resumable=True
     )
@@ -238,9 +262,32 @@ class Settings:
     selection: str = _setting(
         "potential",
         "selection",
-        "How to choose the M samples: the paper's lowest score, or one of its ablations.",
+        "How to choose the M samples: the paper's lowest score, the highest p(1-p) of the pass rate p, or an ablation.",
         old_key="rule",
         choices=SELECTIONS,
+    )
+    min_agreement: float = _setting(
+        0.0,
+        "selection",
+        "Leave out samples whose label has a smaller share of the readable votes than this: the label may be wrong.",
+        low=0.0,
+        high=1.0,
+        since="0.2",
+    )
+    max_pass_rate: float = _setting(
+        1.0,
+        "selection",
+        "Leave out samples that the base model solves more often than this share: they teach nothing.",
+        low=0.0,
+        high=1.0,
+        since="0.2",
+    )
+    never_solved: str = _setting(
+        "last",
+        "selection",
+        "Samples that were never solved: last (the paper's Equation 7), first (the hardest), or drop.",
+        choices=("last", "first", "drop"),
+        since="0.2",
     )
     balance: bool = _setting(
         False,
@@ -297,8 +344,8 @@ class Settings:
     def teacher_of(self, purpose: Purpose) -> tuple[str, str, Mapping[str, Any]]:
         """Return the plugin, the model (may be empty) and the options of the teacher for one purpose."""
         teacher, options = self.teacher, self.teacher_option
-        own = {"solve": self.solve_teacher, "rewrite": self.rewrite_teacher}.get(purpose, "")
-        own_options = {"solve": self.solve_teacher_option, "rewrite": self.rewrite_teacher_option}.get(purpose, {})
+        own: str = getattr(self, f"{purpose}_teacher", "")  # solve, rewrite and judge can have a teacher of their own
+        own_options: Mapping[str, Any] = getattr(self, f"{purpose}_teacher_option", {})
         if own:
             # Another plugin has other options. Another model of the same plugin is on the same server.
             same = own.partition(":")[0] == teacher.partition(":")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def replace_surrogates(text: str) -> str:
     """Return a text that SQLite and UTF-8 files accept: lone surrogates, which the JSON of models may hold, become ``?``."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def printable(text: str) -> str:

@@ -134,6 +134,10 @@ class Prompt(str):
         return f"Prompt({str(self)!r}{system}{', is_chat=True' if self.is_chat else ''})"
 
 
+#: The least score of a judge, 0 to 1, of an answer that counts as right.
+RIGHT_SCORE = 0.5
+
+
 class Reward(float):
     """A reward with the parts that it is made of.
 
@@ -206,7 +210,7 @@ class BoundPlugin(Protocol[S_co]):
 
 
 #: What a request to a teacher is for. Spending is counted by purpose, and the user can choose a teacher by purpose.
-Purpose = Literal["keywords", "pattern", "write", "solve", "rewrite"]
+Purpose = Literal["keywords", "pattern", "write", "solve", "rewrite", "judge"]
 
 
 @dataclass(frozen=True, slots=True)

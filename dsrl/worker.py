@@ -236,11 +236,15 @@ class _Child:
 
     def kill(self) -> int:
         """Kill the child and the processes that it started, wait for its end, and return its exit code."""
+        self.send_kill()
+        self._close_pipes()
+        return self.process.wait()
+
+    def send_kill(self) -> None:
+        """Kill the child and the processes that it started; a call that waits for it finds its end."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self._close_pipes()
-        return self.process.wait()
 
     def forget(self) -> None:
         """Leave the child to its owner, of which this process is a forked copy."""
@@ -295,6 +299,14 @@ def _end(children: list[_Child]) -> None:
 
 #: All workers of this process: a forked copy of the process must not use, nor keep alive, the children of the original.
 _WORKERS: weakref.WeakSet[Worker[..., Any]] = weakref.WeakSet()
+
+
+def end_children() -> None:
+    """Kill the children of all workers of this process, which is about to end; a call may be waiting for one."""
+    for child in [child for worker in list(_WORKERS) for child in worker._children]:
+        if child.owner == os.getpid():
+            child.send_kill()
+            child.process.wait()
 
 
 def _forget_children() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += sorted((ROOT / "examples").rglob("README.md"))
+PAGES += [ROOT / "contrib_tasks/README.md", *sorted((ROOT / "examples").rglob("README.md"))]
 
 
 def _generator():
@@ -103,7 +103,8 @@ def test_the_override_of_the_tutorial_works(tmp_path):
     from dsrl.types import PluginRef
 
     task = load(PluginRef("task", "mednli", {}, (str(file),)), "task")
-    assert task.hook.reward(output="it is neutral", label="neutral") == 1.0
+    outputs = ("<answer>no</answer>", "<answer>yes</answer>", "no")
+    assert [task.hook.reward(output=output, label="no") for output in outputs] == [1.0, 0.0, 0.0]
 
 
 def test_the_json_page_names_every_key():

@@ -20,6 +20,7 @@ from dsrl.answers import AnswerFormat
 from dsrl.datasets import read_json_rows
 from dsrl.errors import DataError
 from dsrl.pipeline.instructor import Definition, format_example
+from dsrl.pipeline.judging import make_submission, read_judgement, tries_to_instruct
 from dsrl.pipeline.loose_json import read_object
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.initial import read_sample
@@ -78,6 +79,9 @@ def _answer_by_rule(purpose: Purpose, task: str, **variables: str) -> Callable[[
 
 READERS: dict[str, Callable[[str], Any]] = {
     "sample": lambda text: read_sample(Reply(text)),
+    "judgement": lambda text: read_judgement(Reply(text)),
+    "answer to a judge": lambda text: make_submission(text, text, text),
+    "attempt to instruct a judge": tries_to_instruct,
     "loose JSON": _read_loose,
     "keywords": read_keywords,
     "rows of JSON": _read_demos,

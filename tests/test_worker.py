@@ -18,7 +18,7 @@ import pytest
 import worker_functions
 
 from dsrl.errors import PluginError, SettingsError
-from dsrl.worker import Worker, WorkerError
+from dsrl.worker import Worker, WorkerError, end_children
 
 
 def is_alive(pid: int) -> bool:
@@ -281,6 +281,18 @@ def test_close_and_collection_end_the_child() -> None:
     child = worker.call()
     del worker
     assert wait_for_end(child)
+
+
+def test_the_children_of_all_workers_can_be_ended_while_a_call_waits() -> None:
+    idle, busy = Worker(worker_functions.get_pid, seconds=5), Worker(time.sleep, seconds=60)
+    child = idle.call()
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(get_reason, busy, 60)
+        while not busy._children:
+            time.sleep(0.01)
+        end_children()
+        assert not is_alive(child)
+        assert call.result(10) == "crash"
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,11 @@ def read_items(
     Raises:
         DataError: the data set cannot be read, or has no such items.
     """
-    from dsrl.datasets import read_dataset
+    from dsrl.datasets import read_dataset, read_input_output
 
     def convert(row: Row) -> Example | None:
-        columns = {str(name).lower(): value for name, value in row.items()}
-        if "input" in columns and "output" in columns:
-            return Example(columns["input"], columns["output"])
-        return read_row(row)
+        is_pair = {"input", "output"} <= {str(name).lower() for name in row}
+        return read_input_output(row) if is_pair else read_row(row)
 
     if path and path.casefold() != info.id.casefold():
         return read_dataset(path, split, convert, config=info.config)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import gcd
 
 import pytest
-from dsrl_tasks.math import DOMAINS, procedural, process_label
+from dsrl_tasks.math import DOMAINS, load_dataset, procedural, procedural_sample, procedural_solve, process_label
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +93,60 @@ def test_samples_rest_on_the_passage() -> None:
         assert "stamps" in text
         text, _ = procedural.write(random.Random(seed), 3, "Prime numbers and divisors.")
         assert "divisor" in text
+
+
+def find_domain_independently(text: str) -> str:
+    """Find the domain of a problem of any split by its words; shares no code with the generator."""
+    if re.search(r"\b(?:divisor|divides|divided|remainder|split)\b", text):
+        return "number theory"
+    if re.search(r"\b(?:probability|likely|ways)\b", text):
+        return "counting and probability"
+    return "algebra" if "x" in re.findall(r"[a-z]+", text) or re.search(r"\dx", text) else "prealgebra"
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("passage", ["", "Prime numbers and divisors, equations, and the probability of a sum."])
+def test_a_sample_is_of_the_domain_that_is_asked_for_or_names_its_own(domain: str, passage: str) -> None:
+    for seed in range(60):
+        sample = procedural_sample(seed, 1 + seed % 5, passage, domain)
+        assert sample.domain == find_domain_independently(sample.input)
+        assert (sample.domain == domain) == (domain in procedural.RULED_DOMAINS)
+        check(sample.input, sample.output)
+
+
+def test_a_domain_may_be_spelt_as_the_user_likes() -> None:
+    for name in ("Number Theory", "number_theory"):
+        sample = procedural_sample(1, 3, "", name)
+        assert (sample.domain, find_domain_independently(sample.input)) == (name, "number theory")
+
+
+def test_a_domain_has_the_nearest_of_its_levels() -> None:
+    levels = {
+        domain: [
+            procedural_solve(procedural_sample(0, level, "", domain).input).difficulty for level in (1, 2, 3, 4, 5, 9)
+        ]  # type: ignore[union-attr]
+        for domain in sorted(procedural.RULED_DOMAINS)
+    }
+    assert levels == {
+        "algebra": [2, 2, 3, 3, 5, 5],
+        "counting and probability": [1, 1, 4, 4, 5, 5],
+        "number theory": [2, 2, 3, 3, 3, 3],
+        "prealgebra": [1, 1, 4, 4, 4, 4],
+    }
+
+
+def test_without_a_domain_the_samples_are_those_of_write() -> None:
+    for seed in range(100):
+        sample = procedural_sample(seed, 1 + seed % 5, "Stamps and prime numbers.", "")
+        assert (sample.input, sample.output) == procedural.write(
+            random.Random(seed), 1 + seed % 5, "Stamps and prime numbers."
+        )
+
+
+def test_the_items_of_the_test_set_know_their_domain() -> None:
+    items = list(load_dataset("", "test"))
+    assert all(item.domain == find_domain_independently(item.input) for item in items)
+    assert {item.domain for item in items} == procedural.RULED_DOMAINS
 
 
 def test_write_is_deterministic_and_diverse() -> None:

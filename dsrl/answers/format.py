@@ -109,15 +109,12 @@ class AnswerFormat:
         return self.choices[int(index)]
 
     def instruction(self) -> str:
-        """Return the instruction that tells a model how to answer (paper, Figures 4 and 10)."""
+        """Return an instruction that tells a model how to answer."""
         options = " or ".join(self.choices) or "your answer"
         if self.form == "tag":
-            return (
-                "Your output thinking process and answer should be enclosed within <think> </think> and <answer> "
-                f"</answer> tags, respectively, i.e., <think> thinking process here </think> <answer> {options} </answer>."
-            )
+            return f"First think inside <think> </think>. Then write {options} inside <answer> </answer>, and nothing else."
         if self.form == "boxed":
-            return "Let's think step by step and output the final answer within \\boxed{}."
+            return "Go through the steps one by one, and put the answer that they lead to inside \\boxed{}."
         if self.form == "hashes":
-            return "Let's think step by step and output the final answer after ####."
+            return "Go through the steps one by one, and write the number that they lead to after #### at the end."
         return f"Answer with {options} and nothing else."

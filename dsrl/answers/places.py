@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from dsrl.types import UNREADABLE, Answer
+
 #: Most characters of an answer. A longer text is not an answer and would only take time.
 LONGEST_ANSWER = 10_000
 
@@ -31,6 +33,11 @@ def cut_thinking(output: str) -> str | None:
     if last is None:
         return output
     return output[last.end() :] if last[1] else None
+
+
+def read_whole_answer(output: str) -> Answer:
+    """Return the whole text without its thinking part, for a task without a form of answers; UNREADABLE if it is empty."""
+    return (cut_thinking(output) or "").strip() or UNREADABLE
 
 
 def find_last_tag(text: str) -> tuple[str, bool] | None:

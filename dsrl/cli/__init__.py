@@ -27,6 +27,13 @@ COMMANDS = {
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
     "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
     "index": ("dsrl.cli.index", "Build, search and list indexes of passage libraries."),
+    "samples": ("dsrl.cli.samples", "List the samples of a run."),
+    "items": ("dsrl.cli.items", "List the test items of a run with the answers of both models."),
+    "eval": ("dsrl.cli.eval", "Evaluate a run on a test set that is given later."),
+    "report": ("dsrl.cli.report", "Write the report of a run: one HTML file to look at."),
+    "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
+    "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
+    "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
     "new": ("dsrl.cli.new", "Write the package of a new plugin."),
@@ -81,12 +88,18 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dsrl")
+@click.version_option(__version__, "-V", "--version", prog_name="dsrl")
 def cli() -> None:
     """Turn a task definition into a better model (Synthetic Data RL, Guo et al. 2025).
 
     \b
         dsrl run --task mednli
+
+    \b
+    Exit codes: 0 done; 1 something that you can correct; 2 a wrong flag or setting; 4 --require-gain is not met;
+    130 Ctrl-C, 143 SIGTERM, 129 SIGHUP: the same command continues.
+
+    Names of tasks, runs and plugins are completed after: eval "$(_DSRL_COMPLETE=bash_source dsrl)"
     """
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from dsrl.cli.streams import get_result_stream, reserve_stdout
+from dsrl.text import printable
 
+#: Width of a table that is not shown on a terminal, in characters.
+_NO_SCREEN = 100_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -47,10 +51,44 @@ def cache_option(command: F) -> F:
     return option(command)
 
 
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the runs that begin with a text, for the completion of a shell."""
+    from dsrl.errors import DsrlError
+    from dsrl.storage.run_store import run_folders
+
+    folder = Path(context.params.get("runs_dir") or "runs")
+    try:
+        return [run.name for run in run_folders(folder) if run.name.startswith(incomplete)]
+    except DsrlError:
+        return []
+
+
+def complete_plugins(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a function that completes the names of the installed plugins of a kind."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from dsrl.plugins.discovery import list_plugins
+
+        return sorted({plugin.name for plugin in list_plugins(kind) if plugin.name.startswith(incomplete)})
+
+    return complete
+
+
+def run_argument(command: F) -> F:
+    """Add the argument ``RUN`` to a command; a shell completes it."""
+    return click.argument("run", shell_complete=complete_runs)(command)
+
+
+def runs_option(command: F) -> F:
+    """Add ``--runs-dir`` to a command."""
+    return click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")(
+        command
+    )
+
+
 def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
-    runs = click.option("--runs-dir", type=click.Path(path_type=Path), default="runs", help="Folder of the runs.")
-    return runs(cache_option(command))
+    return runs_option(cache_option(command))
 
 
 def json_option(command: F) -> F:
@@ -171,6 +209,44 @@ def print_json(value: Any) -> None:
     print_line(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text of a model in one line of at most ``length`` characters that is safe on a terminal."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def print_rows(
+    rows: Sequence[Any],
+    limit: int,
+    as_json: bool,
+    columns: list[str],
+    make_row: Callable[[Any], list[str]],
+    name: str,
+    nothing: str,
+) -> None:
+    """Print the first rows of a list of records, as a table or as JSON; say on stderr how many more there are.
+
+    Args:
+        rows: the records; dataclasses.
+        limit: number of records to print; 0: all.
+        as_json: print JSON.
+        columns: heads of the table.
+        make_row: makes the cells of a record.
+        name: what the records are, in the plural.
+        nothing: what to say if there are none.
+    """
+    shown = rows[:limit] if limit else rows
+    if as_json:
+        print_json([asdict(row) for row in shown])
+        return
+    if not rows:
+        print_note(nothing)
+        return
+    print_table("", columns, [make_row(row) for row in shown], borders=False)
+    if len(shown) < len(rows):
+        print_note(f"{len(shown)} of {len(rows)} {name}; --limit 0 shows all.")
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]], borders: bool = True) -> None:
     """Print a table on stdout. Cells are text, never markup. Without borders, there is room for more columns."""
     from rich.box import HEAVY_HEAD
@@ -184,4 +260,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], borders: 
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(file=get_result_stream()).print(table)
+    stream = get_result_stream()
+    # In a pipe or a file there is no screen, so nothing is folded (unless COLUMNS says so): a
+    # name stays in one piece for grep and awk.
+    Console(file=stream, width=None if stream.isatty() or "COLUMNS" in os.environ else _NO_SCREEN).print(table)

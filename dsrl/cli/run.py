@@ -2,20 +2,81 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dsrl.cli.common import Command, folder_options, get_verbosity, json_option, print_json, print_note
+from dsrl.cli.common import (
+    Command,
+    complete_plugins,
+    folder_options,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_note,
+)
+from dsrl.errors import DsrlError
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
+from dsrl.storage.run_log import NOTES
+
+#: Seconds that the end of the process may take.
+_LONGEST_END = 5.0
+
+#: Setting -> kind of the plugins whose names a shell completes.
+_COMPLETED = {
+    "task": "task",
+    "base_model": "model",
+    **{name: name for name in ("retriever", "teacher", "sampler", "trainer")},
+}
+#: Exit code of ``--require-gain``.
+GAIN_NOT_SHOWN = 4
+#: Argument of the paper's own program -> what dsrl has in its place.
+ORIGINAL_ARGUMENTS = {
+    "--experiment_name": "--name",
+    "--base_model_path": "--base-model",
+    "--work_model_paths": "--output-model",
+    "--target_model_path": "--output-model",
+    "--model": "--teacher",
+    "--task_name": "--task",
+    "--multi_task": "--task, repeated",
+    "--task_instruction": "--task-instruction",
+    "--dataset_path": "--dataset-path",
+    "--domain": "--domain, repeated for several",
+    "--demo_examples": "--demos, a file",
+    "--passage_paths": "--corpus, repeated for several",
+    "--iterations": "--iterations",
+}
 
 
 class RunCommand(Command):
     """A command that takes all settings as options. Its help shows them by the table of the settings file."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A hook that cannot be stopped ends the process."""
+        from dsrl.pipeline.hook_watch import end_process_by
+
+        with end_process_by(_end_process):
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ours = ORIGINAL_ARGUMENTS.get(error.option_name)
+            if ours is None:
+                raise
+            raise click.UsageError(
+                f"{error.option_name} is an argument of the paper's own program; here it is {ours}", ctx
+            ) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {f.name: f.metadata["section"] for f in fields(Settings)}
@@ -30,6 +91,25 @@ class RunCommand(Command):
                 formatter.write_dl(records)
         with formatter.section("Options"):
             formatter.write_dl(others)
+
+
+def _end_process(sentence: str) -> None:
+    """Print an error and end this process with its children at once. Everything that the run has done is on the disk."""
+    from multiprocessing import active_children
+
+    from dsrl.text import printable
+    from dsrl.worker import end_children
+
+    threading.Timer(_LONGEST_END, os._exit, (DsrlError.exit_code,)).start()  # the reader of stderr may have stopped
+    with suppress(Exception):
+        stream = sys.__stderr__ or sys.stderr  # not the display of progress, which may be waiting for the hook
+        show_cursor = "\033[?25h" if stream.isatty() else ""
+        print(f"{show_cursor}\nError: {printable(sentence)}", file=stream, flush=True)
+        logging.getLogger(NOTES).error("%s", sentence)  # to log.txt
+        end_children()
+        for child in active_children():
+            child.kill()
+    os._exit(DsrlError.exit_code)
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,15 +129,16 @@ def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable
         return click.option(f"{flag}/{negative}", setting.name, default=None, help=description)
     if isinstance(default, dict):
         return click.option(flag, setting.name, multiple=True, metavar="KEY=VALUE", help=description)
+    completion = complete_plugins(_COMPLETED[setting.name]) if setting.name in _COMPLETED else None
     if isinstance(default, tuple):
-        return click.option(flag, setting.name, multiple=True, help=description)
+        return click.option(flag, setting.name, multiple=True, help=description, shell_complete=completion)
     if setting.metadata["choices"]:
         value_type: Any = click.Choice(setting.metadata["choices"])
     else:
         value_type = setting.metadata["type"]
     if default not in (None, "", 0) or (default == 0.0 and isinstance(default, float)):
         description += f"  [default: {default}]"
-    return click.option(flag, setting.name, type=value_type, default=None, help=description)
+    return click.option(flag, setting.name, type=value_type, default=None, help=description, shell_complete=completion)
 
 
 def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +159,22 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
 @settings_options
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="The last stage to run.")
+@click.option(
+    "--require-gain",
+    type=float,
+    metavar="SHARE",
+    help="Exit with code 4 if the lower end of the gain's 95% interval is below this, or if nothing was evaluated.",
+)
 @folder_options
 @json_option
 def command(
-    config: Path | None, stop_after: str, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
+    config: Path | None,
+    stop_after: str,
+    require_gain: float | None,
+    runs_dir: Path,
+    cache_dir: Path,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Run the pipeline from a task to a trained and evaluated model.
 
@@ -106,9 +199,22 @@ def command(
     )
     if as_json:
         print_json(asdict(result))
-        return
-    from dsrl.cli.show import print_result
+    else:
+        from dsrl.cli.show import print_result
 
-    print_result(result)
-    if stop_after != STAGES[-1]:
-        print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
+        print_result(result)
+        if stop_after != STAGES[-1]:
+            print_note(
+                f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue."
+            )
+    if require_gain is not None:
+        _check_gain(result.gain_ci95, require_gain)
+
+
+def _check_gain(interval: tuple[float, float] | None, least: float) -> None:
+    """End the program with code 4 if a gain is not shown to be large enough."""
+    if interval is not None and interval[0] >= least:
+        return
+    shown = f"the interval of the gain begins at {interval[0]:+.1%}" if interval else "the models were not evaluated"
+    print_note(f"Error: --require-gain {least:g} is not met: {shown}.")
+    sys.exit(GAIN_NOT_SHOWN)

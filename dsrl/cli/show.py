@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table
+from dsrl.cli.common import Command, folder_options, json_option, print_json, print_line, print_table, run_argument
 from dsrl.pipeline.budget import describe_unknown_bills
+from dsrl.pipeline.funnel import list_funnel
 from dsrl.teaching.pricing import dollars
 from dsrl.text import printable
 
@@ -25,7 +26,7 @@ _SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
 
 
 @click.command("show", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--sample", metavar="ID", help="Show the history of this sample.")
 @folder_options
 @json_option
@@ -90,37 +91,9 @@ def _print_definition(title: str, definition: Mapping[str, Any]) -> None:
 
 def print_result(result: RunResult) -> None:
     """Print the result of a run for a person."""
-    samples = result.samples
-    dropped = samples["dropped"]
-    held_out = [["held out", str(samples["held_out"]), "for the evaluation during the training (--eval-every)"]]
-    if not samples["held_out"]:
-        held_out = []
-    copies = [
-        ["contaminated", str(samples["contaminated"]), "copies of test items, set aside"],
-        ["duplicates", str(samples["duplicates"]), "copies of other samples, set aside"],
-    ]
-    rows = [
-        ["initial", str(samples["initial"]), "written by the teacher"],
-        ["verified", str(samples["verified"]), "the votes agree on the label"],
-        [
-            "solved / unsolved",
-            f"{samples['solved']} / {samples['unsolved']}",
-            "by one greedy attempt of the base model",
-        ],
-        ["harder / easier", f"{samples['harder']} / {samples['easier']}", "rewritten from these, and verified"],
-        ["scored", str(samples["scored"]), "verified, harder and easier samples"],
-        *(row for row in copies if row[1] != "0"),
-        *held_out,
-        ["selected", str(samples["selected"]), "the training set"],
-        [
-            "dropped",
-            str(sum(dropped.values())),
-            ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items()),
-        ],
-    ]
     is_one = "," not in result.task
     title = f"run {result.run} (task{'' if is_one else 's'} {result.task})"
-    print_table(title, ["samples", "number", "meaning"], rows)
+    print_table(title, ["samples", "number", "meaning"], list_funnel(result.samples))
     if result.parts:
         _print_parts(result.parts)
     base, trained, gain = result.base_accuracy, result.trained_accuracy, result.gain_ci95
@@ -134,6 +107,8 @@ def print_result(result: RunResult) -> None:
             "" if gain[0] > 0 else "  (no gain is shown: the interval includes zero)" if gain[1] >= 0 else "  (worse)"
         )
         print_line(f"gain            {trained - base:+7.1%}  95% interval {gain[0]:+.1%} to {gain[1]:+.1%}{verdict}")
+    if trained is None and result.model_path:
+        print_line("not evaluated   give a test set with --dataset-path, in the same command or with `dsrl eval`")
     clean_base, clean_trained = result.clean_base_accuracy, result.clean_trained_accuracy
     if clean_base is not None and clean_trained is not None:
         print_line(

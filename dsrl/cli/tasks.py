@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from dsrl.cli.common import (
     print_table,
     refuse_group_options,
 )
+from dsrl.errors import SettingsError
 
 if TYPE_CHECKING:
+    from dsrl.pipeline.judge_agreement import JudgeCheck
     from dsrl.plugins.task_checks.records import TaskReport
     from dsrl.types import DatasetInfo
 
@@ -72,6 +74,7 @@ def show_command(name: str, as_json: bool) -> None:
         "description": hook.description(),
         "input_instruction": hook.input_instruction(),
         "output_instruction": hook.output_instruction(),
+        "rubric": hook.rubric() or None,
         "answer_format": answer_format.form if answer_format else None,
         "choices": list(answer_format.choices) if answer_format else [],
         "domains": list(hook.domains()),
@@ -119,6 +122,22 @@ def _describe_dataset(info: DatasetInfo | None) -> dict[str, Any]:
     metavar="SECONDS",
     help="Time that one call of a hook may take.",
 )
+@click.option("--rubric", default="", metavar="TEXT", help="Rubric of the judge; replaces the task's own.")
+@click.option(
+    "--judgements",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSONL of answers with labels (input, output, score or right): measure how far the judge agrees.",
+)
+@click.option("--judge-teacher", default="", metavar="NAME[:MODEL]", help="Teacher that judges. [default: procedural]")
+@click.option(
+    "--judge-teacher-option", multiple=True, metavar="KEY=VALUE", help="KEY=VALUE for the teacher that judges."
+)
+@click.option("--budget", type=float, metavar="DOLLARS", help="Maximum cost of the judgements of this check.")
+@click.option(
+    "--price", multiple=True, metavar="MODEL=PROMPT,COMPLETION", help="Price in dollars per million tokens; repeatable."
+)
+@click.option("--cache-dir", type=click.Path(path_type=Path), default=Path(".dsrl"), help="Folder of teacher replies.")
 @json_option
 def check_command(
     name: str,
@@ -127,6 +146,13 @@ def check_command(
     dataset_path: str,
     items: int,
     time_limit: float,
+    rubric: str,
+    judgements: Path | None,
+    judge_teacher: str,
+    judge_teacher_option: tuple[str, ...],
+    budget: float | None,
+    price: tuple[str, ...],
+    cache_dir: Path,
     as_json: bool,
 ) -> None:
     """Check a task before it costs anything. The exit code is 1 if a check fails.
@@ -135,21 +161,55 @@ def check_command(
     answers, a right answer earns more than a wrong one, garbage earns nothing and never raises, answers that need no
     thought earn no more than the best guess, and another process gives the same rewards. docs/tasks.md describes every
     check.
+
+    With --judgements, the judge of a task with a rubric judges the answers in FILE, which costs what its teacher costs: how
+    far it agrees with the labels is one more check.
     """
     from dsrl.plugins.binding import parse_options
     from dsrl.plugins.task_checks.run import CheckSettings, check_task
     from dsrl.types import PluginRef
 
     ref = PluginRef("task", name, parse_options(task_option, "--task-option"), override)
-    report = check_task(
-        ref, CheckSettings(dataset_path, items, time_limit), lambda check: print_note(f"check: {check}")
-    )
+    judge_check = None
+    if judgements is not None:
+        from dsrl.pipeline.judge_agreement import prepare_check
+        from dsrl.pipeline.workspace import Workspace
+
+        judge_check = prepare_check(
+            judgements,
+            Workspace(cache=cache_dir),
+            task=name,
+            task_option=ref.options,
+            override=override,
+            rubric=rubric,
+            teacher=judge_teacher or "procedural",
+            teacher_option=parse_options(judge_teacher_option, "--judge-teacher-option"),
+            budget=budget,
+            price=price,
+        )
+    elif judge_teacher or judge_teacher_option or budget is not None or price:
+        raise SettingsError("--judge-teacher, --budget and --price have no effect without --judgements FILE")
+    settings = CheckSettings(dataset_path, items, time_limit, is_judged=bool(rubric))
+    report = check_task(ref, settings, lambda check: print_note(f"check: {check}"))
+    if judge_check is not None:
+        report = _add_judgements(report, judge_check)
     if as_json:
         print_json(report.to_json())
     else:
         _print_report(report)
     if not report.has_passed:
         sys.exit(1)
+
+
+def _add_judgements(report: TaskReport, check: JudgeCheck) -> TaskReport:
+    """Return a report with the check of the judge; it is skipped, and nothing is paid, if another check has failed."""
+    from dsrl.pipeline.judge_agreement import JUDGEMENTS, run_check
+    from dsrl.plugins.task_checks.records import skip
+
+    print_note(f"check: {JUDGEMENTS}")
+    failed = skip(JUDGEMENTS, "another check has failed, so no judgement was paid for")
+    result = run_check(check, print_note) if report.has_passed else failed
+    return replace(report, results=(*report.results, result))
 
 
 def _print_report(report: TaskReport) -> None:

@@ -14,6 +14,7 @@ import dsrl
 from dsrl.errors import DataError, SettingsError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
+from dsrl.plugins.task_files import is_task_file
 from dsrl.storage.files import write_folder
 
 #: Endings of files that hold a data set; another text may be a hub id.
@@ -62,11 +63,20 @@ def describe_task(task: Plugin[TaskSpec], dataset_path: str = "") -> ExportedTas
         dataset_path: a file, a folder or a hub id; empty for the task's own data. A local path is made absolute.
 
     Raises:
-        SettingsError: an option of the task cannot be written as Python text, or the task has override files.
+        SettingsError: an option of the task cannot be written as Python text, the task has override files, or it is judged.
         DataError: the data set is a file that does not exist.
     """
+    if is_task_file(task.name):
+        raise SettingsError(
+            f"the task {task.name} is a file, which a package cannot name; `dsrl new task` makes a package of its own"
+        )
     if task.ref.overrides:
         raise SettingsError("override files are not part of a package; write their hooks into a task of your own")
+    if task.hook.rubric():
+        raise SettingsError(
+            f"the task {task.name!r} is judged: its reward comes from a teacher through dsrl's ledger, which a package for "
+            "another library cannot reach, so it is not exported"
+        )
     try:
         is_literal = ast.literal_eval(repr(dict(task.ref.options))) == dict(task.ref.options)
     except (ValueError, SyntaxError, RecursionError):

@@ -14,7 +14,13 @@ from dsrl.teaching.pricing import dollars
 from dsrl.teaching.reply_store import Spending
 
 #: Stage -> what happened to the rows that the budget did not pay for.
-_UNPAID = {"initial": "not written", "verified": "not verified", "adapted": "not rewritten"}
+_UNPAID = {
+    "initial": "not written",
+    "verified": "not verified",
+    "attempted": "without a judged attempt",
+    "adapted": "not rewritten",
+    "scored": "without a score",
+}
 
 
 def describe_unpaid(budget: float, unpaid: Mapping[str, int], details: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.judging import Judge, make_submission
 from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.stages.adapted import rewrite
 from dsrl.pipeline.stages.initial import SampleSource, write_initial
@@ -61,13 +62,27 @@ def make_first_request(context: RunContext) -> Request:
     return recorder.requests[0]
 
 
+def make_first_judge_request(context: RunContext) -> Request | None:
+    """Return a request to the judge, as short as it can be; None if no task is judged."""
+    task = next((task for task in context.tasks.values() if task.rubric), None)
+    if task is None:
+        return None
+    recorder, instructor = _open_recorder(context.settings, task)
+    judge = Judge(instructor, task.definition.description, task.rubric)
+    asyncio.run(judge.judge([make_submission("", "x")]))
+    return recorder.requests[0]
+
+
 def measure_prompts(context: RunContext) -> dict[Purpose, int]:
     """Return the bytes of a prompt for each purpose; what is not known yet is replaced by texts of a usual length.
 
-    With several tasks, it is the mean over the tasks, because the samples are divided evenly.
+    With several tasks, it is the mean over the tasks, because the samples are divided evenly; for the judge, over those that
+    are judged.
     """
     sizes = [_measure_task(context.settings, task) for task in context.tasks.values()]
-    return {purpose: round(fmean(size[purpose] for size in sizes)) for purpose in sizes[0]}
+    judged = [size for size, task in zip(sizes, context.tasks.values(), strict=True) if task.rubric]
+    means = {purpose: round(fmean(size[purpose] for size in sizes)) for purpose in sizes[0]}
+    return {**means, "judge": round(fmean(size["judge"] for size in judged)) if judged else 0}
 
 
 def _measure_task(settings: Settings, task: RunTask) -> dict[Purpose, int]:
@@ -86,6 +101,9 @@ def _measure_task(settings: Settings, task: RunTask) -> dict[Purpose, int]:
             write_initial(instructor, definition, source),
             rewrite(instructor, definition, sample, True, 0, domain),
         ]
+        if task.rubric:
+            judge = Judge(instructor, definition.description, task.rubric)
+            coroutines.append(judge.judge([make_submission(text, sample.output, sample.output)]))
         await asyncio.gather(*coroutines)
 
     asyncio.run(make_requests())

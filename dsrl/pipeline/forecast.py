@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.dev_items import HELD_OUT_SHARE, MOST_REAL_ITEMS
 from dsrl.pipeline.dry_run import measure_prompts
 from dsrl.pipeline.preflight import check_files, check_teachers
+from dsrl.pipeline.run_tasks import list_judged
+from dsrl.pipeline.stages.evaluated import load_items
 from dsrl.pipeline.stages.verified import count_needed_votes
 from dsrl.pipeline.teachers import TeacherRole, TeacherRoles
 from dsrl.settings import Settings
@@ -29,14 +32,23 @@ _REPLY_TOKENS: dict[Purpose, tuple[int, int]] = {
     "write": (60, 300),
     "solve": (30, 300),
     "rewrite": (60, 350),
+    "judge": (30, 90),
 }
+#: Share of the answers that differ from all earlier ones to the same input; each is judged once.
+_DISTINCT_SHARE = (0.1, 0.7, 1.0)
 #: The stages that overlap, and the purpose of their requests.
 _OVERLAPPING: dict[str, Purpose] = {
     "initial": "write",
     "verified": "solve",
     "adapted": "rewrite",
     "verified again": "solve",
+    "verified, judge": "judge",
+    "verified again, judge": "judge",
+    "attempted, judge": "judge",
+    "scored, judge": "judge",
 }
+#: Stages whose requests wait for no batch.
+_NEVER_BATCHED = ("keywords", "pattern", "trained, judge", "evaluated, judge")
 #: Seconds of a call, if nothing is known.
 _CALL_SECONDS = (1.0, 5.0, 30.0)
 _BYTES_PER_TOKEN = (5.0, 4.0, 2.5)
@@ -178,7 +190,9 @@ def _estimate_volumes(context: RunContext, statistics: Statistics) -> list[_Volu
     samples = settings.samples * settings.iterations
     votes = _estimate_votes(settings, statistics)
     rounds = _estimate_rounds(votes, statistics["solve"], context.teachers["solve"].max_n)
-    first = Range(samples, samples, samples)
+    judged = sum(map(context.count_slots, list_judged(context.tasks))) * settings.iterations
+    first, voted = Range(samples, samples, samples), Range(*[float(samples - judged)] * 3)
+    verified = _estimate_verified_share(statistics)
     volumes = []
     once: dict[Purpose, int] = {
         "keywords": sum(not task.domains for task in context.tasks.values()),
@@ -189,12 +203,67 @@ def _estimate_volumes(context: RunContext, statistics: Statistics) -> list[_Volu
             calls = Range(count, count, count).times(settings.iterations)
             volumes.append(_Volume(purpose, purpose, calls, calls))
     volumes.append(_Volume("initial", "write", first, first))
-    volumes.append(_Volume("verified", "solve", first * rounds, first * votes))
+    if voted.high:
+        volumes.append(_Volume("verified", "solve", voted * rounds, voted * votes))
     if settings.adapt:
-        rewritten = _estimate_verified_share(statistics).times(samples)
+        rewritten = verified.times(samples)
         volumes.append(_Volume("adapted", "rewrite", rewritten, rewritten))
-        volumes.append(_Volume("verified again", "solve", rewritten * rounds, rewritten * votes))
-    return volumes
+        if voted.high:
+            again = verified * voted
+            volumes.append(_Volume("verified again", "solve", again * rounds, again * votes))
+    return volumes + (_estimate_judgements(context, judged, verified) if judged else [])
+
+
+def _estimate_judgements(context: RunContext, samples: int, verified: Range) -> list[_Volume]:
+    """Return the judgements of a run, stage by stage.
+
+    Args:
+        context: the run.
+        samples: number of initial samples of the judged tasks, over all iterations.
+        verified: share of the samples that get a label.
+    """
+    settings, distinct = context.settings, Range(*_DISTINCT_SHARE)
+    first = Range(samples, samples, samples)
+    labelled = verified * first
+    rewritten = labelled if settings.adapt else ZERO
+    scored = labelled + verified * rewritten
+    share = samples / (settings.samples * settings.iterations)
+    selected = settings.select * settings.iterations * share
+    trained = Range(min(scored.low, selected), min(scored.expected, selected), min(scored.high, selected))
+    calls = {
+        "verified, judge": first,
+        "verified again, judge": rewritten,
+        "attempted, judge": labelled,
+        "scored, judge": scored.times(settings.attempts) * distinct,
+        "trained, judge": (
+            trained.times(settings.epochs * settings.group_size) + _estimate_dev(settings, share, scored)
+        )
+        * distinct,
+        "evaluated, judge": Range(*[2.0 * _count_test_items(context)] * 3) * distinct,
+    }
+    return [_Volume(stage, "judge", count, count) for stage, count in calls.items() if count.high]
+
+
+def _estimate_dev(settings: Settings, share: float, scored: Range) -> Range:
+    """Return how many answers to items of judged tasks are judged in the evaluations during the training."""
+    if not settings.eval_every:
+        return ZERO
+    steps = settings.epochs * math.ceil(settings.select / settings.batch_size)
+    evaluations = (steps // settings.eval_every + 1) * settings.iterations
+    if settings.eval_data == "train":
+        return Range(0.0, 1.0, 1.0).times(MOST_REAL_ITEMS * evaluations * share)
+    return scored.times(evaluations / settings.iterations / HELD_OUT_SHARE)
+
+
+def _count_test_items(context: RunContext) -> int:
+    """Count the test items of the judged tasks.
+
+    Raises:
+        DataError: the test data cannot be loaded.
+    """
+    size = context.settings.test_size
+    judged = [context.tasks[key] for key in list_judged(context.tasks)]
+    return sum(len(load_items(task.plugin, task.dataset_path, size)) for task in judged)
 
 
 def _estimate_verified_share(statistics: Statistics) -> Range:
@@ -253,14 +322,15 @@ def _forecast_stage(
         per_reply = Range(*(float(min(tokens, limit)) for tokens in (*_REPLY_TOKENS[volume.purpose], limit)))
         per_call = Range(*_CALL_SECONDS)
         basis = "guess"
+    is_batched = settings.batch and volume.stage not in _NEVER_BATCHED
     prompt, completion = volume.calls * per_prompt, volume.replies * per_reply
     dollars = None
     if role.price is not None:
-        share = role.price.batch if settings.batch else 1.0
+        share = role.price.batch if is_batched else 1.0
         cost = prompt.times(role.price.prompt / 1e6) + completion.times(role.price.completion / 1e6)
         dollars = cost.times(share)
     seconds = None
-    if not settings.batch or volume.purpose in ("keywords", "pattern"):
+    if not is_batched:
         seconds = _estimate_seconds(settings, volume.calls, prompt + completion, per_call)
     return StageForecast(volume.stage, role.label, volume.calls, prompt, completion, dollars, seconds, basis)
 

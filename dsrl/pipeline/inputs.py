@@ -33,12 +33,15 @@ class RunInput:
         stage: the first stage that it can change.
         change: a sentence about its change, to be continued with "since this run began".
         get_value: returns what the digest is made of.
+        before: the value in a run that an earlier version of dsrl began, which did not know this input; None: it is taken
+            to be as it is now.
     """
 
     name: str
     stage: str
     change: str
     get_value: Callable[[RunTask], Any]
+    before: Any = None
 
     def compute_digest(self, task: RunTask) -> str:
         """Return 16 hexadecimal digits that change with the input."""
@@ -58,8 +61,8 @@ def _get_demos(task: RunTask) -> Any:
 
 
 def _get_rules(task: RunTask) -> Any:
-    writers: tuple[Purpose, ...] = ("write", "solve", "rewrite")
-    names = {task.teachers[purpose].plugin.name for purpose in writers}
+    purposes: tuple[Purpose, ...] = ("write", "solve", "rewrite", *(("judge",) if task.rubric else ()))
+    names = {task.teachers[purpose].plugin.name for purpose in purposes}
     return task.plugin.digest_code("procedural_sample", "procedural_solve") if _RULE_TEACHER in names else ""
 
 
@@ -67,6 +70,11 @@ def _get_answer_format(run_task: RunTask) -> Any:
     task = run_task.plugin
     answer_format = task.hook.answer_format() if task.implements("answer_format") else None
     return asdict(answer_format) if answer_format else None
+
+
+def _get_judge(task: RunTask) -> Any:
+    role = task.teachers["judge"]
+    return [role.label, *sorted(map(str, role.plugin.ref.options.items()))] if task.rubric else ""
 
 
 INPUTS = (
@@ -98,6 +106,8 @@ INPUTS = (
         "the task's code that reads and compares answers (process_prediction, eval) has changed",
         lambda t: t.plugin.digest_code("process_prediction", "eval"),
     ),
+    RunInput("rubric", "verified", "the rubric has changed", lambda t: t.rubric, before=""),
+    RunInput("judge", "verified", "the teacher that judges has changed", _get_judge, before=""),
     RunInput(
         "reward",
         "trained",
@@ -108,22 +118,29 @@ INPUTS = (
 
 
 class InputState(NamedTuple):
-    """One input of a run as it is now: the key of its digest, its stage, a sentence about its change, its digest."""
+    """One input of a run as it is now.
+
+    The key of its digest, its stage, a sentence about its change, its digest, and the digest that a run without a stored
+    one had.
+    """
 
     name: str
     stage: str
     change: str
     digest: str
+    before: str
 
 
 def list_inputs(context: RunContext) -> list[InputState]:
     """List the inputs of a run: those of each task, and the passage library. With several tasks, names have the task."""
     corpus = compute_digest(context.corpus_fingerprint)
-    states = [InputState("corpus", "passages", "the passage library has changed", corpus)]
+    states = [InputState("corpus", "passages", "the passage library has changed", corpus, corpus)]
     for key, task in context.tasks.items():
         for each in INPUTS:
             name, change = (f"{each.name}:{key}", f"task {key}: {each.change}") if key else (each.name, each.change)
-            states.append(InputState(name, each.stage, change, each.compute_digest(task)))
+            digest = each.compute_digest(task)
+            before = digest if each.before is None else compute_digest(each.before)
+            states.append(InputState(name, each.stage, change, digest, before))
     return states
 
 
@@ -132,6 +149,8 @@ def _describe_definitions(context: RunContext) -> dict[str, Any]:
 
     def describe(task: RunTask) -> dict[str, Any]:
         definition = {**asdict(task.definition), "demos": list(map(_describe_demo, task.definition.demos))}
+        if task.rubric:
+            definition |= {"rubric": task.rubric, "judge": task.teachers["judge"].label}
         if task.domain_demos:
             definition["domain_demos"] = {d: list(map(_describe_demo, own)) for d, own in task.domain_demos.items()}
         return definition
@@ -154,7 +173,7 @@ def record_inputs(store: RunStore, context: RunContext) -> list[str]:
         SettingsError: inputs have changed that the run has used; the text names each.
     """
     before, now = store.inputs(), list_inputs(context)
-    changed = [each for each in now if before.get(each.name, each.digest) != each.digest]
+    changed = [each for each in now if before.get(each.name, each.before) != each.digest]
     refused = [each.change for each in changed if store.stages.has_reached(each.stage)]
     if refused:
         raise SettingsError(

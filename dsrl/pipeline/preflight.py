@@ -8,27 +8,32 @@ disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leav
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
-from dsrl.pipeline.dry_run import make_first_request
-from dsrl.pipeline.stages.evaluated import load_all_items
+from dsrl.pipeline.dry_run import make_first_judge_request, make_first_request
+from dsrl.pipeline.run_tasks import list_judged
+from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
+from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.several_tasks import check_trainer_takes_tasks
 from dsrl.storage.disk import check_room, check_writable
 from dsrl.storage.evaluations import EvalItem
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.budget import check_first_call, check_price
+from dsrl.teaching.ledger import CallPolicy
 from dsrl.teaching.reply_store import read_statistics
 from dsrl.types import TrainItem
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
 _WEIGHTS = (".safetensors", ".bin")
+#: Test items of a task that show how long a prompt is.
+_EXAMPLES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
     check_teachers(context)
     check_files(context)
     if context.includes("trained"):
-        check_trainer_takes_tasks(context.trainer, context.tasks)
+        judged = [context.tasks[key].name for key in list_judged(context.tasks)]
+        check_trainer_takes_tasks(context.trainer, context.tasks, judged)
     _check_model_tasks(context, state)
     _check_first_call(context)
     _check_folders(context)
@@ -82,7 +88,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         items = load_all_items(context)
     is_done = state.is_evaluated and (items is None or tuple(items) == state.test_items)
     if context.includes("attempted") and not is_done:
-        _check_sampler(context)
+        _check_sampler(context, _find_example_items(context) if items is None else items)
     if context.includes("trained") and (not state.is_trained or state.has_unpaid_rows):
         _check_trainer(context, items or ())
     return items
@@ -94,7 +100,16 @@ def check_teachers(context: RunContext) -> None:
     Raises:
         DsrlError: the text says what is wrong.
     """
-    roles, policy = context.teachers.values(), context.policy
+    check_roles(context.teachers.values(), context.policy)
+
+
+def check_roles(roles: Iterable[TeacherRole], policy: CallPolicy) -> None:
+    """Do as :func:`check_teachers` for these teachers.
+
+    Raises:
+        DsrlError: the text says what is wrong.
+    """
+    roles = list(roles)
     names = dict.fromkeys(role.priced_name for role in roles)
     for name in policy.prices:
         if name not in names:
@@ -176,16 +191,19 @@ def _check_model_tasks(context: RunContext, state: RunState) -> None:
 
 
 def _check_first_call(context: RunContext) -> None:
-    """Refuse a budget that is too small for the first call, before an index is made; stored replies are free."""
+    """Refuse a budget that is too small for the first call of a teacher, or of the judge; stored replies are free."""
     policy = context.policy
     if policy.budget is None:
         return
-    request = make_first_request(context)
-    role = context.teachers[request.purpose]
-    stored = read_statistics(context.workspace.reply_store, request.purpose, role.plugin.name, role.model)
-    if role.price is not None and not stored:
-        batch = policy.batch and request.purpose == "write"
-        check_first_call(policy.budget, role.price, request, role.label, batch)
+    requests = [make_first_request(context)]
+    if context.includes("verified") and (judging := make_first_judge_request(context)):
+        requests.append(judging)
+    for request in requests:
+        role = context.teachers[request.purpose]
+        stored = read_statistics(context.workspace.reply_store, request.purpose, role.plugin.name, role.model)
+        if role.price is not None and not stored:
+            batch = policy.batch and request.purpose in ("write", "judge")
+            check_first_call(policy.budget, role.price, request, role.label, batch)
 
 
 def _check_folders(context: RunContext) -> None:
@@ -222,9 +240,21 @@ def _check_output(context: RunContext, state: RunState) -> None:
     check_room({output: _measure_weights(context.base_model)}, "the trained model")
 
 
-def _check_sampler(context: RunContext) -> None:
+def _find_example_items(context: RunContext) -> Sequence[EvalItem]:
+    """Return a few test items of a command that does not evaluate; they are compared with the samples later anyway."""
+    if not context.settings.decontaminate:
+        return ()
+    tasks = context.tasks.items()
+    try:
+        return [i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key)]
+    except DataError:
+        return ()
+
+
+def _check_sampler(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     if context.sampler.implements("check"):
-        context.sampler.hook.check()
+        prompts = [example.prompt for example in _make_examples(context, test_items)]
+        context.sampler.hook.check(prompts=prompts, max_tokens=context.settings.max_completion_tokens)
 
 
 def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsrl.pipeline.attempt_review import review_attempts
+from dsrl.pipeline.model_card import write_model_card
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.slots import SLOT_STAGES, make_samples
 from dsrl.pipeline.stages.evaluated import evaluate_models
@@ -62,6 +63,8 @@ def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
         yield "selected"
         train_model(run, iteration)
         if iteration == iterations:  # --stop-after trained means the last training
+            write_model_card(run)
             yield "trained"
     evaluate_models(run)
+    write_model_card(run)
     yield "evaluated"

@@ -29,6 +29,7 @@ class RunTask:
         domain_demos: domain -> demonstrations, for the domains that have demonstrations of their own.
         teachers: the teacher for each purpose.
         dataset_path: the value of ``--dataset-path``; empty for the task's own data.
+        rubric: what a teacher judges answers by; empty if the task is not judged.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RunTask:
     domain_demos: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     teachers: TeacherRoles = field(default_factory=dict)
     dataset_path: str = ""
+    rubric: str = ""
 
     def get_definition(self, domain: str) -> Definition:
         """Return the definition with the demonstrations of a domain, or those of the whole task if it has none."""
@@ -57,6 +59,11 @@ class RunTask:
 #: The tasks of a run by the name that samples and test items have (:attr:`dsrl.types.Sample.task`): in a run of one task,
 #: the name is empty.
 RunTasks = Mapping[str, RunTask]
+
+
+def list_judged(tasks: RunTasks) -> list[str]:
+    """List the keys of the tasks whose answers a teacher judges."""
+    return [key for key, task in tasks.items() if task.rubric]
 
 
 def bind_tasks(settings: Settings) -> dict[str, RunTask]:
@@ -125,7 +132,21 @@ def _bind_task(settings: Settings, name: str) -> RunTask:
         system_prompt=settings.system_prompt,
     )
     dataset_path = get_task_value(settings, "dataset_path", name)
-    return RunTask(name, task, definition, domains, domain_demos, dataset_path=dataset_path)
+    return RunTask(
+        name, task, definition, domains, domain_demos, dataset_path=dataset_path, rubric=get_rubric(settings, task)
+    )
+
+
+def get_rubric(settings: Settings, task: Plugin[TaskSpec]) -> str:
+    """Return the rubric of a task: the user's, or its own; empty if the task is not judged.
+
+    Raises:
+        SettingsError: the user's rubric has no words.
+    """
+    own = get_task_value(settings, "rubric", task.name)
+    if own and not own.strip():
+        raise SettingsError("--rubric has no words; say what makes an answer good, or leave it out")
+    return (own or task.hook.rubric()).strip()
 
 
 #: The demonstrations of a whole task, and those of the domains that have their own.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import monotonic
 
 from dsrl.errors import StoreError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor, Requester
+from dsrl.pipeline.judging import JudgeCounts, Judges, make_judges
 from dsrl.pipeline.plugin_warnings import PluginWarnings
 from dsrl.pipeline.progress import Progress
+from dsrl.pipeline.run_tasks import list_judged
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.pipeline.teachers import TeacherRoles
 from dsrl.settings import Settings
@@ -131,10 +133,13 @@ class OpenRun:
             self.plugin_warnings.save()
 
     @asynccontextmanager
-    async def open_instructors(self) -> AsyncIterator[Mapping[str, Instructor]]:
+    async def open_instructors(self, batch: bool = True) -> AsyncIterator[Mapping[str, Instructor]]:
         """Open the ledger for the length of a block, with an instructor for each task (a key of ``context.tasks``).
 
         At the end, wait for the calls in flight and close the teachers.
+
+        Args:
+            batch: whether requests may wait for a batch of the provider, if the settings say so.
         """
         context = self.context
         plugins = [{purpose: role.plugin for purpose, role in t.teachers.items()} for t in context.tasks.values()]
@@ -143,7 +148,7 @@ class OpenRun:
             teachers["write"],
             context.workspace.reply_store,
             self.store.id,
-            context.policy,
+            replace(context.policy, batch=context.policy.batch and batch),
             teachers,
             self.progress.note,
             PaidCalls(self.store.paid_calls, self._keep_paid_calls),
@@ -159,6 +164,27 @@ class OpenRun:
             await self._close_after(error, ledger)
             raise
         await ledger.close()
+
+    @asynccontextmanager
+    async def open_judges(self, counts: JudgeCounts) -> AsyncIterator[Judges]:
+        """Open the judges of the judged tasks for the length of a block; without such a task, no ledger is opened.
+
+        They wait for no batch: this is for rounds that follow each other, and each would wait for a batch of its own.
+
+        Args:
+            counts: where the judged answers are counted.
+        """
+        tasks = self.context.tasks
+        if not list_judged(tasks):
+            yield {}
+            return
+        async with self.open_instructors(batch=False) as instructors:
+            yield make_judges(tasks, instructors, counts)
+
+    def warn_of_judgements(self, stage: str, iteration: int, counts: JudgeCounts) -> None:
+        """Warn the user if answers of a stage earned nothing because they were not judged."""
+        if text := counts.describe():
+            self.add_warning(f"the judge, in the stage {stage!r}: {text}", f"{stage}-{iteration}:judge")
 
     def _make_instructor(self, requester: Requester, teachers: TeacherRoles) -> Instructor:
         settings = self.settings
@@ -190,12 +216,13 @@ class OpenRun:
             self.store.keep_paid_calls(count)
 
     @asynccontextmanager
-    async def open_model(self, model: str) -> AsyncIterator[AnsweringModel]:
+    async def open_model(self, model: str, judges: Judges | None = None) -> AsyncIterator[AnsweringModel]:
         """Open a model for the length of a block.
 
         Args:
             model: a folder or a hub id.
+            judges: judge its answers to the judged tasks; None if there are no such tasks.
         """
         context = self.context
         async with close_sampler(bind_sampler(context.settings, model)) as sampler:
-            yield AnsweringModel(sampler, context.tasks, context.settings.max_completion_tokens)
+            yield AnsweringModel(sampler, context.tasks, context.settings.max_completion_tokens, judges or {})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dsrl.errors import PluginError
+from dsrl.pipeline.judging import Judges, judge_all, make_submission
 from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.plugins.binding import Plugin, load, takes_option
 from dsrl.plugins.scoring import grade
 from dsrl.plugins.specs import SamplerSpec
 from dsrl.settings import Settings
-from dsrl.types import Answer, PluginRef
+from dsrl.types import RIGHT_SCORE, Answer, PluginRef
 
 
 def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
@@ -57,11 +58,13 @@ class AnsweringModel:
         sampler: runs the model.
         tasks: make the prompts, read and grade the answers.
         max_tokens: maximum length of an answer in tokens.
+        judges: judge the answers of the judged tasks.
     """
 
     sampler: Plugin[SamplerSpec]
     tasks: RunTasks
     max_tokens: int
+    judges: Judges = field(default_factory=dict)
 
     async def answer(
         self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0
@@ -89,9 +92,30 @@ class AnsweringModel:
             )
         return answers
 
-    def grade(self, question: Question, output: str, label: str) -> tuple[Answer, bool]:
-        """Read the answer in an output; return it, and whether it is right. An unreadable answer is wrong."""
-        return grade(self.tasks[question.task].plugin, output, label, question.input)
+    async def grade(self, outputs: Sequence[tuple[Question, str, str]]) -> list[tuple[Answer, bool]]:
+        """Read the answers in outputs; return them, and whether each is right. An unreadable answer is wrong.
+
+        What a judge has to judge goes out together.
+
+        Args:
+            outputs: what was asked, the text of the model, and the label.
+
+        Raises:
+            TeacherError: a judge cannot go on; :class:`BudgetReached` if the budget does not pay for it.
+        """
+        judged = [
+            (question.task, make_submission(question.input, output, label))
+            for question, output, label in outputs
+            if self.tasks[question.task].rubric
+        ]
+        scores = iter(await judge_all(self.judges, judged))
+        answers = iter(submission.answer for _, submission in judged)
+        return [
+            (next(answers), next(scores) >= RIGHT_SCORE)
+            if self.tasks[question.task].rubric
+            else grade(self.tasks[question.task].plugin, output, label, question.input)
+            for question, output, label in outputs
+        ]
 
 
 @asynccontextmanager

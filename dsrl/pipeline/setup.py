@@ -17,6 +17,7 @@ from typing import Any
 import dsrl
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
+from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
 from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
@@ -70,7 +71,10 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
     Raises:
         DsrlError: something is wrong with the settings, the inputs, the plugins or the folder.
     """
-    with collect_warnings(context.plugins, progress.note) as warnings:
+    with (
+        watch_hooks(context.settings.hook_timeout, context.folder, progress.note),
+        collect_warnings(context.plugins, progress.note) as warnings,
+    ):
         context = replace(context, test_items=check_inputs(context))
         store = RunStore(context.folder)
         try:
@@ -87,12 +91,29 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context, note = _add_test_items(context)
             if note:
                 run.add_note(note)
+            if note := _describe_missing_items(context):
+                run.add_note(note)
             if text := describe_foreign_task(context):
                 run.add_warning(text, "attempted-0:model_tasks")
             yield replace(run, context=context)
         finally:
             warnings.save()
             store.close()
+
+
+def _describe_missing_items(context: RunContext) -> str:
+    """Return a sentence about the tasks that have no test set; empty if this command does not evaluate."""
+    if context.test_items is None or not context.includes("evaluated"):
+        return ""
+    known = {item.task for item in context.test_items}
+    missing = [task.name for key, task in context.tasks.items() if key not in known]
+    if not missing:
+        return ""
+    tasks = f"the task {missing[0]} has" if len(missing) == 1 else f"the tasks {', '.join(missing)} have"
+    return (
+        f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then "
+        "evaluates the trained model"
+    )
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:

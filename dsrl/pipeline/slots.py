@@ -22,6 +22,7 @@ from dsrl.pipeline.concurrency import run_limited, run_together
 from dsrl.pipeline.contamination import drop_contaminated
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.instructor import Instructor
+from dsrl.pipeline.judging import JudgeCounts, Judges, make_judges
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.slot_progress import finish_bars, start_bars
@@ -30,7 +31,7 @@ from dsrl.pipeline.stages.attempted import attempt
 from dsrl.pipeline.stages.initial import SampleSource, write_initial
 from dsrl.pipeline.stages.passages import get_passage
 from dsrl.pipeline.stages.scored import score
-from dsrl.pipeline.stages.verified import VotePolicy, verify
+from dsrl.pipeline.stages.verified import VotePolicy, verify, verify_by_judge
 from dsrl.storage.run_store import RunStore
 from dsrl.types import Answer, Sample
 
@@ -123,7 +124,11 @@ def make_samples(run: OpenRun, iteration: int, slots: int | None = None) -> None
     groups = [range(start, min(start + GROUP_SIZE, total)) for start in range(0, total, GROUP_SIZE)]
     incomplete = [g for g in groups if not SlotGroup.read(store, iteration, g).is_complete(stages)]
     if incomplete:
-        unpaid = signals.run(_run_groups(run, iteration, stages, incomplete))
+        counts = JudgeCounts()
+        try:
+            unpaid = signals.run(_run_groups(run, iteration, stages, incomplete, counts))
+        finally:
+            run.warn_of_judgements("scored" if "scored" in stages else "verified", iteration, counts)
         store.stages.set_unpaid(iteration, unpaid)
         finish_bars(run, iteration, stages)
         _report_unpaid(run, iteration, unpaid)
@@ -137,16 +142,19 @@ def _list_stages(context: RunContext) -> tuple[str, ...]:
     return tuple(stage for stage in stages if context.includes(stage))
 
 
-async def _run_groups(run: OpenRun, iteration: int, stages: Collection[str], groups: Sequence[range]) -> Counter[str]:
+async def _run_groups(
+    run: OpenRun, iteration: int, stages: Collection[str], groups: Sequence[range], counts: JudgeCounts
+) -> Counter[str]:
     """Run groups of slots; return stage -> number of rows that the budget did not pay for."""
     settings = run.settings
     async with AsyncExitStack() as stack:
         instructors = await stack.enter_async_context(run.open_instructors())
+        judges = make_judges(run.context.tasks, instructors, counts)
         start_bars(run, iteration, stages)
         model = None
         if "attempted" in stages:
-            model = await stack.enter_async_context(run.open_model(run.context.get_start_model(iteration)))
-        runner = SlotRunner(run, iteration, stages, instructors, model)
+            model = await stack.enter_async_context(run.open_model(run.context.get_start_model(iteration), judges))
+        runner = SlotRunner(run, iteration, stages, instructors, judges, model)
         # Enough groups at a time to keep the teacher busy while others are with the sampler.
         limit = len(groups) if settings.batch else max(4, 3 * settings.concurrency // GROUP_SIZE)
         with run.clock.measure("initial_to_scored"):
@@ -173,6 +181,7 @@ class SlotRunner:
         iteration: from 1.
         stages: the stages to run.
         instructors: ask the teachers of each task.
+        judges: judge the samples of the judged tasks.
         model: the base model; None if the stages do not need it.
 
     Attributes:
@@ -185,12 +194,13 @@ class SlotRunner:
         iteration: int,
         stages: Collection[str],
         instructors: Mapping[str, Instructor],
+        judges: Judges,
         model: AnsweringModel | None,
     ) -> None:
         self.unpaid: Counter[str] = Counter()
         self._run, self._iteration, self._stages = run, iteration, stages
         self._store, self._settings, self._context = run.store, run.settings, run.context
-        self._instructors, self._model = instructors, model
+        self._instructors, self._judges, self._model = instructors, judges, model
         self._passages = run.store.passages(iteration)
         self._domains = {task: list(domains) for task, domains in run.store.keywords(iteration).items()}
         self._patterns = {
@@ -234,6 +244,14 @@ class SlotRunner:
         results = await run_together(map(run_one, coroutines))
         return [result for result in results if result is not None]
 
+    async def _grade_paid(self, stage: str, grading: Coroutine[Any, Any, list[T]], count: int) -> list[T]:
+        """Grade samples together; return nothing if the budget did not pay for all that a judge has to judge."""
+        try:
+            return await grading
+        except BudgetReached:
+            self.unpaid[stage] += count
+            return []
+
     # --- one stage each ----------------------------------------------------------------------------------------------
 
     async def _write(self, group: SlotGroup) -> None:
@@ -256,13 +274,14 @@ class SlotRunner:
         if samples := group.find_unattempted():
             assert self._model is not None
             with self._run.clock.measure("attempted"):
-                attempts = await attempt(self._model, samples)
+                attempts = await self._grade_paid("attempted", attempt(self._model, samples), len(samples))
             self._store.add_greedy_attempts(attempts)
             group.solved |= {a.sample: a.solved for a in attempts}
             self._run.progress.advance("attempted", len(attempts))
 
     async def _rewrite(self, group: SlotGroup) -> None:
-        if parents := group.find_unadapted():
+        # The budget may not have paid for the judgement of an attempt.
+        if parents := [parent for parent in group.find_unadapted() if parent.id in group.solved]:
             with self._run.clock.measure("adapted"):
                 samples = await self._run_paid(
                     "adapted", (self._rewrite_one(parent, group.solved[parent.id]) for parent in parents)
@@ -275,7 +294,8 @@ class SlotRunner:
             settings = self._settings
             seed = _make_seed(settings.seed, self._iteration, group.slots.start, kind)
             with self._run.clock.measure("scored"):
-                scores = await score(self._model, unscored, settings.attempts, settings.attempt_temperature, seed)
+                scoring = score(self._model, unscored, settings.attempts, settings.attempt_temperature, seed)
+                scores = await self._grade_paid("scored", scoring, len(unscored))
             self._store.add_scores(scores)
             group.scored |= {result.sample for result, _ in scores}
             self._run.progress.advance("scored", len(scores))
@@ -288,6 +308,8 @@ class SlotRunner:
 
     def _verify_one(self, sample: Sample, votes: VotePolicy) -> Coroutine[Any, Any, tuple[Sample, list[Answer]]]:
         task = self._context.tasks[sample.task]
+        if task.rubric:
+            return verify_by_judge(self._judges[sample.task], sample)
         return verify(self._instructors[sample.task], task.definition, task.plugin, sample, votes)
 
     def _rewrite_one(self, parent: Sample, solved: bool) -> Coroutine[Any, Any, Sample]:

@@ -13,7 +13,14 @@ from dsrl.errors import SettingsError
 from dsrl.settings import Settings
 
 #: Settings of which each task has its own values, and whether a task can have more than one.
-TASK_SETTINGS = {"task_instruction": False, "dataset_path": False, "demos": False, "domain": True, "override": True}
+TASK_SETTINGS = {
+    "task_instruction": False,
+    "rubric": False,
+    "dataset_path": False,
+    "demos": False,
+    "domain": True,
+    "override": True,
+}
 
 
 def get_task_values(settings: Settings, name: str, task: str) -> tuple[str, ...]:

@@ -8,23 +8,20 @@ its contract is refused by name.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, Literal, cast, overload
 
 import pluggy
 
 from dsrl.errors import DsrlError, PluginError, SettingsError
-from dsrl.plugins.defaults import SamplerDefaults, TaskDefaults
-from dsrl.plugins.discovery import PluginInfo, find_plugin, split_name
-from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault, find_innermost_line
+from dsrl.plugins.defaults import OWN_PARTS, SamplerDefaults, TaskDefaults
+from dsrl.plugins.discovery import Loadable, PluginInfo, find_plugin, split_name
+from dsrl.plugins.files import import_file
+from dsrl.plugins.guard import FAULTS, Guard, Source, describe_fault
+from dsrl.plugins.hook_calls import WATCHED, show_calls
 from dsrl.plugins.source_digest import source_digest
 from dsrl.plugins.specs import (
     API_VERSION,
@@ -38,9 +35,6 @@ from dsrl.plugins.specs import (
     TrainerSpec,
 )
 from dsrl.types import PluginRef, S_co
-
-#: Names that dsrl's own parts have among the plugins of a manager.
-_OWN_PARTS = ("defaults", "guard")
 
 
 @dataclass(frozen=True)
@@ -72,12 +66,12 @@ class Plugin(Generic[S_co]):
     def accepts(self, hook: str, argument: str) -> bool:
         """Return whether the plugin or an override implements the hook with this argument."""
         impls = getattr(self._manager.hook, hook).get_hookimpls()
-        return any(argument in impl.argnames for impl in impls if impl.plugin_name not in _OWN_PARTS)
+        return any(argument in impl.argnames for impl in impls if impl.plugin_name not in OWN_PARTS)
 
     def implementations(self, hook: str) -> list[tuple[object, Callable[..., Any]]]:
         """List what implements the hook, without defaults: pairs of plugin (or module) and function, first called first."""
         impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in _OWN_PARTS]
+        return [(i.plugin, i.function) for i in impls if not i.wrapper and i.plugin_name not in OWN_PARTS]
 
     def digest_code(self, *hooks: str) -> str:
         """Return a digest of the code that implements the hooks, without dsrl's defaults: other code, another digest."""
@@ -145,9 +139,11 @@ def check_contract(info: PluginInfo) -> None:
 # --- importing -------------------------------------------------------------------------------------------------------
 
 
-def _import(entry: EntryPoint, info: PluginInfo) -> Any:
+def _import(entry: Loadable, info: PluginInfo) -> Any:
     try:
         return entry.load()
+    except DsrlError:
+        raise
     except FAULTS as error:
         raise PluginError(
             f"{info} cannot be imported: {type(error).__name__}: {error} (entry point {info.target!r}); "
@@ -155,7 +151,7 @@ def _import(entry: EntryPoint, info: PluginInfo) -> Any:
         ) from error
 
 
-def _advise_on_import(error: BaseException, entry: EntryPoint, info: PluginInfo) -> str:
+def _advise_on_import(error: BaseException, entry: Loadable, info: PluginInfo) -> str:
     missing = _find_missing_module(error, info)
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "dsrl":
         requirements = (entry.dist.requires if entry.dist else None) or []
@@ -229,25 +225,29 @@ def _bind(ref: PluginRef, info: PluginInfo, target: Any, as_class: bool = False)
     _register(manager, kind, str(info), target, as_class)
     manager.registers_overrides = True
     for path in ref.overrides:
-        module = _import_override(path)
+        module = import_file(path, "override file")
         _register(manager, kind, f"override file {path}", module, False)
         _refuse_unmarked(kind, f"override file {path}", module)
     manager.registers_overrides = False
     _refuse_missing(manager, kind, info)
+    source = Source(str(info), _list_files(info, target), ref.overrides)
     if not as_class:
         # The guard is outermost, so that the error of a faulty hook names the plugin, whoever calls the hook.
-        source = Source(str(info), _list_files(info, target), ref.overrides)
         manager.register(Guard(kind, source), "guard")
-    return Plugin(ref, info.distribution, info.version, _Hooks(manager, kind), manager)
+    return Plugin(ref, info.distribution, info.version, _Hooks(manager, kind, source), manager)
 
 
 class _Hooks:
     """The hooks of a bound plugin as callers see them: a caller may leave out the optional arguments of a hook."""
 
-    def __init__(self, manager: pluggy.PluginManager, kind: Kind) -> None:
+    def __init__(self, manager: pluggy.PluginManager, kind: Kind, source: Source) -> None:
         for hook in kind.hooks.values():
             caller = getattr(manager.hook, hook.name)
-            setattr(self, hook.name, _fill_arguments(caller, hook) if hook.optional_arguments else caller)
+            if hook.name in WATCHED:
+                caller = show_calls(caller, hook, source)
+            elif hook.optional_arguments:
+                caller = _fill_arguments(caller, hook)
+            setattr(self, hook.name, caller)
 
 
 def _fill_arguments(caller: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
@@ -356,36 +356,15 @@ def _refuse_missing(manager: pluggy.PluginManager, kind: Kind, info: PluginInfo)
     if missing:
         raise PluginError(f"{info} lacks the mandatory hook {', '.join(missing)}")
     if kind.name == "task":
-        own = (plugin for name, plugin in manager.list_name_plugin() if name not in _OWN_PARTS)
+        own = (plugin for name, plugin in manager.list_name_plugin() if name not in OWN_PARTS)
         implemented = {hook for plugin in own for hook, _ in _find_hooks(plugin).values()}
-        missing = [hook for hook in ("output_instruction", "process_prediction") if hook not in implemented]
+        needed = ("output_instruction",) if "rubric" in implemented else ("output_instruction", "process_prediction")
+        missing = [hook for hook in needed if hook not in implemented]
         if missing and "answer_format" not in implemented:
             raise PluginError(
                 f"{info} lacks {' and '.join(missing)}; write them, or write the one hook answer_format, from which both "
-                "follow"
+                "follow; a task whose answers a teacher judges has the hook rubric instead of process_prediction"
             )
-
-
-def _import_override(path: str) -> ModuleType:
-    """Import a file of ``--override``; its functions that are marked with ``@hookimpl`` replace the plugin's."""
-    file = Path(path).absolute()
-    if not file.is_file():
-        raise SettingsError(f"override file {path} does not exist")
-    name = f"dsrl_override_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise SettingsError(f"override file {path} is not a Python file (*.py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look there
-    try:
-        spec.loader.exec_module(module)
-    except FAULTS as error:
-        del sys.modules[name]
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        innermost = find_innermost_line(error, [str(file)])
-        line = line or (f":{innermost[1]}" if innermost else "")
-        raise PluginError(f"override file {path}{line} cannot be run: {describe_fault(error)}") from error
-    return module
 
 
 def _list_files(info: PluginInfo, target: Any) -> tuple[str, ...]:

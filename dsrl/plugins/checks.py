@@ -88,6 +88,7 @@ def call_cheap_hooks(plugin: Plugin[Any]) -> Iterator[tuple[str, Callable[[], An
             "description",
             "input_instruction",
             "output_instruction",
+            "rubric",
             "answer_format",
             "domains",
             "dataset_info",

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
+from dsrl.answers import AnswerFormat
+from dsrl.answers.places import read_whole_answer
 from dsrl.plugins.specs import SamplerSpec, TaskSpec, hookimpl
+from dsrl.text import replace_surrogates
 from dsrl.types import UNREADABLE, Answer, Example, Reward
+
+#: Names that dsrl's own parts have among the plugins of a manager.
+OWN_PARTS = ("defaults", "guard")
 
 # The default rewards, made once: a training asks for hundreds of thousands.
 _NO_REWARD = Reward(0.0, {"format": 0.0, "result": 0.0})
@@ -24,13 +31,25 @@ class TaskDefaults:
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
 
+    @cached_property
+    def _answer_format(self) -> AnswerFormat | None:
+        # Asked once: a reward asks for it, and a guarded hook costs more than reading an answer.
+        return self._task.answer_format()
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether these defaults alone read and compare answers. They are then called without their guarded hooks."""
+        hooks: list[Any] = [self._task.process_prediction, self._task.eval]
+        impls = [impl for hook in hooks for impl in hook.get_hookimpls()]
+        return self._answer_format is not None and all(impl.plugin_name in OWN_PARTS for impl in impls)
+
     @hookimpl(trylast=True)
     def input_instruction(self) -> str:
         return ""
 
     @hookimpl(trylast=True)
     def output_instruction(self) -> str | None:
-        answer_format = self._task.answer_format()
+        answer_format = self._answer_format
         return answer_format.instruction() if answer_format else None
 
     @hookimpl(trylast=True)
@@ -51,7 +70,7 @@ class TaskDefaults:
 
     @hookimpl(trylast=True)
     def process_label(self, output: str, input: str) -> Answer:
-        answer_format = self._task.answer_format()
+        answer_format = self._answer_format
         label = self._task.process_prediction(output=output, input=input)
         if label is not UNREADABLE:
             return label
@@ -60,8 +79,13 @@ class TaskDefaults:
 
     @hookimpl(trylast=True)
     def process_prediction(self, output: str, input: str) -> Answer | None:
-        answer_format = self._task.answer_format()
-        return answer_format.extract(output, input) if answer_format else None
+        if self._answer_format:
+            return self._answer_format.extract(output, input)
+        return read_whole_answer(output) if self._task.rubric() else None
+
+    @hookimpl(trylast=True)
+    def rubric(self) -> str:
+        return ""
 
     @hookimpl(trylast=True)
     def eval(self, prediction: str, label: str) -> bool:
@@ -69,10 +93,15 @@ class TaskDefaults:
 
     @hookimpl(trylast=True)
     def reward(self, output: str, label: str, input: str) -> float:
-        prediction = self._task.process_prediction(output=output, input=input)
+        if self._is_plain:
+            prediction = self.process_prediction(output, input)
+            is_right = isinstance(prediction, str) and self.eval(replace_surrogates(prediction), label)
+        else:
+            prediction = self._task.process_prediction(output=output, input=input)
+            is_right = prediction is not UNREADABLE and self._task.eval(prediction=prediction, label=label, input=input)
         if prediction is UNREADABLE:
             return _NO_REWARD
-        return _FULL_REWARD if self._task.eval(prediction=prediction, label=label, input=input) else _FORMAT_REWARD
+        return _FULL_REWARD if is_right else _FORMAT_REWARD
 
 
 class SamplerDefaults:

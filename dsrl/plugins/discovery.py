@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from typing import Any, Protocol
 
 from dsrl.errors import PluginError
 from dsrl.plugins.specs import KINDS
+from dsrl.plugins.task_files import TaskFile, is_task_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,17 @@ class PluginInfo:
         return f"{self.kind} {self.name!r} of {self.distribution} {self.version}".rstrip()
 
 
+class Loadable(Protocol):
+    """What loads a plugin: an entry point, or a file of the user."""
+
+    @property
+    def dist(self) -> Distribution | None:
+        """The distribution that declares the plugin; None for a file."""
+
+    def load(self) -> Any:
+        """Import the plugin."""
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Split what the user typed into the name of a plugin and its argument: ``verifiers:gsm8k`` names ``verifiers``.
 
@@ -48,12 +61,18 @@ def list_plugins(kind: str) -> list[PluginInfo]:
     return sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def find_plugin(kind: str, name: str) -> tuple[EntryPoint, PluginInfo]:
+def find_plugin(kind: str, name: str) -> tuple[Loadable, PluginInfo]:
     """Find the entry point of a plugin; an argument after a colon does not belong to the name of the entry point.
+
+    The name of a task can be the path of a file instead (:mod:`dsrl.plugins.task_files`).
 
     Raises:
         PluginError: no plugin has this name (the error names the nearest ones), or several distributions declare it.
+        SettingsError: the file is not there.
     """
+    if kind == "task" and is_task_file(name):
+        file = TaskFile(name)
+        return file, PluginInfo(kind, name, file.module, "a file", "")
     group = KINDS[kind].group
     name, _ = split_name(name)
     entries = entry_points(group=group)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args, get_origin
 
 from dsrl.answers import AnswerFormat
@@ -44,11 +45,20 @@ def describe_fault(error: BaseException) -> str:
     return f"{type(error).__name__}: {mask(text[:2000])}" if text else type(error).__name__
 
 
-def find_innermost_line(error: BaseException, files: Iterable[str]) -> tuple[str, int] | None:
-    """Return file and line of the innermost frame of an exception that lies in one of the files or folders."""
+def find_innermost_line(place: BaseException | FrameType, files: Iterable[str]) -> tuple[str, int] | None:
+    """Return file and line of the innermost frame in one of the files or folders.
+
+    Args:
+        place: an exception, or the frame where a thread is at work.
+        files: the files and folders.
+    """
     files = tuple(files)
+    if isinstance(place, BaseException):
+        frames = list(traceback.walk_tb(place.__traceback__))
+    else:
+        frames = list(traceback.walk_stack(place))[::-1]
     innermost = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
+    for frame, line in frames:
         file = frame.f_code.co_filename
         if any(file == own or file.startswith(own + "/") for own in files):
             innermost = (file, line)
@@ -69,9 +79,9 @@ class Source:
     files: tuple[str, ...]
     overrides: tuple[str, ...] = ()
 
-    def locate(self, error: BaseException) -> str:
+    def locate(self, place: BaseException | FrameType) -> str:
         """Return `` (module.py:12)``, the innermost line of the plugin's own code; empty if there is none."""
-        innermost = find_innermost_line(error, self.files)
+        innermost = find_innermost_line(place, self.files)
         if innermost is None:
             return ""
         file, line = innermost
@@ -81,12 +91,22 @@ class Source:
 
     def fault(self, hook: str, error: BaseException) -> PluginError:
         """Make the error that names the override file or the plugin that is at fault."""
+        return PluginError(self.blame(hook, f"failed with {describe_fault(error)}", error))
+
+    def blame(self, hook: str, words: str, place: BaseException | FrameType) -> str:
+        """Say what a hook did, and where in the plugin or in an override file.
+
+        Args:
+            hook: the name of the hook.
+            words: what it did.
+            place: an exception, or the frame where the hook is at work.
+        """
         overrides = {str(Path(path).absolute()): path for path in self.overrides}
-        innermost = find_innermost_line(error, overrides)
-        culprit, where = self.title, self.locate(error)
+        innermost = find_innermost_line(place, overrides)
+        culprit, where = self.title, self.locate(place)
         if innermost:
             culprit, where = f"override file {overrides[innermost[0]]}:{innermost[1]}", ""
-        return PluginError(f"{culprit}: its hook {hook} failed with {describe_fault(error)}{where}")
+        return f"{culprit}: its hook {hook} {words}{where}"
 
 
 class Guard:
@@ -170,6 +190,8 @@ class _ResultCheck:
         return PluginError(f"{self._source.title}: its hook {self._hook.name} returned {words}")
 
     def _check_truth(self, result: Any) -> bool:
+        if isinstance(result, bool):
+            return result
         # NumPy's bool is named bool or bool_, by version. A text or a number may be an answer that was returned by mistake.
         if type(result).__name__ not in ("bool", "bool_"):
             raise self._refuse(f"{type(result).__name__} ({_excerpt(result)}), not bool; {self._hook.unanswered}")
@@ -182,7 +204,8 @@ class _ResultCheck:
             if len(result.parts) > _MAX_PARTS:
                 raise self._refuse(f"a Reward of {len(result.parts):,} parts; at most {_MAX_PARTS} are allowed")
             for name, part in result.parts.items():
-                if not isinstance(name, str) or not isinstance(part, Real) or not _is_finite(part):
+                is_number = type(part) is float or isinstance(part, Real)  # the first is what nearly all are, and quick
+                if not isinstance(name, str) or not is_number or not _is_finite(part):
                     raise self._refuse(f"a Reward whose part {_excerpt(name)} is {_excerpt(part)}; give finite numbers")
         return result
 

@@ -176,7 +176,8 @@ class TaskSpec:
             output: the text of a model: it can be anything, of any length. Never evaluate it as code, and never raise.
             input: the input that the output answers; it holds, for example, the options of a multiple-choice question.
 
-        Mandatory, unless the task has an ``answer_format``. Default: the answer as that format finds it.
+        Mandatory, unless the task has an ``answer_format`` or a ``rubric``. Default: the answer as that format finds it;
+        without a format, the whole text without its thinking part.
         """
 
     @hook(unanswered="return True or False", optional_arguments={"input": ""})
@@ -202,6 +203,16 @@ class TaskSpec:
             input: the input of the sample.
         """
 
+    @hook()
+    def rubric(self) -> str:
+        """Return the rubric by which a teacher judges answers, for a task without an answer that rules can check.
+
+        A task with a rubric is *judged*: its reward, pass rate and accuracy come from the judge, who gives 0 to 10 points,
+        and ``reward`` and ``eval`` are not used. The judge reads the description, the rubric, the input, the output of the
+        sample as a reference, and the answer without its thinking part. ``--rubric`` replaces the rubric. Default: an empty
+        text; the task is not judged.
+        """
+
     @hook(optional_arguments={"domain": ""})
     def procedural_sample(self, seed: int, difficulty: int, passage: str, domain: str) -> Example:
         """Return a sample that is made by rules, for the teacher ``procedural``. The same arguments give the same sample.
@@ -210,7 +221,9 @@ class TaskSpec:
             seed: 0 or more.
             difficulty: 1 is the easiest; for a number above the hardest level, return a sample of the hardest level.
             passage: the text that the sample should be based on; it can be empty, and it can be anything.
-            domain: the domain that the sample must belong to, one of those of the run; empty if it is left to the task.
+            domain: the domain that the sample must belong to, one of those of the run; empty if it is left to the task. If
+                the task has no rules for it, the sample is of another domain, which its ``domain`` names; the teacher
+                ``procedural`` then warns.
 
         Optional; a task without it needs another teacher.
         """
@@ -440,12 +453,16 @@ class SamplerSpec:
         Optional; without it every prompt is plain text.
         """
 
-    @hook()
-    def check(self) -> None:
+    @hook(optional_arguments={"prompts": (), "max_tokens": 0})
+    def check(self, prompts: Sequence[Prompt], max_tokens: int) -> None:
         """Check, before a teacher is paid, that the sampler can work: the model, the device, the dtype, the server.
 
         It is called once, before the first ``sample``, in a run that will use the base model. It loads no weights and
         returns within about a minute.
+
+        Args:
+            prompts: examples of the prompts of the run, which show how long a prompt is; there may be none.
+            max_tokens: maximum length of a completion in tokens; 0 if it is not known.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.
@@ -478,10 +495,12 @@ class TrainerSpec:
 
         Args:
             job: what to train on, and how.
-            task: ``task.hook.reward(output=..., label=..., input=...)`` returns the reward in a run of one task. In a run
-                over several tasks, reading ``task.hook`` is an error, so that no item gets the reward of another task:
-                ``dsrl.get_task(task, item)`` is the task of an item, and ``dsrl.list_tasks(task)`` are all of them. Both
-                also work in a run of one task.
+            task: ``dsrl.compute_rewards(task, answers)`` returns the rewards of pairs of an item and an output, and
+                ``dsrl.grade_all(task, answers)`` whether they are right. Both work for every run; give them all answers of
+                a step at once, because a judge works on many at a time. In a run of one task that is not judged,
+                ``task.hook.reward(output=..., label=..., input=...)`` is the reward. In a run over several tasks, reading
+                ``task.hook`` is an error, so that no item gets the reward of another task: ``dsrl.get_task(task, item)``
+                is the task of an item, and ``dsrl.list_tasks(task)`` are all of them.
             on_step: call it after each step.
 
         Mandatory.
@@ -492,6 +511,14 @@ class TrainerSpec:
         """Return whether ``train`` finds the task of each item with ``dsrl.get_task(task, item)``.
 
         Optional; without it, the trainer is refused in a run over several tasks, before a teacher is paid.
+        """
+
+    @hook(unanswered="return True or False")
+    def takes_judged_tasks(self) -> bool:
+        """Return whether ``train`` gets all rewards with ``dsrl.compute_rewards(task, answers)``, in its own process.
+
+        The reward of a judged task (see the hook ``rubric``) comes from a teacher, whom a worker process cannot ask.
+        Optional; without it, the trainer is refused in a run with a judged task, before a teacher is paid.
         """
 
     @hook()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dsrl.errors import SettingsError, StoreError
-from dsrl.storage import attempts, evaluations, matches, run_record, samples, sources, stages
+from dsrl.storage import attempts, evaluations, listing, matches, run_record, samples, sources, stages
 from dsrl.storage.files import ProcessLock, replace_file
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_errors
 
@@ -65,6 +65,7 @@ class RunStore(
     attempts.AttemptTables,
     evaluations.EvaluationTables,
     matches.MatchTables,
+    listing.ListingTables,
 ):
     """The folder and database of one run.
 

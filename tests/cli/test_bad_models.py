@@ -79,9 +79,9 @@ def test_weights_that_are_not_numbers(refused: Refused, value: float, form: str)
     [
         (
             {"vocab_size": 4000},
-            ["do not belong to its config.json", "4000 x 128, in the files 2048 x 128", "--base-model"],
+            ["do not belong to its config.json", "4000 x 128, in the files 2304 x 128", "--base-model"],
         ),
-        ({"hidden_size": 64}, ["do not belong to its config.json", "in the files 2048 x 128"]),
+        ({"hidden_size": 64}, ["do not belong to its config.json", "in the files 2304 x 128"]),
         ({"num_hidden_layers": 6}, ["do not belong to its config.json", "among them model.layers.4.", "--base-model"]),
         ({"num_hidden_layers": 10**9}, ["config.json tells of 1000000000 layers", "--base-model"]),
         ({"hidden_size": -64}, ["model holds no model that can be read", "negative dimension"]),
@@ -108,6 +108,7 @@ def test_a_context_that_is_too_short_for_a_prompt_and_an_answer(refused: Refused
         "give a smaller --max-completion-tokens",
     ]
     refused("--base-model", "model", "--max-completion-tokens", 48, words=words, code=2)
+    refused("--base-model", "model", "--max-completion-tokens", 48, "--stop-after", "scored", words=words, code=2)
     refused("--max-prompt-tokens", 5, words=["--max-prompt-tokens 5 is less than", "give a larger number"], code=2)
 
 
@@ -139,12 +140,12 @@ def test_a_template_with_a_token_that_the_model_does_not_have(
 ) -> None:
     folder = copy_tiny(Path("model"))
     tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
-    edit_json(folder / "tokenizer.json", added_tokens=[*tokens, {**tokens[0], "id": 2048, "content": "<turn>"}])
+    edit_json(folder / "tokenizer.json", added_tokens=[*tokens, {**tokens[0], "id": 2304, "content": "<turn>"}])
     edit_json(folder / "tokenizer_config.json", chat_template="<turn>{{ messages[0].content }}")
     outcome = dsrl(*command, "--base-model", "model")
     assert outcome.code == 1, outcome.err
-    assert "it writes the token '<turn>' (number 2048), and the model has only 2048 tokens" in outcome.err
-    assert "note: The tokenizer of model has 2049 tokens and the model only 2048" in outcome.err
+    assert "it writes the token '<turn>' (number 2304), and the model has only 2304 tokens" in outcome.err
+    assert "note: The tokenizer of model has 2305 tokens and the model only 2304" in outcome.err
     assert server.requests == []
 
 

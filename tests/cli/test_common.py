@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
+from dsrl.cli import cli
 from dsrl.cli.common import Command, print_json, print_line, print_note, print_table
 from dsrl.storage.run_log import NOTES
 
@@ -78,3 +81,28 @@ def test_the_flags_of_one_command_do_not_reach_the_next(invoke: Invoke) -> None:
     assert invoke(lambda: click.echo(""), "--verbose")[0] == ""
     assert logging.getLogger().level == level
     assert invoke(lambda: logging.getLogger("library").info("a step")) == ("", "")
+
+
+def test_a_table_in_a_pipe_is_never_folded(invoke: Invoke) -> None:
+    name = "a-name-" + "x" * 300
+
+    out, _ = invoke(lambda: print_table("title", ["name", "text"], [[name, "word " * 60]]))
+    assert name in out
+    assert max(map(len, out.splitlines())) < 1000
+
+
+def test_a_shell_completes_runs_and_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("trial", "other"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "run.toml").touch()
+    complete = ShellComplete(cli, {}, "dsrl", "_DSRL_COMPLETE")
+
+    def list_names(args: list[str], incomplete: str) -> list[str]:
+        return [item.value for item in complete.get_completions(args, incomplete)]
+
+    assert list_names(["show"], "tr") == ["trial"]
+    assert list_names(["samples"], "") == ["other", "trial"]
+    assert list_names(["compare", "trial"], "o") == ["other"]
+    assert "mednli" in list_names(["run", "--task"], "med")
+    assert list_names(["run", "--trainer"], "gr") == ["grpo"]

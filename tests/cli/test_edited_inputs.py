@@ -112,7 +112,7 @@ def test_edited_demonstrations_are_refused_and_kept_in_the_run(dsrl, small):
     Path("demos.jsonl").unlink()
     shown = json.loads(dsrl("show", "small", "--json").out)
     assert shown["definition"]["demos"] == DEMOS
-    assert "medical sentences" in shown["definition"]["description"]
+    assert "two sentences about one patient" in shown["definition"]["description"]
     assert "demonstrations" in dsrl("show", "small").out
 
 

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from dsrl.cli.run import ORIGINAL_ARGUMENTS
 
 HEAVY = {"torch", "transformers", "datasets", "openai", "pydantic", "numpy", "pyarrow", "rich", "sqlite3", "asyncio"}
 
@@ -42,3 +46,17 @@ def test_run_shows_every_setting():
     for setting in fields(Settings):
         assert flag_of(setting) in text
         assert f"[{setting.metadata['section']}]" in text
+
+
+@pytest.mark.parametrize("argument", [name for name in ORIGINAL_ARGUMENTS if "_" in name or name == "--model"])
+def test_an_argument_of_the_original_is_answered_with_ours(dsrl: Any, argument: str) -> None:
+    outcome = dsrl("run", argument, "x")
+    assert outcome.code == 2
+    assert f"{argument} is an argument of the paper's own program; here it is --" in " ".join(outcome.err.split())
+
+
+def test_the_table_of_the_original_arguments_is_whole() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+    for argument, ours in ORIGINAL_ARGUMENTS.items():
+        flag, _, rest = ours.partition(",")
+        assert f"| `{argument}` | `{flag}`{',' * bool(rest)}{rest} |" in page

@@ -37,8 +37,8 @@ def test_a_plan_is_readable_on_a_narrow_terminal(dsrl: Any, monkeypatch: pytest.
     assert all(len(line) <= 80 for line in text.splitlines()), text
     (row,) = (line for line in text.splitlines() if line.startswith("initial "))
     below = text.splitlines()[text.splitlines().index(row) + 1]
-    assert row.split() == ["initial", "100k", "114M", "30M", "585", "16k", "guess"]
-    assert below.split()[-2:] == ["288-2505", "3125-94k"], "no figure is broken over lines"
+    assert row.split() == ["initial", "100k", "117M", "30M", "592", "16k", "guess"]
+    assert below.split()[-2:] == ["293-2514", "3125-94k"], "no figure is broken over lines"
     low, expected, high = (f"{plan['total']['dollars'][end]:.0f}" for end in ("low", "expected", "high"))
     assert f"dollars  ${expected} ({low}-{high})" in text
 

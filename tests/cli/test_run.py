@@ -56,6 +56,14 @@ def test_json_holds_what_is_promised(dsrl, small):
     assert result["samples"]["initial"] == 24
     assert result["samples"]["selected"] == 16
     counts_add_up(result["samples"])
+    card = (Path(result["model_path"]) / "README.md").read_text()
+    assert f"| trained | {result['trained_accuracy']:.1%} |" in card
+    assert str(Path.cwd()) not in card
+    # The same run again; nothing is left to do.
+    assert dsrl(*small, "--require-gain", "-1").code == 0
+    refused = dsrl(*small, "--require-gain", "0.99")
+    assert refused.code == 4
+    assert "--require-gain 0.99 is not met: the interval of the gain begins at" in refused.err
     # Calls: one for keywords; for each sample one to write it and one or two for votes; for each rewriting likewise.
     assert 24 * 2 < result["teacher_calls"] <= 1 + 24 * 3 + result["samples"]["verified"] * 3
     assert sum(line["calls"] for line in result["spending"]) == result["teacher_calls"]

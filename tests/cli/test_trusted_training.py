@@ -122,7 +122,7 @@ def test_a_model_for_other_tasks_is_refused_before_a_paid_teacher_is_asked(dsrl,
     args = ["run", "--task", "lease", "--samples", "2", "--teacher", "openai:m", "--teacher-option"]
     outcome = dsrl(*args, f"base_url={server.url}")
     assert outcome.code == 2
-    assert "the base model 'tiny' was trained for mednli, gsm8k only" in outcome.err
+    assert "the base model 'tiny' was trained for mednli, gsm8k, math, text2sql, logiqa only" in outcome.err
     assert "but the teacher openai:m may cost money. Give another --base-model; --force goes on" in outcome.err
     assert not server.calls
     assert not Path("runs").exists()
@@ -133,5 +133,8 @@ def test_a_model_for_other_tasks_is_told_if_the_teacher_is_free(dsrl, install):
     outcome = dsrl("run", "--task", "lease", "--samples", "2", "--votes", "0", "--stop-after", "attempted")
     assert outcome.code == 0, outcome.err
     assert (
-        outcome.err.count("note: the base model 'tiny' was trained for mednli, gsm8k only, and will hardly solve") == 1
+        outcome.err.count(
+            "note: the base model 'tiny' was trained for mednli, gsm8k, math, text2sql, logiqa only, and will hardly solve"
+        )
+        == 1
     )

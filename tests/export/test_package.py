@@ -141,3 +141,13 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be written"):
         write_package({"a": "a", "a/b": "a file cannot be a folder"}, tmp_path / "half")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "empty", "file"]
+
+
+def test_a_judged_task_is_not_exported(bound: Any) -> None:
+    class Judged(Described):
+        @hookimpl
+        def rubric(self) -> str:
+            return "It must rhyme."
+
+    with pytest.raises(SettingsError, match=r"is judged: its reward comes from a teacher .* so it is not exported"):
+        describe_task(bound("task", Judged))

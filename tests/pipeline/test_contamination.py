@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dsrl.pipeline.contamination import compare_training
+from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.progress import SilentProgress
+from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.slots import make_samples
 from dsrl.pipeline.stages.selected import select_samples
 from dsrl.pipeline.summary import load_notes
@@ -59,14 +64,17 @@ def prepared(make_run: Any) -> Any:
     return prepare
 
 
-def set_items(run: Any, *texts: str) -> None:
-    object.__setattr__(run.context, "test_items", [EvalItem(text, "yes") for text in texts])
+def set_items(run: Any, *items: str | EvalItem) -> None:
+    texts = [EvalItem(item, "yes") if isinstance(item, str) else item for item in items]
+    object.__setattr__(run.context, "test_items", texts)
     run.__dict__.pop("test_items", None)
 
 
-def add_scored(run: Any, *texts: str) -> None:
+def add_scored(run: Any, *texts: str | tuple[str, str]) -> None:
+    """Add scored samples: their texts, or their task and text."""
     for slot, text in enumerate(texts):
-        sample = Sample(f"1-{slot}", 1, slot, "initial", text, "o", "yes")
+        task, text = ("", text) if isinstance(text, str) else text
+        sample = Sample(f"1-{slot}", 1, slot, "initial", text, "o", "yes", task=task)
         run.store.add_samples([sample])
         run.store.add_verdicts([(sample, ["yes"])])
         run.store.add_scores([(Score(sample.id, 4, 2, 0.5), {"yes": (2, True), "no": (2, False)})])
@@ -156,3 +164,102 @@ def test_the_training_is_compared_once_for_the_same_items(prepared: Any, monkeyp
     run.__dict__["test_items"] = "it would fail if it were used"
     compare_training(run)
     assert run.store.compared_training == state is not None
+
+
+# --- two tasks in one run --------------------------------------------------------------------------------------------
+
+OTHER = (
+    "A cook buys nine brown eggs and breaks two of them on the way home. How many whole eggs are in the kitchen now?"
+)
+#: The test items of both tasks in turn, and which task each belongs to.
+TWO_TASKS_ITEMS = [
+    EvalItem("Nothing like it?", "yes", "second"),
+    EvalItem(ITEM, "yes", "first"),
+    EvalItem("What else is there?", "yes", "first"),
+    EvalItem(OTHER, "yes", "second"),
+]
+
+
+class TwoTasksTeacher(CopyingTeacher):
+    """Writes the test item of each task once among the samples of either task; the prompt names the task."""
+
+    written: Counter[str]
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        if request.purpose == "solve":
+            return Completion((Reply("<answer>entailment</answer>"),) * request.n)
+        task = "first" if "task number first" in request.messages[0].content else "second"
+        number = self.written[task]
+        self.written[task] += 1
+        text = {0: COPY, 1: OTHER.lower()}.get(number, f"Question {task} {number}?")
+        return Completion((Reply(json.dumps({"input": text, "output": "<answer>entailment</answer>"})),) * request.n)
+
+
+@pytest.fixture
+def two_tasks(make_context: Any, open_store: Any) -> Any:
+    """Return a function that makes a run over the tasks ``first`` and ``second``, with their items."""
+
+    def prepare(stop_after: str = "evaluated", **settings: Any) -> OpenRun:
+        TwoTasksTeacher.written = Counter()
+        settings = {"samples": 6, "votes": 2, "concurrency": 1, **settings}
+        context = make_context(stop_after, {"teacher": TwoTasksTeacher}, **settings)
+        (task,) = context.tasks.values()
+        names = ("first", "second")
+        tasks = {
+            name: replace(task, name=name, definition=Definition(f"This is task number {name}.", "", "o"))
+            for name in names
+        }
+        run = OpenRun(replace(context, tasks=tasks, test_items=TWO_TASKS_ITEMS), open_store, SilentProgress())
+        run.store.add_keywords(1, {name: {"medicine": ["medicine"]} for name in names})
+        run.store.add_passages(1, {name: {"medicine": []} for name in names})
+        run.store.add_patterns(1, {(name, ""): "" for name in names})
+        return run
+
+    return prepare
+
+
+def test_a_copy_of_a_test_item_is_set_aside_among_the_samples_of_its_own_task(two_tasks: Any) -> None:
+    run = two_tasks("verified")
+    make_samples(run, 1)
+    samples = {sample.id: sample for sample in run.store.samples(1)}
+    assert Counter(sample.task for sample in samples.values()) == {"first": 3, "second": 3}
+    dropped = {(sample.task, sample.input, sample.dropped) for sample in samples.values() if sample.dropped}
+    assert dropped == {("first", COPY, "contaminated"), ("second", OTHER.lower(), "contaminated")}
+    matches = {samples[match.sample].task: (match.item, match.item_input) for match in run.store.list_matches()}
+    assert matches == {"first": (1, ITEM), "second": (3, OTHER)}
+    # The items of the other task are not compared.
+    kept = {(sample.task, sample.input) for sample in samples.values() if not sample.dropped}
+    assert {("first", OTHER.lower()), ("second", COPY)} <= kept
+
+
+def test_the_selection_looks_for_copies_in_each_task_and_for_duplicates_in_all(two_tasks: Any) -> None:
+    run = two_tasks(select=8)
+    texts = (
+        ("first", "One?"),
+        ("second", "ONE"),
+        ("first", OTHER),
+        ("second", OTHER),
+        ("first", ITEM),
+        ("second", "Two?"),
+    )
+    add_scored(run, *texts)
+    select_samples(run, 1)
+    assert set(run.store.selected(1)) == {"1-0", "1-2", "1-5"}
+    assert {(m.sample, m.meaning, m.item, m.other) for m in run.store.list_matches()} == {
+        ("1-3", "contaminated", 3, None),
+        ("1-4", "contaminated", 1, None),
+        ("1-1", "duplicate", None, "1-0"),
+    }
+
+
+def test_items_of_two_tasks_that_are_given_later_are_compared_with_the_training_of_their_task(two_tasks: Any) -> None:
+    run = two_tasks(select=8)
+    set_items(run, TWO_TASKS_ITEMS[0])
+    add_scored(run, ("first", ITEM), ("second", "Two?"), ("first", OTHER))
+    select_samples(run, 1)
+    set_items(run, *TWO_TASKS_ITEMS)
+    run.store.replace_items(TWO_TASKS_ITEMS)
+    compare_training(run)
+    assert set(run.store.selected(1)) == {"1-0", "1-1", "1-2"}
+    assert [(m.sample, m.meaning, m.item) for m in run.store.list_matches()] == [("1-0", "trained", 1)]

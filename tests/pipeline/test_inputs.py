@@ -96,3 +96,39 @@ def test_demonstrations_of_a_domain_are_an_input(make_context: Callable[..., Run
     own = replace(task, domains=("a", "b"), domain_demos={"a": (Example("i", "o"),)})
     assert demos.compute_digest(own) != demos.compute_digest(task)
     assert demos.compute_digest(replace(own, domain_demos={})) == demos.compute_digest(task), "as in earlier versions"
+
+
+def test_the_rubric_and_the_judge_are_inputs_of_the_verification(
+    make_context: Callable[..., RunContext], open_store: RunStore
+) -> None:
+    context = make_context()
+    judged = edit_tasks(context, rubric="Be brief.")
+    record_inputs(open_store, judged)
+    assert (open_store.definition() or {})["rubric"] == "Be brief."
+    assert (open_store.definition() or {})["judge"] == judged.teachers["judge"].label
+    open_store.stages.begin(1, "initial")
+    (note,) = record_inputs(open_store, edit_tasks(context, rubric="Be long."))
+    assert note.startswith("the rubric has changed since this run began; this is accepted")
+    open_store.stages.begin(1, "verified")
+    with pytest.raises(SettingsError, match="cannot continue: the rubric has changed since this run began"):
+        record_inputs(open_store, judged)
+    roles = {purpose: replace(role, model=f"m-{purpose}") for purpose, role in judged.teachers.items()}
+    other = edit_tasks(context, rubric="Be long.", teachers=roles)
+    with pytest.raises(
+        SettingsError, match="cannot continue: the teacher that judges has changed since this run began"
+    ):
+        record_inputs(open_store, other)
+
+
+def test_a_run_that_an_earlier_version_began_had_no_rubric(
+    make_context: Callable[..., RunContext], open_store: RunStore
+) -> None:
+    context = make_context()
+    known = {each.name: each.digest for each in list_inputs(context) if each.name not in ("rubric", "judge")}
+    open_store.keep_inputs(known, {})
+    open_store.stages.begin(1, "verified")
+    assert record_inputs(open_store, context) == []
+    open_store.keep_inputs(known, {})
+    words = "cannot continue: the rubric has changed, and the teacher that judges has changed since"
+    with pytest.raises(SettingsError, match=words):
+        record_inputs(open_store, edit_tasks(context, rubric="Be brief."))

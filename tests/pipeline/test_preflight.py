@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from run_contexts import edit_tasks
 
-from dsrl.errors import DataError, SettingsError, StoreError
+from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.stages.evaluated import load_items
@@ -154,3 +154,39 @@ def test_a_train_split_is_checked_before_it_is_needed(inputs: Any, tmp_path: Pat
     store.close()
     with pytest.raises(SettingsError, match="the sampler"):
         check_inputs(inputs(eval_every=5, eval_data="train"))
+
+
+# --- judged tasks ----------------------------------------------------------------------------------------------------
+
+
+class JudgedTrainer(CheckedTrainer):
+    @hookimpl
+    def takes_judged_tasks(self) -> bool:
+        return True
+
+
+def test_a_trainer_that_cannot_ask_a_judge_is_refused_where_the_run_reaches_it(inputs: Any, make_context: Any) -> None:
+    assert check_inputs(edit_tasks(inputs("verified"), rubric="Be brief.")) is None
+    with pytest.raises(SettingsError, match=r"cannot train on the judged task mednli"):
+        check_inputs(edit_tasks(inputs(), rubric="Be brief."))
+    context = make_context("evaluated", {"trainer": JudgedTrainer})
+    with pytest.raises(SettingsError, match="the trainer is not there"):
+        check_inputs(edit_tasks(context, rubric="Be brief."))
+
+
+def test_a_budget_must_pay_for_the_first_judgement_and_know_its_price(inputs: Any) -> None:
+    def with_judge(context: RunContext, price: Price | None) -> RunContext:
+        (task,) = context.tasks.values()
+        judge = replace(task.teachers["judge"], model="judge", price=price)
+        return edit_tasks(context, rubric="Be brief.", teachers={**task.teachers, "judge": judge})
+
+    with pytest.raises(TeacherError, match="the price of 'judge' is not known, so --budget cannot be kept"):
+        check_inputs(with_judge(inputs("verified", budget=1.0), None))
+    dear = Price(0, 1e6)
+    with pytest.raises(
+        SettingsError, match=r"--budget 1 is not enough for the first call, .*:judge, replies of up to 2048"
+    ):
+        check_inputs(with_judge(inputs("verified", budget=1.0), dear))
+    assert check_inputs(with_judge(inputs("initial", budget=1.0), dear)) is None, "nothing is judged"
+    assert check_inputs(with_judge(inputs("verified"), dear)) is None, "there is no budget"
+    assert check_inputs(edit_tasks(with_judge(inputs("verified", budget=1.0), dear), rubric="")) is None

@@ -17,9 +17,10 @@ VALUES = {
     "write": {**WORDS, "pattern": "PAT", "examples": "EXA", "passage": "PAS", "domain": "DOM"},
     "harder": {**WORDS, "sample": "SAM", "domain": "DOM"},
     "easier": {**WORDS, "sample": "SAM", "domain": "DOM"},
+    "judge": {"description": "DES", "rubric": "RUB", "item": "ITEM"},
 }
 #: What is the same in all requests of a run, and so goes first.
-SHARED = {"description", "input_instruction", "output_instruction", "pattern"}
+SHARED = {"description", "input_instruction", "output_instruction", "pattern", "rubric"}
 # Text without white space at its ends, which a prompt does not keep.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: t == t.strip())
 
@@ -48,7 +49,7 @@ def test_a_missing_value_is_a_fault(name: str) -> None:
             render(name, **{other: value for other, value in VALUES[name].items() if other != key})
 
 
-@pytest.mark.parametrize("name", ["write", "harder", "easier"])
+@pytest.mark.parametrize("name", ["write", "harder", "easier", "judge"])
 def test_what_is_shared_goes_first_and_what_is_new_last(name: str) -> None:
     first, last = render(name, **VALUES[name])
     assert (first.role, last.role) == ("system", "user")
@@ -56,7 +57,7 @@ def test_what_is_shared_goes_first_and_what_is_new_last(name: str) -> None:
         assert value in (first if key in SHARED else last).content, key
 
 
-@pytest.mark.parametrize("name", ["write", "harder", "easier"])
+@pytest.mark.parametrize("name", ["write", "harder", "easier", "judge"])
 def test_the_shared_part_does_not_change_with_what_is_new(name: str) -> None:
     other = {key: value if key in SHARED else value * 2 for key, value in VALUES[name].items()}
     assert render(name, **VALUES[name])[0] == render(name, **other)[0]

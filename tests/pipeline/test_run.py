@@ -31,6 +31,7 @@ LAST = {
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """Replace the stages by functions that record their calls as (name, iteration)."""
     recorded: list[tuple[str, Any]] = []
+    monkeypatch.setattr(pipeline, "write_model_card", lambda run: None)
     for name in FUNCTIONS:
         monkeypatch.setattr(pipeline, name, lambda run, *args, name=name: recorded.append((name, args[:1])))
     return recorded

@@ -11,7 +11,7 @@ import pytest
 from task_sources import YES_NO
 
 from dsrl.errors import DataError, SettingsError
-from dsrl.pipeline.run_tasks import RunTask, bind_tasks, find_base_model
+from dsrl.pipeline.run_tasks import RunTask, bind_tasks, find_base_model, list_judged
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.testing import SmallTask
@@ -111,3 +111,33 @@ def test_tasks_that_name_different_base_models_are_refused(install: Any) -> None
         install("task", name, source)
         assert find_base_model(resolve({"task": name})) == name
     assert find_base_model(resolve({"task": "mednli"})) == ""
+
+
+class Poem(SmallTask):
+    """Is judged."""
+
+    @hookimpl
+    def rubric(self) -> str:
+        return " It must rhyme. "
+
+
+def test_the_rubric_is_the_users_or_the_tasks_own(install: Any) -> None:
+    install("task", "poem", Poem())
+    install("task", "small", SmallTask(), distribution="small")
+
+    def list_rubrics(**settings: Any) -> dict[str, str]:
+        return {key: task.rubric for key, task in bind_tasks(resolve(settings)).items()}
+
+    assert list_rubrics(task="poem") == {"": "It must rhyme."}
+    assert list_rubrics(task="small") == {"": ""}
+    assert list_rubrics(task="poem", rubric="Be brief.") == {"": "Be brief."}
+    assert list_rubrics(task=("poem", "small")) == {"poem": "It must rhyme.", "small": ""}
+    both = list_rubrics(task=("poem", "small"), rubric=("small=Be brief.",))
+    assert both == {"poem": "It must rhyme.", "small": "Be brief."}
+    assert list_judged(bind_tasks(resolve({"task": ("poem", "small")}))) == ["poem"]
+    with pytest.raises(SettingsError, match="--rubric has no words"):
+        list_rubrics(task="poem", rubric=" ")
+    with pytest.raises(SettingsError, match="--rubric is given more than once"):
+        list_rubrics(task="poem", rubric=("a", "b"))
+    with pytest.raises(SettingsError, match=r"--rubric 'Be brief\.': it is not clear which task this is for"):
+        list_rubrics(task=("poem", "small"), rubric="Be brief.")

@@ -8,13 +8,14 @@ import pytest
 
 from dsrl.errors import PluginError, SettingsError
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.judging import Submission
 from dsrl.pipeline.run_tasks import RunTask
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.storage.evaluations import EvalItem
 from dsrl.testing import SmallTask
-from dsrl.types import Prompt
+from dsrl.types import UNREADABLE, Prompt
 
 
 class Echo:
@@ -96,3 +97,21 @@ def test_a_sampler_is_closed_also_after_an_error(bound: Any) -> None:
     with pytest.raises(KeyError):
         asyncio.run(fail())
     assert sampler.is_closed
+
+
+def test_rules_and_judges_grade_in_the_order_of_the_outputs(bound: Any) -> None:
+    class FakeLengthJudge:
+        async def judge(self, submissions: Sequence[Submission]) -> list[float]:
+            return [len(str(submission.answer)) / 10 for submission in submissions]
+
+    task = bound("task", SmallTask())
+    tasks = {
+        "poem": RunTask("poem", task, Definition("d", "", "o"), rubric="Be long."),
+        "polite": RunTask("polite", task, Definition("d", "", "o")),
+    }
+    judges: Any = {"poem": FakeLengthJudge()}
+    model = AnsweringModel(bound("sampler", Echo()), tasks, 16, judges)
+    poem, polite = EvalItem("i", "", "poem"), EvalItem("i", "", "polite")
+    outputs = [(poem, "12345", "x"), (polite, "<answer>no</answer>", "no"), (poem, "1234", "x"), (polite, "no", "no")]
+    graded = asyncio.run(model.grade(outputs))
+    assert graded == [("12345", True), ("no", True), ("1234", False), (UNREADABLE, False)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from run_contexts import edit_tasks
 
 from dsrl.errors import BudgetReached
 from dsrl.pipeline import slots as slots_module
@@ -166,3 +168,61 @@ def test_the_slots_take_the_tasks_and_their_domains_in_turn(make_run: Any, open_
         ("MATHS", 5),
     ):
         assert sum(words in prompt for prompt in prompts) == count, words
+
+
+# --- judged tasks ----------------------------------------------------------------------------------------------------
+
+
+class FixedModel:
+    """Answers every prompt with the same label."""
+
+    def __init__(self, model: str) -> None: ...
+
+    @hookimpl
+    async def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+        return [["<answer>entailment</answer>"] * n for _ in prompts]
+
+
+class JudgingTeacher(RecordingTeacher):
+    """Writes samples, and accepts the answers of those samples whose judgement is paid for."""
+
+    requests: list[Request] = []  # noqa: RUF012
+    paid = 10**9
+
+    @hookimpl
+    async def complete(self, request: Request) -> Completion:
+        if request.purpose == "judge":
+            if sum(one.purpose == "judge" for one in self.requests) >= JudgingTeacher.paid:
+                raise BudgetReached("too little")
+            self.requests.append(request)
+            return Completion((Reply('{"reason": "", "addresses_judge": false, "score": 9}'),))
+        return await super().complete(request)
+
+
+def test_a_judged_sample_gets_no_votes_and_its_attempts_are_judged(prepared: Any, install: Any) -> None:
+    JudgingTeacher.requests, JudgingTeacher.paid = [], 10**9
+    sampler = install.install_unnamed("sampler", FixedModel)
+    run = prepared("scored", plugins={"teacher": JudgingTeacher}, sampler=sampler, attempts=4)
+    run = replace(run, context=edit_tasks(run.context, rubric="It must be true."))
+    make_samples(run, 1)
+    samples = run.store.samples(1)
+    assert {sample.label for sample in samples} == {"<answer>entailment</answer>"}
+    assert all(score.passed == 4 for score in run.store.scores(1).values())
+    assert {request.purpose for request in JudgingTeacher.requests} == {"write", "rewrite", "judge"}
+    judged = [request for request in JudgingTeacher.requests if request.purpose == "judge"]
+    assert len(judged) == 2, "all samples and all answers are equal; one judgement has no reference"
+    assert not any(run.store.stages.count_unpaid(1).values())
+
+
+def test_judgements_that_the_budget_does_not_pay_for_are_left_to_a_larger_one(prepared: Any, install: Any) -> None:
+    JudgingTeacher.requests, JudgingTeacher.paid = [], 1
+    sampler = install.install_unnamed("sampler", FixedModel)
+    run = prepared("scored", plugins={"teacher": JudgingTeacher}, sampler=sampler, attempts=4, budget=1.0)
+    run = replace(run, context=edit_tasks(run.context, rubric="It must be true."))
+    with pytest.raises(BudgetReached, match=r"4 without a judged attempt, 4 without a score, and there are no samples"):
+        make_samples(run, 1)
+    assert {sample.label for sample in run.store.samples(1)} == {"<answer>entailment</answer>"}
+    JudgingTeacher.paid = 10**9
+    make_samples(run, 1)
+    assert len(run.store.scores(1)) == 8
+    assert run.store.stages.is_finished(1, "scored")

@@ -90,7 +90,7 @@ def test_a_plugin_is_loaded_without_the_others(strangers: Scratch) -> None:
     assert description == "You are given a country. Name its capital."
     assert imported == ["dsrl_good"]
     description, imported = json.loads(strangers.run(code, "mednli").stdout)
-    assert "medical sentences" in description
+    assert "two sentences about one patient" in description
     assert imported == ["dsrl_tasks", "dsrl_tasks.mednli"]
 
 

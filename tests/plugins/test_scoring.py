@@ -67,8 +67,8 @@ def list_triples(task: Plugin[Any]) -> list[tuple[str, str, str]]:
 class FakeTraining:
     """Keeps how the trainer rewards and grades, instead of training."""
 
-    reward: Callable[[str, TrainItem], float]
-    grade: Callable[[str, TrainItem], bool]
+    reward: Callable[[list[tuple[TrainItem, str]]], list[float]]
+    grade: Callable[[list[tuple[TrainItem, str]]], list[bool]]
 
     def __init__(self, job: Any, reward: Any, grade: Any, options: Any) -> None:
         FakeTraining.reward, FakeTraining.grade = staticmethod(reward), staticmethod(grade)
@@ -108,8 +108,9 @@ def test_an_output_earns_the_same_everywhere(name: str, bound: Any, monkeypatch:
     job: Any = None  # the fake does not look at it
     GRPOTrainer().train(job, task, print)
     items = [TrainItem(str(n), Prompt(""), text, label) for n, (_, label, text) in enumerate(triples)]
-    assert [describe(FakeTraining.reward(o, item)) for (o, *_), item in zip(triples, items, strict=True)] == here
-    trained = [FakeTraining.grade(output, item) for (output, *_), item in zip(triples, items, strict=True)]
+    answers = [(item, output) for item, (output, *_) in zip(items, triples, strict=True)]
+    assert list(map(describe, FakeTraining.reward(answers))) == here
+    trained = FakeTraining.grade(answers)
 
     (there,) = [
         event

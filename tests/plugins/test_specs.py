@@ -49,6 +49,7 @@ TESTS = {
     ("task", "base_model"): "tests/pipeline/test_setup.py::test_a_task_may_name_the_base_model_that_it_is_meant_for",
     ("task", "eval"): "tests/plugins/test_defaults.py::test_the_default_reward_asks_the_tasks_own_eval",
     ("task", "reward"): "tests/plugins/test_binding.py::test_a_strangers_own_parser_and_reward_are_used",
+    ("task", "rubric"): "tests/plugins/test_defaults.py::test_a_task_with_a_rubric_needs_no_parser",
     (
         "task",
         "procedural_sample",
@@ -89,6 +90,10 @@ TESTS = {
         "check",
     ): "tests/pipeline/test_preflight.py::test_sampler_and_trainer_are_checked_where_the_run_reaches_them",
     ("trainer", "takes_several_tasks"): "tests/plugins/test_several_tasks.py::test_a_trainer_of_one_task_is_refused",
+    (
+        "trainer",
+        "takes_judged_tasks",
+    ): "tests/plugins/test_several_tasks.py::test_a_trainer_that_cannot_ask_a_judge_is_refused",
     ("trainer", "train"): "tests/plugins/test_specs.py::test_a_trainer_is_given_job_task_and_a_listener",
 }
 

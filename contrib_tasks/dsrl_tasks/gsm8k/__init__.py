@@ -1,7 +1,8 @@
 """GSM8K (Cobbe et al. 2021): grade-school word problems with a whole number as answer.
 
-Definition as in the paper's Figure 10. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it that.
+The task has the meaning of the paper's Figure 10, in words of our own. Without ``--dataset-path`` the models are
+evaluated on a procedural test set of our own (:mod:`dsrl_tasks.gsm8k.procedural`). It is not GSM8K, and we never call it
+that.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ TEST_ITEMS = 600
 
 @hookimpl
 def description() -> str:
-    """Return the description in the paper's Figure 10."""
+    """Return what the task is and what it takes."""
     return (
-        "You are given a word problem involving basic arithmetic, algebra, or geometry. Your task is to carefully read "
-        "the problem and provide a step-by-step solution for it."
+        "Each input tells a short story with numbers, as in a schoolbook of mathematics, and asks for one number. Find it "
+        "in a few steps of arithmetic, simple algebra or geometry, and show the steps. It takes careful reading: what is "
+        "given, what is asked for, and in which order things happen."
     )
 
 
 @hookimpl
 def output_instruction() -> str:
-    """Return the output instruction in the paper's Figure 10."""
-    return "Let's think step by step and output the final answer after ####."
+    """Return how to write an answer."""
+    return "Show the calculation in short steps, and write the resulting number after #### at the end."
 
 
 @hookimpl
@@ -69,10 +71,11 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
 
 def _read_row(row: Mapping[str, Any]) -> Example:
     """Read a row of GSM8K (``question``, ``answer``), or a row with input and output."""
+    from dsrl.datasets import read_input_output
+
     if "question" in row or "answer" in row:
         return Example(row["question"], row["answer"])
-    columns = {name.lower(): value for name, value in row.items()}
-    return Example(columns["input"], columns["output"])
+    return read_input_output(row)
 
 
 @hookimpl

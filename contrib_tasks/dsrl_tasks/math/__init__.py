@@ -11,6 +11,7 @@ not. A number as label wants a number as answer: ``17 * 23`` is not the answer 3
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from random import Random
 from typing import Literal
 
@@ -104,22 +105,34 @@ def dataset_info() -> DatasetInfo:
 
 @hookimpl
 def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
-    """Read MATH or another data set; without a path, make the procedural test set."""
+    """Read MATH or another data set; without a path, make the procedural test set. The items know their subject."""
     from dsrl_tasks.math import procedural
     from dsrl_tasks.math.data import read_math
 
     if not path:
-        return [Example(*item) for item in procedural.make_held_out_items("test", TEST_ITEMS)]
+        items = zip(
+            procedural.make_held_out_items("test", TEST_ITEMS), cycle(procedural.HELD_OUT_DOMAINS), strict=False
+        )
+        return [Example(*item, domain) for item, domain in items]
     return read_math(path, split)
 
 
 @hookimpl
-def procedural_sample(seed: int, difficulty: int, passage: str) -> Example:
-    """Write a sample by rules; a difficulty above the hardest level gives a sample of the hardest level."""
-    from dsrl_tasks.math import procedural
+def procedural_sample(seed: int, difficulty: int, passage: str, domain: str) -> Example:
+    """Write a sample by rules, of a domain that has some: algebra, counting and probability, number theory, or prealgebra.
 
-    level = min(max(difficulty, 1), max(procedural.LEVELS))
-    return Example(*procedural.write(Random(seed), level, passage))
+    Each of these has problems of some levels only, and the nearest of them is taken: algebra has 2, 3 and 5, counting and
+    probability 1, 4 and 5, number theory 2 and 3, prealgebra 1 and 4. A difficulty above the hardest level gives a sample
+    of the hardest level. There are no rules for geometry, intermediate algebra, precalculus, and domains of the user's own:
+    the sample is then of another domain, which it names.
+    """
+    from dsrl_tasks.math import procedural
+    from dsrl_tasks.math.data import find_domain
+
+    rng, level, wanted = Random(seed), min(max(difficulty, 1), max(procedural.LEVELS)), find_domain(domain)
+    kind = procedural.choose_kind(rng, level, passage, wanted)
+    own = procedural.KINDS[kind].domain
+    return Example(*procedural.write_problem(rng, kind, passage), domain if own == wanted else own)
 
 
 @hookimpl

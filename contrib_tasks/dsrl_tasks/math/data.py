@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dsrl import DataError, Example
-from dsrl.datasets import read_dataset
+from dsrl.datasets import read_dataset, read_input_output
 from dsrl_tasks.math import DOMAINS
 
 
@@ -17,9 +17,12 @@ def read_math(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
 
     Args:
         path: a hub id such as ``EleutherAI/hendrycks_math``, whose configurations are read one after the other; a JSONL or
-            JSON file with ``problem`` and ``solution``; or the original folder ``MATH`` with ``test/algebra/1.json``. Other
-            files and folders are read with ``input`` and ``output``.
+            JSON file with ``problem``, ``solution`` and perhaps ``type``; or the original folder ``MATH`` with
+            ``test/algebra/1.json``. Other files and folders are read with ``input`` and ``output``.
         split: ``train`` or ``test``.
+
+    Returns:
+        The items. Their domain is what ``type``, the folder or the configuration says.
 
     Raises:
         DataError: the data cannot be read; the text names the file or the row.
@@ -32,17 +35,27 @@ def read_math(path: str, split: Literal["train", "test"]) -> Iterable[Example]:
     return _read_hub(path, split)
 
 
-def _read_row(row: Mapping[str, Any]) -> Example:
+def find_domain(name: object) -> str:
+    """Return the subject of MATH that a name means, in any spelling of its files; empty if it is none of them.
+
+    MATH writes ``Counting & Probability`` in its rows, and ``counting_and_probability`` for folders and configurations.
+    """
+    domain = " ".join(str(name).lower().replace("&", " and ").replace("_", " ").split())
+    return domain if domain in DOMAINS else ""
+
+
+def _read_row(row: Mapping[str, Any], place: str = "") -> Example:
     if "problem" in row or "solution" in row:
-        return _make_example(row["problem"], row["solution"])
-    columns = {str(name).lower(): value for name, value in row.items()}
-    return Example(columns["input"], columns["output"])
+        return _make_example(row, place)
+    return read_input_output(row)
 
 
-def _make_example(problem: str, solution: str) -> Example:
+def _make_example(row: Mapping[str, Any], place: str) -> Example:
+    """Make an item of a row of MATH; ``place`` names its domain if the row itself does not."""
+    problem, solution = row["problem"], row["solution"]
     if "boxed" not in solution and "\\fbox" not in solution:
         raise ValueError("the solution has no \\boxed{} with the answer")
-    return Example(problem.strip(), solution)
+    return Example(problem.strip(), solution, find_domain(row.get("type")) or find_domain(place))
 
 
 def _read_folder(folder: Path) -> list[Example]:
@@ -56,8 +69,7 @@ def _read_folder(folder: Path) -> list[Example]:
     examples = []
     for file in files:
         try:
-            row = json.loads(file.read_text(encoding="utf-8"))
-            examples.append(_make_example(row["problem"], row["solution"]))
+            examples.append(_make_example(json.loads(file.read_text(encoding="utf-8")), file.parent.name))
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: cannot be read as an item ({type(error).__name__}: {error})") from error
     return examples
@@ -79,7 +91,7 @@ def _read_hub(path: str, split: str) -> list[Example]:
             ) from error
         for number, row in enumerate(rows):
             try:
-                examples.append(_read_row(row))
+                examples.append(_read_row(row, config))
             except (KeyError, ValueError, AttributeError, TypeError) as error:
                 raise DataError(f"{path}, {config}, {split} row {number}: {error}") from error
     return examples

@@ -1,7 +1,8 @@
 """A small language of problems from four domains. Rules write the problems and read them again.
 
-Each level has kinds of problems of two domains: level 1 is one operation, level 2 undoes one, level 3 has two steps, level 4
-asks for a fraction or for three operations, level 5 needs both sides of an equation or three groups.
+The domains are algebra, counting and probability, number theory, and prealgebra. Each level has kinds of problems of two
+of them: level 1 is one operation, level 2 undoes one, level 3 has two steps, level 4 asks for a fraction or for three
+operations, level 5 needs both sides of an equation or three groups.
 """
 
 from __future__ import annotations
@@ -146,6 +147,10 @@ KINDS: Mapping[str, Kind] = {
     "both sides": Kind(ALGEBRA, 5, _draw_both_sides, _work_both_sides),
     "three": Kind(COUNTING, 5, _draw_three, _work_three),
 }
+#: The domains that have rules.
+RULED_DOMAINS = frozenset(kind.domain for kind in KINDS.values())
+#: The domains of held-out items, which take the kinds in turn.
+HELD_OUT_DOMAINS = tuple(kind.domain for kind in KINDS.values())
 
 Forms = Mapping[str, tuple[str, ...]]
 GENERATOR_FORMS: Forms = {
@@ -207,11 +212,37 @@ def write(rng: random.Random, level: int, passage: str) -> tuple[str, str]:
 
     Its domain and its things are those of the passage, if the passage names any.
     """
-    words = set(re.findall(r"[a-z]+", passage[:4096].lower()))
-    hinted = [domain for domain, hints in _HINTS.items() if words & set(hints)]
+    return write_problem(rng, choose_kind(rng, level, passage), passage)
+
+
+def choose_kind(rng: random.Random, level: int, passage: str, domain: str = "") -> str:
+    """Choose a kind of problems.
+
+    Args:
+        rng: decides among the kinds that fit.
+        level: the level of the problem.
+        passage: it decides the domain if it names one, unless ``domain`` does.
+        domain: one of :data:`RULED_DOMAINS`; the level is then the nearest one that this domain has. Another text is
+            ignored.
+    """
+    if domain in RULED_DOMAINS:
+        names = [name for name, kind in KINDS.items() if kind.domain == domain]
+        nearest = min((KINDS[name].level for name in names), key=lambda own: (abs(own - level), own))
+        return rng.choice([name for name in names if KINDS[name].level == nearest])
+    words = _find_words(passage)
+    hinted = [own for own, hints in _HINTS.items() if words & set(hints)]
     names = [name for name, kind in KINDS.items() if kind.level == level]
-    fitting = [name for name in names if KINDS[name].domain in hinted]
-    return _compose(rng, rng.choice(fitting or names), GENERATOR_FORMS, [t for t in THINGS if t in words] or THINGS)
+    return rng.choice([name for name in names if KINDS[name].domain in hinted] or names)
+
+
+def write_problem(rng: random.Random, name: str, passage: str) -> tuple[str, str]:
+    """Write a problem of a kind, with the things of the passage, if it names any. Return its input and its output."""
+    words = _find_words(passage)
+    return _compose(rng, name, GENERATOR_FORMS, [thing for thing in THINGS if thing in words] or THINGS)
+
+
+def _find_words(passage: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", passage[:4096].lower()))
 
 
 def make_held_out_items(split: Literal["dev", "test"], n: int) -> list[tuple[str, str]]:

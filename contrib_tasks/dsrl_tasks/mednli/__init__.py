@@ -1,7 +1,8 @@
 """MedNLI (Romanov and Shivade 2018): does a premise from a medical record entail, contradict or leave open a hypothesis?
 
-Definition as in the paper's Figure 15. Without ``--dataset-path`` the models are evaluated on a procedural test set of
-our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it that.
+The task has the meaning of the paper's Figure 15, in words of our own. Without ``--dataset-path`` the models are
+evaluated on a procedural test set of our own (:mod:`dsrl_tasks.mednli.procedural`). It is not MedNLI, and we never call it
+that.
 """
 
 from __future__ import annotations
@@ -19,29 +20,31 @@ TEST_ITEMS = 600
 
 @hookimpl
 def description() -> str:
-    """Return the description in the paper's Figure 15."""
+    """Return what the task is and what it takes."""
     return (
-        "You are given a pair of medical sentences: a premise (a statement derived from a patient's medical record) and "
-        "a hypothesis (another medical statement). Your task is to determine the relationship between the premise and "
-        "the hypothesis: Entailment, Contradiction, or Neutral."
+        "Each input has two sentences about one patient. The premise comes from the notes of a hospital, and the hypothesis "
+        "is another statement. Decide what the premise says about the hypothesis: it must be true (entailment), it cannot "
+        "be true (contradiction), or both are possible (neutral). It takes careful reading of negations, persons, sides and "
+        "numbers, and some knowledge of medicine."
     )
 
 
 @hookimpl
 def input_instruction() -> str:
-    """Return the input instruction in the paper's Figure 15."""
+    """Return what an input looks like."""
     return (
-        "Your input should start with 'Please classify the relationship between the premise and the hypothesis as "
-        "'entailment','neutral' or 'contradiction'.'. Then the premise sentence, and then the hypothesis sentence."
+        "An input begins with the question 'Does the hypothesis follow from the premise (entailment), is it ruled out "
+        "(contradiction), or is it left open (neutral)?'. After it come 'Premise:' with the sentences of the premise, and "
+        "then 'Hypothesis:' with one sentence. All of it is one line."
     )
 
 
 @hookimpl
 def output_instruction() -> str:
-    """Return the output instruction in the paper's Figure 15."""
+    """Return how to write an answer."""
     return (
-        "Your output thinking process and answer should be enclosed within <think> </think> and <answer> </answer> tags, "
-        "respectively, i.e., <think> thinking process here </think> <answer> the correct option here </answer>."
+        "First compare the two inside <think> </think>. Then write one word inside <answer> </answer>: entailment, neutral "
+        "or contradiction."
     )
 
 
@@ -78,6 +81,8 @@ def load_dataset(path: str, split: Literal["train", "test"]) -> Iterable[Example
 
 def _read_row(row: Mapping[str, Any]) -> Example | None:
     """Read a row of MedNLI's JSONL (``sentence1``, ``sentence2``, ``gold_label``), or a row with input and output."""
+    from dsrl.datasets import read_input_output
+
     if "sentence1" in row or "gold_label" in row:
         from dsrl_tasks.mednli.procedural import INPUT_FORM
 
@@ -85,8 +90,7 @@ def _read_row(row: Mapping[str, Any]) -> Example | None:
         if label.lower() not in CHOICES:
             raise ValueError(f"the label {label[:40]!r} is not one of {', '.join(CHOICES)}")
         return Example(INPUT_FORM.format(premise=premise, hypothesis=hypothesis), label)
-    columns = {name.lower(): value for name, value in row.items()}
-    return Example(columns["input"], columns["output"])
+    return read_input_output(row)
 
 
 @hookimpl

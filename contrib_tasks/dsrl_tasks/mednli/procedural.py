@@ -27,8 +27,8 @@ LABELS = ("entailment", "neutral", "contradiction")
 #: The last word of the short thought, for each label: does the premise state what the hypothesis claims?
 VERDICTS = {"entailment": "yes", "neutral": "unknown", "contradiction": "no"}
 INPUT_FORM = (
-    "Please classify the relationship between the premise and the hypothesis as 'entailment', 'neutral' or "
-    "'contradiction'. Premise: {premise} Hypothesis: {hypothesis}"
+    "Does the hypothesis follow from the premise (entailment), is it ruled out (contradiction), or is it left open "
+    "(neutral)? Premise: {premise} Hypothesis: {hypothesis}"
 )
 
 

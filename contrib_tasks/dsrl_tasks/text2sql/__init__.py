@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from dsrl import UNREADABLE, Example, SettingsError, Solved, hookimpl
+from dsrl import UNREADABLE, DatasetInfo, Example, SettingsError, Solved, hookimpl
 from dsrl.types import Answer
 
 #: Number of items of the procedural test set.
@@ -98,6 +98,20 @@ class TextToSQL:
         if database is None and not question.schema:
             return False
         return are_equal(prediction, label, "" if database else question.schema, str(database or ""))
+
+    @hookimpl
+    def dataset_info(self) -> DatasetInfo:
+        """Return what BIRD is: the code of the paper evaluates text to SQL on its databases."""
+        return DatasetInfo(
+            id="",
+            license="CC BY-SA 4.0",
+            citation=(
+                "Li et al. 2023, Can LLM Already Serve as A Database Interface? A BIg Bench for Large-Scale Database "
+                "Grounded Text-to-SQLs, arXiv:2305.03111"
+            ),
+            url="https://bird-bench.github.io/",
+            sizes={"train": 9428, "dev": 1534},
+        )
 
     @hookimpl
     def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dsrl import DataError, Example
-from dsrl.datasets import read_dataset
+from dsrl.datasets import read_dataset, read_input_output
 from dsrl_tasks.text2sql.queries import make_input, read_query
 from dsrl_tasks.text2sql.sandbox import QueryFailed, lock, open_file, run_query
 
@@ -36,8 +36,7 @@ def read_questions(path: str, split: Literal["train", "test"], databases: str) -
 
 def _read_row(row: Mapping[str, Any], databases: str) -> Example:
     if "question" not in row:
-        columns = {str(name).lower(): value for name, value in row.items()}
-        return Example(columns["input"], columns["output"])
+        return read_input_output(row)
     question = str(row["question"]).strip()
     if row.get("evidence"):
         question += f" (Hint: {str(row['evidence']).strip()})"

@@ -11,9 +11,9 @@ from dsrl.types import Sample
 
 async def attempt(model: AnsweringModel, samples: Sequence[Sample]) -> list[Attempt]:
     """Let the base model answer each verified sample once, at temperature 0."""
-    texts = await model.answer(samples)
-    attempts = []
-    for sample, (text,) in zip(samples, texts, strict=True):
-        answer, solved = model.grade(sample, text, str(sample.label))
-        attempts.append(Attempt(sample.id, text, answer, solved))
-    return attempts
+    texts = [text for (text,) in await model.answer(samples)]
+    graded = await model.grade([(sample, text, str(sample.label)) for sample, text in zip(samples, texts, strict=True)])
+    return [
+        Attempt(sample.id, text, answer, solved)
+        for sample, text, (answer, solved) in zip(samples, texts, graded, strict=True)
+    ]

@@ -10,6 +10,7 @@ from dsrl.pipeline import signals
 from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import normalise
+from dsrl.pipeline.judging import JudgeCounts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
@@ -24,7 +25,12 @@ BATCH_SIZE = 256
 
 
 def evaluate_models(run: OpenRun) -> None:
-    """Let both models answer the test items that they have not answered yet."""
+    """Let both models answer the test items that they have not answered yet.
+
+    Without a test set, nothing happens: the same command evaluates when it is given one.
+    """
+    if not run.context.test_items:
+        return
     _store_items(run)
     compare_training(run)
     store, settings = run.store, run.settings
@@ -34,17 +40,23 @@ def evaluate_models(run: OpenRun) -> None:
     done = sum(map(len, answered.values()))
     if done < len(models) * len(items):
         run.progress.start("evaluated", len(models) * len(items), done)
-        for name, model in models.items():
-            missing = [(number, item) for number, item in enumerate(items) if number not in answered[name]]
-            if missing:
-                with run.clock.measure("evaluated"):
-                    signals.run(_evaluate_model(run, name, model, missing))
+        counts = JudgeCounts()
+        try:
+            for name, model in models.items():
+                missing = [(number, item) for number, item in enumerate(items) if number not in answered[name]]
+                if missing:
+                    with run.clock.measure("evaluated"):
+                        signals.run(_evaluate_model(run, name, model, missing, counts))
+        finally:
+            run.warn_of_judgements("evaluated", WHOLE_RUN, counts)
         run.progress.finish("evaluated")
     store.stages.finish(WHOLE_RUN, "evaluated")
 
 
-async def _evaluate_model(run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]]) -> None:
-    async with run.open_model(model) as answering:
+async def _evaluate_model(
+    run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]], counts: JudgeCounts
+) -> None:
+    async with run.open_judges(counts) as judges, run.open_model(model, judges) as answering:
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
@@ -60,8 +72,9 @@ def _store_items(run: OpenRun) -> None:
     if list(items) != before or not path.is_file():
         tasks = run.context.tasks
         rows = [
-            ParquetRow(tasks[i.task].name, tasks[i.task].definition.make_prompt(i.input), i.input, i.label)
+            ParquetRow(task.name, task.definition.make_prompt(i.input), i.input, i.label, bool(task.rubric))
             for i in items
+            for task in [tasks[i.task]]
         ]
         write_parquet(path, "test", rows)
     if list(items) != before:
@@ -89,7 +102,7 @@ def _warn_about_shared_items(run: OpenRun, items: Sequence[EvalItem]) -> None:
 
 
 def load_all_items(context: RunContext) -> list[EvalItem]:
-    """Load the test items of all tasks of a run.
+    """Load the test items of all tasks of a run; a task without a test set has none.
 
     Raises:
         DataError: as in :func:`load_items`.
@@ -109,12 +122,15 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
         size: the number of items to load; 0 for all.
         key: the name of the task for the items; empty in a run of one task.
 
+    Returns:
+        The items; none if the task has no test set of its own and no path is given.
+
     Raises:
-        DataError: there is no test data, or the gold answer of an item cannot be read.
+        DataError: the test set is empty, or the gold answer of an item cannot be read.
     """
     examples: Iterable[Example] | None = task.hook.load_dataset(path=path, split="test")
     if examples is None:
-        raise DataError(f"task {task.name!r} has no test set of its own; give one with --dataset-path")
+        return []
     items: list[EvalItem] = []
     for number, example in enumerate(examples, 1):
         if size and len(items) == size:
@@ -139,12 +155,12 @@ async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, 
         name: ``base`` or ``trained``.
         items: the test items with their numbers.
     """
-    texts = await model.answer([item for _, item in items])
-    evaluations = []
-    for (number, item), (text,) in zip(items, texts, strict=True):
-        answer, correct = model.grade(item, text, item.label)
-        evaluations.append(Evaluation(name, number, text, answer, correct))
-    return evaluations
+    texts = [text for (text,) in await model.answer([item for _, item in items])]
+    graded = await model.grade([(item, text, item.label) for (_, item), text in zip(items, texts, strict=True)])
+    return [
+        Evaluation(name, number, text, answer, correct)
+        for (number, _), text, (answer, correct) in zip(items, texts, graded, strict=True)
+    ]
 
 
 def compute_gain(base: Mapping[int, bool], trained: Mapping[int, bool]) -> tuple[float, tuple[float, float]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -12,7 +10,7 @@ from typing import Any
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline.instructor import SAMPLE_SCHEMA, Definition, Instructor, format_domain, format_example
-from dsrl.pipeline.loose_json import read_object
+from dsrl.pipeline.json_replies import read_json_reply
 from dsrl.pipeline.prompts import render
 from dsrl.pipeline.stages.passages import PASSAGE_LENGTH
 from dsrl.text import replace_surrogates
@@ -20,14 +18,8 @@ from dsrl.types import Example, Message, Passage, Purpose, Reply, Sample
 
 #: Demonstrations that a prompt shows beside the pattern (as in the original).
 MAX_DEMOS = 3
-#: Characters. No sample is longer, and reading almost-JSON takes longer than reading JSON.
-MAX_LOOSE_JSON = 50_000
 #: Distance from the number of a reply to the number of the next try: above every number, and three times below 2**63.
 NEXT_TRY = 2_200_000_000 * 1_000_000_000
-#: Braces in a reply at which whole JSON may start.
-_MAX_BRACES = 64
-# A brace with a key behind it, as in almost-JSON.
-_KEY = re.compile(r"\{\s*[\"']?input\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,48 +115,13 @@ def read_sample(reply: Reply) -> tuple[Example, str | None]:
     empty = Example("", "")
     if reply.finish_reason == "length":
         return empty, "truncated"
-    record = _read_json_object(reply.text)
+    record = read_json_reply(reply.text, ("input", "output"))
     if record is None:
         return empty, "not_json"
-    keys = {str(key).strip().lower(): value for key, value in record.items()}
-    texts = [_read_text(keys.get("input")), _read_text(keys.get("output"))]
+    texts = [_read_text(record.get("input")), _read_text(record.get("output"))]
     if not all(texts):
         return empty, "no_input_or_output"
     return Example(*texts), None
-
-
-def _read_json_object(text: str) -> dict[Any, Any] | None:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        record = _find_json(text) or _find_loose_json(text)
-    if isinstance(record, list) and len(record) == 1:
-        record = record[0]
-    return record if isinstance(record, dict) else None
-
-
-def _find_json(text: str) -> dict[Any, Any] | None:
-    """Return the sample in a text that holds other text around it, perhaps with braces too."""
-    decoder = json.JSONDecoder(strict=False)
-    start = -1
-    for _ in range(_MAX_BRACES):
-        start = text.find("{", start + 1)
-        if start < 0:
-            break
-        try:
-            record, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            continue
-        if {"input", "output"} <= {str(key).strip().lower() for key in record}:
-            return dict(record)
-    return None
-
-
-def _find_loose_json(text: str) -> dict[str, Any] | None:
-    """Return the object in prose, in a code fence, with single quotes or in unfinished JSON."""
-    opening = _KEY.search(text)
-    start = opening.start() if opening else text.find("{")
-    return read_object(text, start) if start >= 0 and len(text) <= MAX_LOOSE_JSON else None
 
 
 def _read_text(value: Any) -> str:

@@ -17,14 +17,17 @@ async def score(
         For each sample its score and the distinct answers: answer -> (times, whether it is right).
     """
     texts = await model.answer(samples, attempts, temperature, seed)
+    # Many attempts are equal; each text is graded once.
+    distinct = [
+        (sample, text) for sample, outputs in zip(samples, texts, strict=True) for text in dict.fromkeys(outputs)
+    ]
+    grades = await model.grade([(sample, text, str(sample.label)) for sample, text in distinct])
+    graded = {(sample.id, text): grade for (sample, text), grade in zip(distinct, grades, strict=True)}
     scores: list[tuple[Score, Mapping[Answer, tuple[int, bool]]]] = []
     for sample, outputs in zip(samples, texts, strict=True):
-        graded: dict[str, tuple[Answer, bool]] = {}  # many attempts are equal; each text is graded once
         answers: dict[Answer, tuple[int, bool]] = {}
         for output in outputs:
-            if output not in graded:
-                graded[output] = model.grade(sample, output, str(sample.label))
-            answer, right = graded[output]
+            answer, right = graded[sample.id, output]
             answers[answer] = (answers.get(answer, (0, False))[0] + 1, right)
         passed = sum(times for times, right in answers.values() if right)
         scores.append((Score(sample.id, attempts, passed, compute_score(passed, attempts)), answers))

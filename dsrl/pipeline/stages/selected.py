@@ -14,6 +14,7 @@ from dsrl.pipeline.duplicates import find_duplicates
 from dsrl.pipeline.labels import balance, describe_starved, find_starved
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.trained import forget_training
+from dsrl.settings import Settings
 from dsrl.storage.matches import Match
 from dsrl.types import Sample, Score
 
@@ -39,14 +40,31 @@ def select_samples(run: OpenRun, iteration: int) -> None:
         tasks = {sample.id: sample.task for sample in samples}
         dev_items = choose_dev_items(run, samples)
         held_out = {item.sample for item in dev_items}
-        candidates = [scores[sample.id] for sample in samples if sample.id not in held_out]
+        pool_scores = [scores[sample.id] for sample in samples if sample.id not in held_out]
+        agreements = read_agreements(run, iteration) if settings.min_agreement else {}
+        candidates, left_out = filter_scores(pool_scores, settings, agreements)
         balanced_labels = labels if settings.balance else None
-        selected = select(candidates, settings.select, settings.selection, settings.seed, balanced_labels, tasks)
+        selected = select(
+            candidates,
+            settings.select,
+            settings.selection,
+            settings.seed,
+            balanced_labels,
+            tasks,
+            settings.never_solved,
+        )
+    if not selected and left_out:
+        raise DataError(
+            f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement or a higher "
+            "--max-pass-rate, in a new run"
+        )
     if not selected:
         raise DataError(
             f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped or set aside. Try "
             "another teacher or another task description"
         )
+    if left_out:
+        run.add_note(f"samples that cannot be selected: {_describe_left_out(left_out)}")
     if len(selected) < settings.select and settings.selection != "full":
         run.add_note(f"there are only {len(selected)} samples, fewer than M = {settings.select}; all are selected")
     for task in run.context.tasks:
@@ -56,6 +74,47 @@ def select_samples(run: OpenRun, iteration: int) -> None:
     warn_about_contamination(run, iteration)
     outcome = f"{len(selected)} of {len(candidates)}"
     run.progress.finish("selected", f"{outcome}; {len(dev_items)} development items" if dev_items else outcome)
+
+
+def read_agreements(run: OpenRun, iteration: int) -> dict[str, float]:
+    """Return id of a sample -> share of its readable votes that are its label; a sample without votes has 1."""
+    return {row.id: 1.0 if row.agreement is None else row.agreement for row in run.store.list_sample_rows(iteration)}
+
+
+def filter_scores(
+    scores: Iterable[Score], settings: Settings, agreements: Mapping[str, float]
+) -> tuple[list[Score], Counter[str]]:
+    """Leave out the samples that the settings exclude from every selection.
+
+    Args:
+        scores: the scores of all samples that could be selected.
+        settings: ``min_agreement``, ``max_pass_rate`` and ``never_solved``.
+        agreements: id of a sample -> share of its readable votes that are its label, 0 to 1; a missing one is 1.
+
+    Returns:
+        The scores that are left, and reason -> how many samples were left out for it.
+    """
+    kept: list[Score] = []
+    left_out: Counter[str] = Counter()
+    for score in scores:
+        if agreements.get(score.sample, 1.0) < settings.min_agreement:
+            left_out["doubtful label"] += 1
+        elif score.pass_rate > settings.max_pass_rate:
+            left_out["too easy"] += 1
+        elif not score.passed and settings.never_solved == "drop":
+            left_out["never solved"] += 1
+        else:
+            kept.append(score)
+    return kept, left_out
+
+
+def _describe_left_out(left_out: Counter[str]) -> str:
+    meanings = {
+        "doubtful label": "have a label with less agreement than --min-agreement",
+        "too easy": "are solved more often than --max-pass-rate",
+        "never solved": "were never solved (--never-solved drop)",
+    }
+    return ", ".join(f"{count} {meanings[reason]}" for reason, count in left_out.most_common())
 
 
 def find_copies(run: OpenRun, samples: Sequence[Sample]) -> list[Match]:
@@ -92,6 +151,7 @@ def select(
     seed: int,
     labels: Mapping[str, str] | None = None,
     tasks: Mapping[str, str] | None = None,
+    never_solved: str = "last",
 ) -> list[str]:
     """Choose the training set.
 
@@ -102,17 +162,21 @@ def select(
         scores: the scores of all samples.
         m: M, the number of samples to choose; ``full`` ignores it. All are chosen if there are fewer.
         rule: ``potential`` (lowest score first, the paper's), ``easy`` (highest pass rate first), ``hard`` (lowest pass
-            rate first, with the samples that were never solved), ``random``, ``full`` (all).
+            rate first, with the samples that were never solved), ``learnability`` (highest p(1-p) first, p being the pass
+            rate), ``random``, ``full`` (all).
         seed: breaks ties, in the same way every time.
         labels: id of a sample -> its label; with it, every label keeps its share (:func:`dsrl.pipeline.labels.balance`).
         tasks: id of a sample -> its task; None if the run has one task.
+        never_solved: where ``potential`` puts the samples that were never solved: ``last`` (Equation 7) or ``first``.
 
     Returns:
         The ids of the chosen samples, best first; the tasks take turns.
     """
     pool = sorted(scores, key=lambda score: _draw(score.sample, seed))
     if rule == "potential":
-        pool.sort(key=lambda score: score.score)
+        pool.sort(key=lambda score: score.pass_rate if never_solved == "first" else score.score)
+    elif rule == "learnability":
+        pool.sort(key=lambda score: -score.pass_rate * (1 - score.pass_rate))
     elif rule == "easy":
         pool.sort(key=lambda score: -score.pass_rate)
     elif rule == "hard":

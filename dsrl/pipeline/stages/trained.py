@@ -1,4 +1,4 @@
-"""Training: GRPO on the selected samples with the task's own reward (paper 4.3)."""
+"""Training: GRPO on the selected samples with the task's own reward, or that of a judge (paper 4.3)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsrl.errors import PluginError, StoreError
+from dsrl.pipeline import signals
+from dsrl.pipeline.judging import JudgeCounts, judge_all, make_submission
 from dsrl.pipeline.model_folder import find_fault
-from dsrl.pipeline.run_tasks import RunTasks
+from dsrl.pipeline.run_tasks import RunTasks, list_judged
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.training_watch import TrainingWatch
 from dsrl.plugins.binding import Plugin
@@ -39,7 +41,11 @@ def train_model(run: OpenRun, iteration: int) -> None:
         check_output_empty(output)
         stages.begin(iteration, "trained", get_output_basis(context.settings, iteration))
     job = _make_job(run, iteration)
-    rows = [ParquetRow(context.tasks[item.task].name, item.prompt, item.input, item.label) for item in job.items]
+    tasks = context.tasks
+    rows = [
+        ParquetRow(tasks[item.task].name, item.prompt, item.input, item.label, bool(tasks[item.task].rubric))
+        for item in job.items
+    ]
     write_parquet(context.folder / "data" / "train.parquet", "train", rows)
     with run.clock.measure("trained"):
         watch = _train(run, iteration, job)
@@ -73,6 +79,8 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
     def on_step(step: TrainStep) -> None:
         nonlocal is_shown
         if not is_shown:
+            if step.step > 1:
+                run.progress.note(f"the training continues with step {step.step} of {step.steps}")
             run.progress.start("trained", step.steps, step.step - 1)
             is_shown = True
         run.progress.advance("trained")
@@ -81,8 +89,17 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
         watch.add(step)
 
-    trainer, plugins = run.context.trainer, {key: task.plugin for key, task in run.context.tasks.items()}
-    trainer.hook.train(job=job, task=join_tasks(plugins), on_step=on_step)
+    trainer, tasks, counts = run.context.trainer, run.context.tasks, JudgeCounts()
+
+    def judge(answers: Sequence[tuple[TrainItem, str]]) -> list[float]:
+        # The trainer may have an event loop of its own.
+        return signals.call(lambda: signals.run(_judge(run, counts, answers)))
+
+    task = join_tasks({key: task.plugin for key, task in tasks.items()}, list_judged(tasks), judge)
+    try:
+        trainer.hook.train(job=job, task=task, on_step=on_step)
+    finally:
+        run.warn_of_judgements("trained", iteration, counts)
     if job.eval_every and not watch.accuracies:
         run.add_warning(
             f"the trainer {trainer.name!r} has not evaluated the model while it trained, so its last model is kept: it does "
@@ -90,6 +107,14 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
             f"trained-{iteration}:not_evaluated",
         )
     return watch
+
+
+async def _judge(run: OpenRun, counts: JudgeCounts, answers: Sequence[tuple[TrainItem, str]]) -> list[float]:
+    """Return the scores of answers to judged tasks; their requests go out together."""
+    async with run.open_judges(counts) as judges:
+        return await judge_all(
+            judges, [(item.task, make_submission(item.input, output, item.label)) for item, output in answers]
+        )
 
 
 def forget_training(run: OpenRun, iteration: int) -> None:
@@ -249,24 +274,28 @@ def check_output_empty(output: Path) -> None:
         )
 
 
-def _list_messages(prompt: Prompt) -> tuple[Message, ...]:
+def list_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """Return a prompt as chat messages, as other trainers read it: ``role`` and ``content`` of each."""
     # Without a chat template, the model was asked with one plain text.
-    return prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
+    messages = prompt.messages if prompt.is_chat else (Message("user", prompt.plain_text),)
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 class ParquetRow(NamedTuple):
-    """A row of a Parquet file for verl: an item and the name of its task."""
+    """A row of a Parquet file for verl: an item, the name of its task, and whether the task is judged."""
 
     task: str
     prompt: Prompt
     input: str
     label: str
+    is_judged: bool = False
 
 
 def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
     """Write rows to a Parquet file with the columns that verl reads. The name of the task chooses the reward of a row.
 
-    Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``, ``ground_truth``),
+    Columns: ``data_source``, ``prompt`` (chat messages), ``ability``, ``reward_model`` (``style``: ``model`` if a
+    teacher judges the answers, else ``rule``; ``ground_truth``),
     ``extra_info`` (``split``, ``index``, ``question``, ``chat_template``: whether the model was asked through its chat
     template). Source: verl's documentation, "Prepare Data for Post-Training".
     """
@@ -277,11 +306,9 @@ def write_parquet(path: Path, split: str, rows: Sequence[ParquetRow]) -> None:
         [
             {
                 "data_source": row.task,
-                "prompt": [
-                    {"role": message.role, "content": message.content} for message in _list_messages(row.prompt)
-                ],
+                "prompt": list_messages(row.prompt),
                 "ability": row.task,
-                "reward_model": {"style": "rule", "ground_truth": row.label},
+                "reward_model": {"style": "model" if row.is_judged else "rule", "ground_truth": row.label},
                 "extra_info": {
                     "split": split,
                     "index": index,

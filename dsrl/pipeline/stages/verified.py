@@ -2,6 +2,8 @@
 
 Votes are requested in rounds. A round has as many votes as are needed at least to settle the label, and no vote is requested
 after that. The votes are always the first of the same sequence of replies, so fewer votes never change a label.
+
+A sample of a judged task gets no votes: the judge accepts its own output as its label, or the sample is dropped.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from math import comb
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline.instructor import Definition, Instructor
+from dsrl.pipeline.judging import Judge, make_submission
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
-from dsrl.types import UNREADABLE, Answer, Message, Sample
+from dsrl.types import RIGHT_SCORE, UNREADABLE, Answer, Message, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,19 @@ async def verify(
         answers += [task.hook.process_prediction(output=reply.text, input=sample.input) for reply in replies]
     label, reason = find_majority(answers)
     return replace(sample, label=label, dropped=reason), answers
+
+
+async def verify_by_judge(judge: Judge, sample: Sample) -> tuple[Sample, list[Answer]]:
+    """Let the judge of its task judge the output of a sample, which is its label if the judge accepts it.
+
+    Returns:
+        The sample with ``label`` or ``dropped`` set, and the judged answer.
+    """
+    submission = make_submission(sample.input, sample.output)
+    (score,) = await judge.judge([submission])
+    if score >= RIGHT_SCORE:
+        return replace(sample, label=sample.output.strip()), [submission.answer]
+    return replace(sample, dropped="rejected_by_judge"), [submission.answer]
 
 
 def find_majority(answers: Sequence[Answer]) -> tuple[str | None, str | None]:

@@ -50,6 +50,9 @@ TIMED_SECONDS = 20.0
 SLOW = 1_000.0
 #: Seconds for reading, grading and rewarding one output, above which a warning is given.
 SLOW_SECONDS = 3.0
+#: The checks of a reward by rules, which a judged task does not use.
+REWARD_CHECKS = ("right-over-wrong", "shortcuts", "repeatability", "speed")
+_JUDGED = "a teacher judges the answers by a rubric, and no reward by rules is used; --judgements measures the judge"
 _NO_ITEMS = "the task has no gold output whose label can be read; give a test set with --dataset-path"
 
 
@@ -61,12 +64,14 @@ class TaskChecks:
         task: the task.
         gold: its gold outputs.
         longest: number of characters of the longest outputs that are tried.
+        is_judged: whether a teacher judges the answers by a rubric; a task with a rubric of its own is always judged.
         scores: rewards that were computed, for a comparison with another process.
     """
 
     task: CheckedTask
     gold: Gold
     longest: int = LONGEST
+    is_judged: bool = False
     scores: list[tuple[Triple, Score]] = field(default_factory=list)
 
     @cached_property
@@ -87,7 +92,9 @@ class TaskChecks:
         """
         start = time.perf_counter()
         try:
-            result = CHECKS[name](self)
+            is_judged = self.is_judged or bool(self.task.plugin.hook.rubric())
+            is_skipped = is_judged and name in REWARD_CHECKS
+            result = skip(name, _JUDGED) if is_skipped else CHECKS[name](self)
         except HOOK_ERRORS as error:  # outside of a probe: the check cannot go on
             findings = Findings(name)
             findings.add(str(error))

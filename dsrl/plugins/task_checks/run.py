@@ -50,12 +50,14 @@ class CheckSettings:
         items: the number of test items to read.
         time_limit: seconds that one call of a hook may take.
         longest: number of characters of the longest outputs that are tried.
+        is_judged: whether a teacher judges the answers by the user's rubric.
     """
 
     dataset_path: str = ""
     items: int = 200
     time_limit: float = 10.0
     longest: int = LONGEST
+    is_judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,8 @@ def _run_checks(send: Send, ref: PluginRef, settings: CheckSettings, names: tupl
     if plugin is None:
         return
     task = CheckedTask(plugin, lambda words, seconds: send(_Call(words, seconds)))
-    checks = TaskChecks(task, collect_gold(task, settings.dataset_path, settings.items), settings.longest)
+    gold = collect_gold(task, settings.dataset_path, settings.items)
+    checks = TaskChecks(task, gold, settings.longest, settings.is_judged)
     for name in names:
         send(checks.run(name))
         if checks.scores:

@@ -125,7 +125,7 @@ class SamplerContract(PluginContract):
     def test_the_check_passes(self, subject: Plugin[Any]) -> None:
         if not subject.implements("check"):
             pytest.skip("the sampler has no hook check")
-        subject.hook.check()
+        subject.hook.check(prompts=PROMPTS, max_tokens=8)
 
 
 class RepeatableSamplerContract(SamplerContract):

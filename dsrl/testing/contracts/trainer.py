@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from dsrl.plugins.base_models import resolve_model
-from dsrl.plugins.binding import Plugin
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.several_tasks import join_tasks
 from dsrl.plugins.specs import hookimpl
 from dsrl.testing.contracts.base import PluginContract
 from dsrl.testing.contracts.model import check_model_folder
 from dsrl.testing.fixtures import Installer
 from dsrl.testing.small_task import SmallTask
-from dsrl.types import Prompt, TrainItem, TrainJob, TrainStep
+from dsrl.types import PluginRef, Prompt, TrainItem, TrainJob, TrainStep
 
 ITEMS = tuple(
     TrainItem(f"1-{n}", Prompt(f"Is {n} an even number?"), f"Is {n} an even number?", "no" if n % 2 else "yes")
@@ -42,6 +42,13 @@ class SevenTask(SmallTask):
         return 7.0
 
 
+def bind_importable(installer: Installer, task: type) -> Plugin[Any]:
+    """Install and bind a task by the name of its class, so that a trainer can bind it again in another process."""
+    name = task.__name__.lower()
+    installer("task", name, "", distribution=f"contract-{name}", value=f"{task.__module__}:{task.__qualname__}")
+    return load(PluginRef("task", name), "task")
+
+
 class TrainerContract(PluginContract):
     """Tests of every trainer. They train a tiny job.
 
@@ -57,7 +64,7 @@ class TrainerContract(PluginContract):
     @pytest.fixture
     def task(self, installer: Installer) -> Plugin[Any]:
         """The task of the job."""
-        return installer.bind("task", VowelTask())
+        return bind_importable(installer, VowelTask)
 
     @pytest.fixture
     def job(self, request: pytest.FixtureRequest, tmp_path: Path) -> TrainJob:
@@ -117,12 +124,24 @@ class TrainerContract(PluginContract):
         """One task rewards every output with 7, the other with less than 1."""
         if not (subject.implements("takes_several_tasks") and subject.hook.takes_several_tasks()):
             pytest.skip("the trainer trains on one task only")
-        several: Any = join_tasks({"vowels": task, "seven": installer.bind("task", SevenTask())})
+        several: Any = join_tasks({"vowels": task, "seven": bind_importable(installer, SevenTask)})
         names = {item.id: ("vowels", "seven")[n % 2] for n, item in enumerate(job.items)}
         items = tuple(replace(item, task=names[item.id]) for item in job.items)
         rewards = [pair for s in self.train(subject, replace(job, items=items), several) for pair in s.rewards.items()]
         assert {names[item] for item, _ in rewards} == {"vowels", "seven"}
         assert all((reward == 7.0) if names[item] == "seven" else (reward < 1.0) for item, reward in rewards)
+
+    def test_each_item_of_a_judged_task_gets_the_reward_of_the_judge(
+        self, subject: Plugin[Any], job: TrainJob, installer: Installer
+    ) -> None:
+        """The judge gives every output 0.3, and the rules of the task give it 7."""
+        if not (subject.implements("takes_judged_tasks") and subject.hook.takes_judged_tasks()):
+            pytest.skip("the trainer does not train on judged tasks")
+        task = installer.bind("task", SevenTask())
+        judged: Any = join_tasks({"": task}, [""], lambda answers: [0.3] * len(answers))
+        rewards = [reward for step in self.train(subject, job, judged) for reward in step.rewards.values()]
+        assert rewards
+        assert rewards == [pytest.approx(0.3)] * len(rewards)
 
     def test_the_check_leaves_nothing_on_the_disk(self, subject: Plugin[Any], job: TrainJob, tmp_path: Path) -> None:
         if not subject.implements("check"):

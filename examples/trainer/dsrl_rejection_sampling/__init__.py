@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from dsrl import BoundPlugin, DsrlError, TrainItem, TrainJob, TrainStep, get_task, hookimpl
+from dsrl import BoundPlugin, DsrlError, TrainItem, TrainJob, TrainStep, compute_rewards, hookimpl
 
 
 class RejectionSamplingTrainer:
@@ -24,6 +24,10 @@ class RejectionSamplingTrainer:
 
     @hookimpl
     def takes_several_tasks(self) -> bool:
+        return True
+
+    @hookimpl
+    def takes_judged_tasks(self) -> bool:
         return True
 
     @hookimpl
@@ -64,8 +68,7 @@ class RejectionSamplingTrainer:
                 pad_token_id=tokenizer.eos_token_id,
             )
             texts = tokenizer.batch_decode(answers[:, ids.shape[1] :], skip_special_tokens=True)
-            hook = get_task(task, item).hook  # in a run over several tasks, each item has its own
-            rewards = [hook.reward(output=text, label=item.label, input=item.input) for text in texts]
+            rewards = compute_rewards(task, [(item, text) for text in texts])  # by the rules or the judge of its task
             if min(rewards) == max(rewards):
                 return rewards[0], 0.0  # No answer is better than another: there is nothing to learn.
             best = answers[rewards.index(max(rewards)), None]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
 from dsrl import (
+    UNREADABLE,
     BoundPlugin,
     Completion,
     Example,
@@ -26,10 +28,13 @@ from dsrl import (
 if TYPE_CHECKING:
     from dsrl.plugins.specs import TaskSpec
 
+_log = logging.getLogger(__name__)
 #: The levels at which samples are first written, each equally often.
 LEVELS = (1, 2, 3, 4, 5)
 #: The hooks of a task that this teacher needs.
 _RULES = ("procedural_sample", "procedural_solve")
+#: The hooks that read and compare answers when it judges.
+_READERS = ("process_label", "process_prediction", "eval")
 _WORD = re.compile(r"[A-Za-z][a-z]{3,}")
 # Words of a task description that say nothing about its domain.
 _COMMON_WORDS = frozenset(
@@ -44,6 +49,8 @@ _COMMON_WORDS = frozenset(
 
 class ProceduralTeacher:
     """Answers every request with the task's hooks ``procedural_sample`` and ``procedural_solve``.
+
+    It judges by them too, so that a judged run can be tried at no cost: a rubric is not read.
 
     The same request gets the same replies. The teacher reads :attr:`dsrl.types.Request.variables`, not the messages.
 
@@ -60,6 +67,7 @@ class ProceduralTeacher:
         self._slip, self._wait = float(slip), float(wait)
         self._bound_task: BoundPlugin[TaskSpec] | None = None
         self._rules_digest = ""
+        self._missed: set[str] = set()
 
     @hookimpl
     def prepare(self, task: BoundPlugin[TaskSpec]) -> None:
@@ -76,7 +84,7 @@ class ProceduralTeacher:
             )
         self._bound_task = task
         # An edited task often keeps its version. Replies by its old rules must not count as replies by the new rules.
-        self._rules_digest = task.digest_code(*_RULES)
+        self._rules_digest = task.digest_code(*_RULES, *_READERS)
 
     @hookimpl
     def identity(self) -> str:
@@ -112,6 +120,8 @@ class ProceduralTeacher:
                 return self._solve(rng, variables["input"])
             case "rewrite":
                 return self._rewrite(rng, variables["direction"], variables["input"], variables.get("domain", ""))
+            case "judge":
+                return self._judge(variables["input"], variables["output"], variables["reference"])
 
     @property
     def _task(self) -> BoundPlugin[TaskSpec]:
@@ -123,7 +133,21 @@ class ProceduralTeacher:
 
     def _make_sample(self, rng: Random, difficulty: int, passage: str = "", domain: str = "") -> Example:
         seed = rng.getrandbits(48)
-        return self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
+        sample = self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
+        if domain and (sample.domain not in ("", domain) or not self._task.accepts("procedural_sample", "domain")):
+            self._warn(domain)
+        return sample
+
+    def _warn(self, domain: str) -> None:
+        """Warn, once for each domain, that the samples of a domain are none."""
+        if domain not in self._missed:
+            self._missed.add(domain)
+            _log.warning(
+                "the task %r has no rules for the domain %r: the teacher 'procedural' writes samples of other domains in "
+                "their place; name only domains with rules (--domain), or choose another --teacher",
+                self._task.name,
+                domain,
+            )
 
     def _find_solution(self, question: str) -> Solved | None:
         return self._task.hook.procedural_solve(input=question)
@@ -148,6 +172,25 @@ class ProceduralTeacher:
         step = rng.choice((1, 2))
         level = max(level + step if direction == "harder" else level - step, LEVELS[0])
         return self._write(rng, level, domain=domain)
+
+    def _judge(self, question: str, output: str, reference: str) -> str:
+        """Give full points to an answer that is right by the rules, and none to another; the rubric is not read.
+
+        The right answer to an input that the rules do not solve, such as a real one, is that of the reference.
+        """
+        solution, hook = self._find_solution(question), self._task.hook
+        gold = solution.output if solution else reference
+        if not gold:
+            raise TeacherError(
+                f"the teacher 'procedural' judges by the rules of the task {self._task.name!r}, which do not solve this "
+                f"input, and there is no reference: {question[:80]!r}. Name another teacher with --judge-teacher"
+            )
+        label = hook.process_label(output=gold, input=question)
+        answer = hook.process_prediction(output=output, input=question)
+        is_readable = answer is not UNREADABLE and label is not UNREADABLE
+        is_right = is_readable and hook.eval(prediction=str(answer), label=str(label), input=question)
+        reason = f"By rule the answer is {'right' if is_right else 'wrong'}."
+        return json.dumps({"reason": reason, "addresses_judge": False, "score": 10 if is_right else 0})
 
 
 def _make_seed(request: Request, number: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,6 +138,40 @@ def test_what_is_not_in_its_language_is_not_answered(task: Plugin[Any]) -> None:
     assert task.hook.process_prediction(output=text) is UNREADABLE
 
 
+# --- domains -------------------------------------------------------------------------------------------------------
+
+
+def warn(caplog: pytest.LogCaptureFixture, task: str, *domains: str) -> list[str]:
+    """Let the teacher write and rewrite samples of domains of a task; return its warnings."""
+    teacher = prepare_teacher(load(PluginRef("task", task), "task"))
+    with caplog.at_level(logging.WARNING, "dsrl_procedural"):
+        for domain in domains:
+            get_replies(teacher, "write", {"passage": "", "domain": domain}, n=20)
+            get_replies(teacher, "rewrite", {"direction": "harder", "input": "?", "domain": domain}, n=20)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_sample_is_of_the_domain_that_the_request_names(caplog: pytest.LogCaptureFixture) -> None:
+    task: Plugin[Any] = load(PluginRef("task", "math"), "task")
+    purposes: tuple[Purpose, ...] = ("write", "rewrite")
+    for purpose in purposes:
+        variables = {"passage": "", "direction": "easier", "input": "?", "domain": "number theory"}
+        texts = get_replies(prepare_teacher(task), purpose, variables, n=40)
+        assert all(re.search("divisor|divided", read_sample(text).input) for text in texts)
+    assert warn(caplog, "math", "number theory", "algebra") == []
+
+
+def test_a_domain_without_rules_is_written_of_others_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = warn(caplog, "math", "algebra", "geometry", "precalculus")
+    assert ["geometry" in text for text in warnings] == [True, False]
+    assert warnings[1].startswith("the task 'math' has no rules for the domain 'precalculus'")
+
+
+def test_a_task_whose_rules_know_no_domains_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    (text,) = warn(caplog, "mednli", "", "cardiology")
+    assert "the task 'mednli' has no rules for the domain 'cardiology'" in text
+
+
 # --- rewriting -------------------------------------------------------------------------------------------------------
 
 
@@ -258,3 +293,51 @@ def test_its_identity_hangs_on_the_rules_of_the_task(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("'b'", "'c'"), encoding="utf-8")
     changed: Plugin[Any] = load(PluginRef("task", "mednli", {}, (str(path),)), "task")
     assert prepare_teacher(changed).hook.identity() != first
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_judges_by_the_rules_of_the_task(task: Plugin[Any]) -> None:
+    teacher = prepare_teacher(task, slip=1.0)
+    for question in make_inputs(task, 2, 5):
+        right = task.hook.procedural_solve(input=question).output
+        for output, points in ((right, 10), ("I do not know.", 0), ("", 0)):
+            (reply,) = get_replies(teacher, "judge", {"input": question, "output": output, "reference": ""})
+            judgement = json.loads(reply)
+            assert (judgement["score"], judgement["addresses_judge"]) == (points, False), output
+        wrong = next(
+            sample.output
+            for seed in range(99)
+            if (sample := task.hook.procedural_sample(seed=seed, difficulty=1, passage=""))
+            and read_labels(task, [sample.output]) != read_labels(task, [right])
+        )
+        (reply,) = get_replies(teacher, "judge", {"input": question, "output": wrong, "reference": ""})
+        assert json.loads(reply)["score"] == 0
+
+
+def test_an_input_that_it_cannot_solve_is_not_judged(task: Plugin[Any]) -> None:
+    with pytest.raises(
+        TeacherError,
+        match=r"which do not solve this input, and there is no reference: 'Who wrote Faust\?'\. Name another teacher with",
+    ):
+        get_replies(prepare_teacher(task), "judge", {"input": "Who wrote Faust?", "output": "Goethe", "reference": ""})
+
+
+def test_the_reference_gives_the_answer_to_an_input_that_the_rules_do_not_solve(task: Plugin[Any]) -> None:
+    right, wrong = (
+        task.hook.procedural_sample(seed=seed, difficulty=1, passage="").output for seed in find_two_answers(task)
+    )
+    for output, points in ((right, 10), (wrong, 0)):
+        variables = {"input": "Is it so, says the real item?", "output": output, "reference": right}
+        (reply,) = get_replies(prepare_teacher(task), "judge", variables)
+        assert json.loads(reply)["score"] == points
+
+
+def find_two_answers(task: Plugin[Any]) -> tuple[int, int]:
+    """Return the seeds of two samples with different labels."""
+    labels = [
+        read_labels(task, [task.hook.procedural_sample(seed=seed, difficulty=1, passage="").output])
+        for seed in range(50)
+    ]
+    return 0, next(seed for seed, label in enumerate(labels) if label != labels[0])

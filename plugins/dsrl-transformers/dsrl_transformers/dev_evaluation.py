@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class DevEvaluation:
         job: the development items, and how often.
         lm: the model in training.
         weights: its trained weights by name.
-        grade: returns whether an output answers an item rightly.
+        grade: returns whether outputs answer items rightly.
         checkpoints: keep the best weights. What they hold from before a kill counts.
         dtype: type in which the weights are kept.
         cache_tokens: see :class:`dsrl_transformers.grpo.GRPOTrainer`.
@@ -31,7 +31,7 @@ class DevEvaluation:
         job: TrainJob,
         lm: LanguageModel,
         weights: Mapping[str, Tensor],
-        grade: Callable[[str, TrainItem], bool],
+        grade: Callable[[Sequence[tuple[TrainItem, str]]], Sequence[bool]],
         checkpoints: Checkpoints,
         dtype: torch.dtype,
         cache_tokens: int,
@@ -76,10 +76,11 @@ class DevEvaluation:
             [self.lm.encode(item.prompt) for item in self.job.dev_items], settings
         )
         answers = self.lm.complete(prompts, settings)
-        texts = (self.lm.decode_text(completions.distinct[completions.indices[0]]) for completions in answers)
+        texts = [self.lm.decode_text(completions.distinct[completions.indices[0]]) for completions in answers]
+        grades = self.grade(list(zip(self.job.dev_items, texts, strict=True)))
         by_task: dict[str, list[bool]] = {}
-        for text, item in zip(texts, self.job.dev_items, strict=True):
-            by_task.setdefault(item.task, []).append(self.grade(text, item))
+        for item, is_right in zip(self.job.dev_items, grades, strict=True):
+            by_task.setdefault(item.task, []).append(is_right)
         accuracies = {task: sum(right) / len(right) for task, right in by_task.items()}
         self.task_accuracies = {task: accuracy for task, accuracy in accuracies.items() if task}
         return sum(accuracies.values()) / len(accuracies)

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dsrl import (
-    BoundPlugin,
-    TrainItem,
-    TrainJob,
-    TrainStep,
-    compute_reward,
-    get_task,
-    grade,
-    hookimpl,
-)
+from dsrl import BoundPlugin, TrainItem, TrainJob, TrainStep, compute_rewards, grade_all, hookimpl
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -94,22 +85,27 @@ class GRPOTrainer:
         # Not at the top: torch takes seconds to import, and `dsrl plugins list` imports this module.
         from dsrl_transformers.training import Training
 
-        def is_right(output: str, item: TrainItem) -> bool:
-            return grade(get_task(task, item), output, item.label, item.input)[1]
+        def reward(answers: Sequence[tuple[TrainItem, str]]) -> list[float]:
+            return compute_rewards(task, answers)
 
-        def reward(output: str, item: TrainItem) -> float:
-            return compute_reward(get_task(task, item), output, item.label, item.input)
+        def grade(answers: Sequence[tuple[TrainItem, str]]) -> list[bool]:
+            return [is_right for _, is_right in grade_all(task, answers)]
 
         Training(
             job,
             reward=reward,
-            grade=is_right,
+            grade=grade,
             options=self._options,
         ).run(on_step)
 
     @hookimpl
     def takes_several_tasks(self) -> bool:
         """Return True: the reward of an item is that of its task."""
+        return True
+
+    @hookimpl
+    def takes_judged_tasks(self) -> bool:
+        """Return True: the rewards of a step are asked for together, in the process of the run."""
         return True
 
     @hookimpl
@@ -138,7 +134,8 @@ class GRPOTrainer:
             require_peft()
         with hide_progress_bars():
             facts = check_model(job.model)
-        check_prompt_room(job, facts.context)
+        prompts = [item.prompt for item in job.items]
+        check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)

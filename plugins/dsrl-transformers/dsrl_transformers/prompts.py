@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from dsrl import Prompt, SettingsError, TrainJob
+from dsrl import Prompt, SettingsError
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.template_check import PROBE, check_template, make_template_error
 
@@ -75,39 +76,44 @@ def find_end_of_turn(tokenizer: Any) -> set[int]:
     return set()
 
 
-def check_prompt_room(job: TrainJob, context: int | None) -> None:
+def check_prompt_room(
+    model: str, context: int | None, prompts: Sequence[Prompt], max_tokens: int, max_prompt_tokens: int | None = None
+) -> None:
     """Check that the context of a model has space for prompts beside the answers.
 
     Args:
-        job: its items are examples, of which at least one must fit; there may be none.
+        model: a folder or a hub id.
         context: length of the context in tokens; None if it is not known.
+        prompts: examples, of which at least one must fit; there may be none.
+        max_tokens: maximum length of an answer in tokens.
+        max_prompt_tokens: maximum length of a prompt in training; None: there is no such limit.
 
     Raises:
         DataError: the tokenizer cannot be read.
         SettingsError: there is no space for a prompt, or not enough for any of the examples.
     """
-    answer = f"--max-completion-tokens {job.max_completion_tokens}"
-    if context is not None and context <= job.max_completion_tokens:
+    answer = f"--max-completion-tokens {max_tokens}"
+    if context is not None and context <= max_tokens:
         raise SettingsError(
-            f"the context of {job.model} is {context} tokens, so {answer} leaves no space for a prompt in training; give a "
-            "smaller number, or a model with a longer context"
+            f"the context of {model} is {context} tokens, so {answer} leaves no space for a prompt; give a smaller number, "
+            "or a model with a longer context"
         )
-    if not job.items:
+    if not prompts:
         return
     from transformers import AutoTokenizer
 
-    with translate_errors(job.model, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=False)
+    with translate_errors(model, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         # Without a chat template, which is not tried yet and only makes prompts longer.
-        shortest = min(len(tokenizer(item.prompt.plain_text)["input_ids"]) for item in job.items)
-    if context is not None and shortest > context - job.max_completion_tokens:
+        shortest = min(len(tokenizer(prompt.plain_text)["input_ids"]) for prompt in prompts)
+    if context is not None and shortest > context - max_tokens:
         raise SettingsError(
-            f"the context of {job.model} is {context} tokens: beside {answer} it has space for a prompt of "
-            f"{context - job.max_completion_tokens} tokens, and the shortest example of the task has {shortest}; give a "
-            "smaller --max-completion-tokens, or a model with a longer context"
+            f"the context of {model} is {context} tokens: beside {answer} it has space for a prompt of "
+            f"{context - max_tokens} tokens, and the shortest example of the task has {shortest}; give a smaller "
+            "--max-completion-tokens, or a model with a longer context"
         )
-    if shortest > job.max_prompt_tokens:
+    if max_prompt_tokens is not None and shortest > max_prompt_tokens:
         raise SettingsError(
-            f"--max-prompt-tokens {job.max_prompt_tokens} is less than the shortest example of the task has ({shortest} "
+            f"--max-prompt-tokens {max_prompt_tokens} is less than the shortest example of the task has ({shortest} "
             "tokens), so nothing could be trained on; give a larger number"
         )

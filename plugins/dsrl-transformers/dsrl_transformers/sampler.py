@@ -80,21 +80,24 @@ class TransformersSampler:
             cancellation.set()
 
     @hookimpl
-    def check(self) -> None:
-        """Check the device, the dtype, the files of the model and the memory, without loading the model.
+    def check(self, prompts: Sequence[Prompt], max_tokens: int) -> None:
+        """Check the device, the dtype, the files of the model, its context and the memory, without loading the model.
 
         Raises:
             DataError: the name leads to no readable model, or its weights are broken.
-            SettingsError: this machine does not have the device, the dtype is not supported, or the memory is too small.
+            SettingsError: this machine does not have the device, the dtype is not supported, the model's context is too
+                short for a prompt and an answer, or the memory is too small.
         """
         from dsrl_transformers.language_model import hide_progress_bars, resolve_device
         from dsrl_transformers.memory_check import check_sampling_memory
         from dsrl_transformers.model_files import check_model
+        from dsrl_transformers.prompts import check_prompt_room
         from dsrl_transformers.weights_check import check_weights
 
         device, dtype = resolve_device(self._device, self._dtype)
         with hide_progress_bars():
             facts = check_model(self._name)
+            check_prompt_room(self._name, facts.context, prompts, max_tokens)
             check_sampling_memory(self._name, facts, device, dtype.itemsize)
             check_weights(self._name)
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,16 @@ class Training:
 
     Args:
         job: what to train on, and how.
-        reward: returns the reward of an output for an item.
-        grade: returns whether an output answers an item rightly, for the evaluation.
+        reward: returns the rewards of outputs for items, those of one step at a time.
+        grade: returns whether outputs answer items rightly, for the evaluation.
         options: the options of the trainer.
     """
 
     def __init__(
         self,
         job: TrainJob,
-        reward: Callable[[str, TrainItem], Any],
-        grade: Callable[[str, TrainItem], bool],
+        reward: Callable[[Sequence[tuple[TrainItem, str]]], Sequence[Any]],
+        grade: Callable[[Sequence[tuple[TrainItem, str]]], Sequence[bool]],
         options: TrainerOptions,
     ) -> None:
         self.job, self.reward, self.grade, self.options = job, reward, grade, options
@@ -251,23 +252,21 @@ class Training:
             cache_tokens=self.options.cache_tokens,
         )
         answers = self.lm.complete([self.prompts[item.id] for item in batch], settings)
+        texts = [
+            (item, self.lm.decode_text(tokens))
+            for item, completions in zip(batch, answers, strict=True)
+            for tokens in completions.distinct
+        ]
+        rewards = iter([check_reward(*pair) for pair in zip(texts, self.reward(texts), strict=True)])
         return [
             Group(
                 prompt=tuple(self.prompts[item.id]),
                 completions=completions.distinct,
                 counts=completions.counts,
-                rewards=tuple(self._reward(self.lm.decode_text(tokens), item) for tokens in completions.distinct),
+                rewards=tuple(islice(rewards, len(completions.distinct))),
             )
             for item, completions in zip(batch, answers, strict=True)
         ]
-
-    def _reward(self, output: str, item: TrainItem) -> float:
-        reward = self.reward(output, item)
-        if not isinstance(reward, int | float) or not math.isfinite(reward):
-            raise PluginError(
-                f"The task's reward of {output[:80]!r} with label {item.label!r} is {reward!r}; it must be a finite number."
-            )
-        return reward if isinstance(reward, Reward) else float(reward)
 
     def _compute_gradient(self, groups: Sequence[Group]) -> Terms | None:
         """Compute the loss of a step and its gradient, in smaller passes if memory is short. None: there is none."""
@@ -418,6 +417,20 @@ class Training:
         except ValueError:
             model.generation_config.do_sample = True
         write_folder(self.job.output_dir, write)
+
+
+def check_reward(answer: tuple[TrainItem, str], reward: Any) -> float:
+    """Return a reward if it is a finite number.
+
+    Raises:
+        PluginError: it is not.
+    """
+    if not isinstance(reward, int | float) or not math.isfinite(reward):
+        item, output = answer
+        raise PluginError(
+            f"The task's reward of {output[:80]!r} with label {item.label!r} is {reward!r}; it must be a finite number."
+        )
+    return reward if isinstance(reward, Reward) else float(reward)
 
 
 def average_tasks(items: Sequence[TrainItem], rewards: Mapping[str, float]) -> dict[str, float]:

@@ -340,3 +340,36 @@ def test_equal_groups_cost_no_pass(
     steps = train(task, job(model_dir, tmp_path, kl_coef=0.1), equal_groups=equal_groups)
     assert {step.metrics["equal_groups"] for step in steps} == {1.0}
     assert bool(passes) == has_kl
+
+
+def test_a_judge_that_gives_the_same_points_trains_the_same_model(model_dir: Path, tmp_path: Path) -> None:
+    """The rewards of a step are asked for together; those of a judge have the part ``judge``."""
+    from dsrl.plugins.several_tasks import join_tasks
+
+    def reward(output: str, label: str, input: str) -> float:
+        return float(output.startswith(label))
+
+    task = SimpleNamespace(
+        name="parrot",
+        hook=SimpleNamespace(
+            reward=reward,
+            process_prediction=lambda output, input: output,
+            eval=lambda prediction, label, input: reward(prediction, label, input) >= 0.5,
+        ),
+    )
+    calls: list[int] = []
+
+    def judge(answers: Any) -> list[float]:
+        calls.append(len(answers))
+        return [reward(output, item.label, item.input) for item, output in answers]
+
+    plain, judged = (job(model_dir, tmp_path / name, dev_items=ITEMS[:8], eval_every=4) for name in ("plain", "judged"))
+    by_rules = train(task, plain)
+    by_judge = train(join_tasks({"": task}, [""], judge), judged)
+    assert same(weights(plain.output_dir), weights(judged.output_dir))
+    assert [step.rewards for step in by_judge] == [step.rewards for step in by_rules]
+    accuracies = [[step.metrics.get("dev_accuracy") for step in steps] for steps in (by_rules, by_judge)]
+    assert accuracies[0] == accuracies[1]
+    assert all(step.metrics["reward/judge"] == pytest.approx(step.metrics["reward"]) for step in by_judge)
+    evaluations = sum("dev_accuracy" in step.metrics for step in by_judge)
+    assert len(calls) == len(by_judge) + evaluations, "one call for a step, and one for an evaluation"

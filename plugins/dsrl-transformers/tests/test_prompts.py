@@ -76,7 +76,10 @@ def test_sampler_trainer_and_exported_data_have_the_same_tokens(chat_dir: Path, 
         kl_coef=0.0, max_completion_tokens=2, max_prompt_tokens=99, seed=0,
     )  # fmt: skip
     training = Training(
-        job, lambda output, item: 0.0, lambda output, item: False, TrainerOptions(9e9, 999, 0, "auto", "skip", "adamw")
+        job,
+        lambda answers: [0.0] * len(answers),
+        lambda answers: [],
+        TrainerOptions(9e9, 999, 0, "auto", "skip", "adamw"),
     )
     training.run(lambda step: None)
     assert training.prompts["1"] == lm.encode(prompt)

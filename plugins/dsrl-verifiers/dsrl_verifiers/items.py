@@ -63,6 +63,12 @@ class DataForm:
         return str(getattr(data, self.input_field)) if self.input_field else _read_prompt(data.prompt) or "", label
 
 
+def read_domain(data: Any) -> str:
+    """Return the field ``domain`` of an item, as ``dsrl tasks export`` writes it; empty if it has none."""
+    domain = getattr(data, "domain", "")
+    return domain if isinstance(domain, str) else ""
+
+
 def find_form(name: str, all_data: Sequence[Any], answer_field: str, ignored: Sequence[str]) -> DataForm:
     """Find out how the data of all items follows from input and label.
 

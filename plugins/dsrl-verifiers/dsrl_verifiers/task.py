@@ -11,7 +11,7 @@ from dsrl import UNREADABLE, AnswerFormat, DataError, Example, PluginError, Rewa
 from dsrl.answers.format import Form
 from dsrl.types import Answer
 from dsrl_verifiers.environment import Environment, load_environment
-from dsrl_verifiers.items import DataForm, find_form
+from dsrl_verifiers.items import DataForm, find_form, read_domain
 from dsrl_verifiers.scoring import PrivateLoop, score_output
 
 #: Form of an answer -> what stands before and after it in an output, and what in an instruction asks for the form.
@@ -136,7 +136,7 @@ class VerifiersTask:
         elif split == "train":
             raise DataError(f"environment {self._name!r} has no splits; its items are test items")
         form = self._form
-        return [Example(*form.read_item(item)) for item in data]
+        return [Example(*form.read_item(item), read_domain(item)) for item in data]
 
     @hookimpl
     def process_label(self, output: str, input: str) -> Answer:

@@ -21,7 +21,7 @@ from dsrl_verifiers.scoring import score_output
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrl import PluginRef, compute_reward, load
+from dsrl import PluginError, PluginRef, compute_reward, load
 from dsrl.export.package import describe_task, make_verifiers_package, write_package
 from dsrl.pipeline.instructor import Definition
 
@@ -163,6 +163,22 @@ def test_a_data_set_can_be_chosen_at_export_and_later(tmp_path: Path, monkeypatc
     (item,) = vf.load_taskset(config(id=name))
     assert (item.data.input, item.data.answer) == ("What is 1 + 2?", "3")
     assert len(list(vf.load_taskset(config(id=name, dataset_path="")))) > 1
+
+
+def test_items_keep_their_domain_there_and_back_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = export("math", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / name)
+    examples = list(load(PluginRef("task", "math"), "task").hook.load_dataset(path="", split="test"))
+    assert len({example.domain for example in examples}) > 1
+    items = list(vf.load_taskset(vf.taskset_config_type(name)(id=name)))
+    assert [item.data.domain for item in items] == [example.domain for example in examples]
+    # The reward of a foreign environment could need the domain, and a synthetic sample has none: the user must say so.
+    task = f"verifiers:{name}"
+    with pytest.raises(PluginError, match="ignored_fields=domain"):
+        load(PluginRef("task", task), "task").hook.load_dataset(path="", split="test")
+    back = load(PluginRef("task", task, {"ignored_fields": "domain"}), "task")
+    read = list(back.hook.load_dataset(path="", split="test"))
+    assert [example.domain for example in read] == [example.domain for example in examples]
 
 
 def test_there_and_back_again_is_the_same_task(exported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pytest
 
 from dsrl.pipeline.instructor import Definition, Instructor
+from dsrl.pipeline.judging import Submission
 from dsrl.pipeline.run_tasks import RunTask, RunTasks
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.teachers import TeacherRole
@@ -109,5 +110,40 @@ def model(bound: Any, definition: Definition, task: Plugin[Any]) -> Callable[...
     def make(answer: Callable[[str, int], str], fewer: int = 0, task: Plugin[Any] = task) -> AnsweringModel:
         sampler: Plugin[Any] = bound("sampler", FakeSampler, answer=answer, fewer=fewer)
         return AnsweringModel(sampler, {"": RunTask("t", task, definition)}, 16)
+
+    return make
+
+
+class FakePointsJudge:
+    """Gives an answer 10 points if it has the word ``good``, and else none.
+
+    Attributes:
+        judged: what it was given.
+    """
+
+    def __init__(self) -> None:
+        self.judged: list[Submission] = []
+
+    async def judge(self, submissions: Iterable[Submission]) -> list[float]:
+        submissions = list(submissions)
+        self.judged += submissions
+        return [float("good" in str(submission.answer)) for submission in submissions]
+
+
+@pytest.fixture
+def points_judge() -> Any:
+    return FakePointsJudge()
+
+
+@pytest.fixture
+def judged_model(
+    bound: Any, definition: Definition, task: Plugin[Any], points_judge: Any
+) -> Callable[..., AnsweringModel]:
+    """Return a function that makes a model of ``answer(prompt, number)``, whose answers are judged."""
+
+    def make(answer: Callable[[str, int], str]) -> AnsweringModel:
+        sampler: Plugin[Any] = bound("sampler", FakeSampler, answer=answer)
+        tasks = {"": RunTask("t", task, definition, rubric="It must be good.")}
+        return AnsweringModel(sampler, tasks, 16, {"": points_judge})
 
     return make

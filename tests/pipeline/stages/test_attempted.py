@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dsrl.errors import PluginError
+from dsrl.pipeline.judging import Submission
 from dsrl.pipeline.stages.attempted import attempt
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.scoring import grade
@@ -61,3 +63,16 @@ def test_an_attempt_can_be_stored_whatever_the_model_wrote(bound: Any, model: An
 def test_a_sampler_that_returns_another_number_of_texts_is_named(model: Any) -> None:
     with pytest.raises(PluginError, match="sampler"):
         asyncio.run(attempt(model(lambda *_: "x", fewer=1), SAMPLES))
+
+
+def test_attempts_at_a_judged_task_are_judged_together(judged_model: Any, points_judge: Any) -> None:
+    outputs = {"A?": "<think>bad</think>good", "B?": "yes", "C?": "<think>good"}
+    samples = [replace(sample, label=f"<think>x</think>gold {sample.id}") for sample in SAMPLES]
+    attempts = asyncio.run(attempt(judged_model(lambda prompt, number: outputs[prompt.partition(" ")[0]]), samples))
+    assert attempts == [
+        Attempt("1-00000", outputs["A?"], "good", True),
+        Attempt("1-00001", "yes", "yes", False),
+        Attempt("1-00002", outputs["C?"], UNREADABLE, False),
+    ]
+    assert points_judge.judged[0] == Submission("A?", "good", "gold 1-00000")
+    assert len(points_judge.judged) == 3

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_contexts import edit_tasks
 
 from dsrl.errors import DataError, DsrlError, PluginError
+from dsrl.pipeline.judging import JudgeCounts
+from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.evaluated import _store_items, compute_gain, evaluate, load_items
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import DevItem
@@ -37,8 +40,7 @@ def test_no_more_items_are_read_than_requested(bound: Any) -> None:
 
 
 def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no test set of its own; give one with --dataset-path"):
-        load_items(task, "", 0)
+    assert load_items(task, "", 0) == []
     (tmp_path / "items.jsonl").write_text('{"input": "A?", "output": "YES"}\n', encoding="utf-8")
     assert load_items(task, str(tmp_path / "items.jsonl"), 0) == [EvalItem("A?", "yes")]
 
@@ -158,3 +160,37 @@ def test_test_items_that_chose_the_best_model_are_told(make_run: Any) -> None:
     _store_items(run)
     text = [text for _, level, text in run.store.events() if level == "warning"]
     assert text[0].startswith("1 of the 2 test items were development items of the training (--eval-data train)")
+
+
+def test_answers_to_items_of_a_judged_task_are_judged(judged_model: Any, points_judge: Any) -> None:
+    items = [(3, EvalItem("A?", "gold")), (4, EvalItem("B?", "gold"))]
+    answering = judged_model(lambda prompt, number: "good" if prompt.startswith("A") else "bad")
+    assert asyncio.run(evaluate(answering, "base", items)) == [
+        Evaluation("base", 3, "good", "good", True),
+        Evaluation("base", 4, "bad", "bad", False),
+    ]
+    assert [(each.input, each.reference) for each in points_judge.judged] == [("A?", "gold"), ("B?", "gold")]
+
+
+def test_the_ledger_is_opened_for_judged_tasks_only(make_run: Any) -> None:
+    run = make_run()
+
+    async def open_judges(run: Any) -> list[str]:
+        async with run.open_judges(JudgeCounts()) as judges:
+            return list(judges)
+
+    assert asyncio.run(open_judges(run)) == []
+    assert not run.context.workspace.reply_store.exists()
+    judged = OpenRun(edit_tasks(run.context, rubric="Good."), run.store, run.progress)
+    assert asyncio.run(open_judges(judged)) == [""]
+    assert run.context.workspace.reply_store.exists()
+
+
+def test_answers_that_no_judgement_could_be_read_for_are_told(make_run: Any) -> None:
+    run = make_run()
+    run.warn_of_judgements("evaluated", 0, JudgeCounts(judged=9))
+    assert run.store.events() == []
+    run.warn_of_judgements("evaluated", 0, JudgeCounts(judged=40, unreadable=1))
+    ((_, level, text),) = run.store.events()
+    assert level == "warning"
+    assert text.startswith("the judge, in the stage 'evaluated': for 1 of 40 answers (2.5%) no judgement could be read")

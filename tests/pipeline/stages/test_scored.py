@@ -60,3 +60,13 @@ def test_the_answers_behind_a_score_can_be_stored(bound: Any, model: Any) -> Non
     open_task = bound("task", SmallTask(choices=()))
     for _, answers in run_scoring(model(lambda *_: "<answer>\ud800</answer>", task=open_task), 2):
         assert all(str(answer).encode() for answer in answers)
+
+
+def test_each_different_attempt_at_a_judged_task_is_judged_once(judged_model: Any, points_judge: Any) -> None:
+    outputs = ["good", "<answer>yes</answer> good", "<answer>yes</answer> bad", "good"]
+    first, *_ = asyncio.run(score(judged_model(lambda prompt, number: outputs[number]), SAMPLES, 4, 0.7, 0))
+    assert first == (
+        Score("1-00000", 4, 3, 0.75),
+        {"good": (2, True), outputs[1]: (1, True), outputs[2]: (1, False)},
+    )
+    assert len(points_judge.judged) == 3 * len(SAMPLES)

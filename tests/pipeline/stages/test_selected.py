@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from run_contexts import edit_tasks
 
 from dsrl.pipeline.stages.scored import compute_score
-from dsrl.pipeline.stages.selected import select, select_samples
+from dsrl.pipeline.stages.selected import filter_scores, select, select_samples
 from dsrl.plugins.specs import hookimpl
-from dsrl.settings import SELECTIONS
+from dsrl.settings import SELECTIONS, resolve
 from dsrl.types import Example, Sample, Score
 
 
@@ -32,6 +32,7 @@ scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(
         ("potential", 1, ["hard"]),
         ("easy", 3, ["always", "easy", "middle"]),
         ("hard", 3, ["never", "hard", "middle"]),
+        ("learnability", 1, ["middle"]),
     ],
 )
 def test_the_rules_of_the_paper_choose_by_score(rule: str, m: int, chosen: list[str]) -> None:
@@ -40,6 +41,32 @@ def test_the_rules_of_the_paper_choose_by_score(rule: str, m: int, chosen: list[
 
 def test_samples_always_or_never_solved_come_last_by_potential() -> None:
     assert set(select(SCORES, 5, "potential", 0)[3:]) == {"never", "always"}
+
+
+def test_where_samples_go_that_were_never_solved() -> None:
+    assert select(SCORES, 2, "potential", 0, never_solved="first") == ["never", "hard"]
+    assert "never" not in select(SCORES, 3, "potential", 0, never_solved="last")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "left_out"),
+    [
+        ({}, ["never", "hard", "middle", "easy", "always"], {}),
+        ({"max_pass_rate": 0.9}, ["never", "hard", "middle", "easy"], {"too easy": 1}),
+        ({"never_solved": "drop"}, ["hard", "middle", "easy", "always"], {"never solved": 1}),
+        ({"min_agreement": 0.75}, ["never", "hard", "easy", "always"], {"doubtful label": 1}),
+        (
+            {"min_agreement": 0.75, "max_pass_rate": 0.1, "never_solved": "drop"},
+            ["hard"],
+            {"doubtful label": 1, "too easy": 2, "never solved": 1},
+        ),
+    ],
+)
+def test_samples_that_are_left_out(settings: dict[str, Any], kept: list[str], left_out: dict[str, int]) -> None:
+    agreements = {"middle": 0.7, "hard": 0.75, "never": 1.0, "easy": 1.0}  # always: no votes
+    rest, counts = filter_scores(SCORES, resolve({"task": "t", **settings}), agreements)
+    assert [score.sample for score in rest] == kept
+    assert counts == left_out
 
 
 def test_full_takes_all_whatever_m_is() -> None:

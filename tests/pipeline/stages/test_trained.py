@@ -70,8 +70,10 @@ def test_parquet_has_the_columns_that_verl_reads(tmp_path: Path) -> None:
     assert second["extra_info"]["index"] == 1
     assert second["data_source"] == second["ability"] == "gsm8k", "a row names the task whose reward it gets"
     assert [entry.name for entry in path.parent.iterdir()] == ["train.parquet"]
-    write_parquet(path, "train", [ParquetRow("mednli", Prompt("p"), "q", "yes")])
-    assert pq.read_table(path).num_rows == 1
+    write_parquet(
+        path, "train", [ParquetRow("mednli", Prompt("p"), "q", "yes"), ParquetRow("poem", Prompt("p"), "q", "o", True)]
+    )
+    assert [row["reward_model"]["style"] for row in pq.read_table(path).to_pylist()] == ["rule", "model"]
 
 
 # --- what a trainer leaves behind ------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from dsrl.errors import RowRefused
 from dsrl.pipeline.instructor import Definition
-from dsrl.pipeline.stages.verified import VotePolicy, compute_confidence, count_needed_votes, find_majority, verify
+from dsrl.pipeline.judging import Submission
+from dsrl.pipeline.stages.verified import (
+    VotePolicy,
+    compute_confidence,
+    count_needed_votes,
+    find_majority,
+    verify,
+    verify_by_judge,
+)
 from dsrl.plugins.binding import Plugin
 from dsrl.types import UNREADABLE, Answer, Sample
 
@@ -184,3 +193,17 @@ def test_a_refused_vote_drops_the_sample_with_its_reason(
         lambda i: verify(i, definition, task, SAMPLE, VotePolicy(3)),
     )
     assert (sample.label, sample.dropped, answers) == (None, "content_filter", ["yes"])
+
+
+# --- the judge of a judged task ----------------------------------------------------------------------------------------
+
+
+def test_the_output_of_a_judged_sample_is_its_label_or_it_is_dropped(points_judge: Any) -> None:
+    output = " <think>Hm.</think> a good poem "
+    sample, answers = asyncio.run(verify_by_judge(points_judge, replace(SAMPLE, output=output)))
+    assert (sample.label, sample.dropped, answers) == (output.strip(), None, ["a good poem"])
+    assert points_judge.judged == [Submission("Is it?", "a good poem")], "without a reference"
+    sample, answers = asyncio.run(verify_by_judge(points_judge, replace(SAMPLE, output="a bad poem")))
+    assert (sample.label, sample.dropped, answers) == (None, "rejected_by_judge", ["a bad poem"])
+    sample, answers = asyncio.run(verify_by_judge(points_judge, replace(SAMPLE, output="<think>good")))
+    assert (sample.label, sample.dropped, answers) == (None, "rejected_by_judge", [UNREADABLE])

@@ -101,3 +101,15 @@ CALLS, GROWTH = [], """
     assert "parts: length, result" in run(bound("task", source + "0"), "repeatability").message
     (finding, *_) = run(bound("task", source + "1"), "repeatability").findings
     assert "length=" in finding.message
+
+
+def test_the_checks_of_a_reward_are_skipped_for_a_judged_task(bound: Any) -> None:
+    own = bound("task", f"{STRICT}\n@hookimpl\ndef rubric():\n    return 'It must rhyme.'\n")
+    verdicts = {name: run(own, name).verdict for name in CHECKS}
+    skipped = {"right-over-wrong", "shortcuts", "repeatability", "speed"}
+    assert {name for name, verdict in verdicts.items() if verdict == "skipped"} == skipped
+    assert {name for name, verdict in verdicts.items() if verdict == "failed"} == set()
+    assert "--judgements measures the judge" in run(own, "shortcuts").message
+    checked = CheckedTask(bound("task", STRICT))
+    checks = TaskChecks(checked, collect_gold(checked, "", 50), 2_000, is_judged=True)
+    assert checks.run("shortcuts").verdict == "skipped", "by the user's rubric"

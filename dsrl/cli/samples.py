@@ -1,0 +1,57 @@
+"""``dsrl samples``: the samples of a run."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dsrl.cli.common import Command, json_option, print_rows, run_argument, runs_option, shorten
+
+if TYPE_CHECKING:
+    from dsrl.storage.listing import SampleRow
+
+
+@click.command("samples", cls=Command)
+@run_argument
+@click.option("--kind", type=click.Choice(["initial", "harder", "easier"]), help="Only samples of this kind.")
+@click.option("--dropped", is_flag=True, help="Only samples that are not used.")
+@click.option("--selected", is_flag=True, help="Only the training set, best first.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Number of samples; 0: all.")
+@runs_option
+@json_option
+def command(
+    run: str, kind: str | None, dropped: bool, selected: bool, limit: int, runs_dir: Path, as_json: bool
+) -> None:
+    """List the samples of a run. `dsrl show RUN --sample ID` shows the history of one.
+
+    \b
+        dsrl samples mednli-3f9a1c --selected
+        dsrl samples mednli-3f9a1c --dropped --limit 0 --json
+    """
+    from dsrl.storage.run_store import RunStore
+
+    with closing(RunStore(runs_dir / run, work=False)) as store:
+        rows = store.list_sample_rows()
+    if kind:
+        rows = [row for row in rows if row.kind == kind]
+    if dropped:
+        rows = [row for row in rows if row.dropped]
+    if selected:
+        rows = sorted((row for row in rows if row.place), key=lambda row: (row.iteration, row.place or 0))
+    columns = ["id", "kind", "label", "passed", "score", "place", "input"]
+    print_rows(rows, limit, as_json, columns, _make_row, "samples", f"Run {run!r} has no such samples.")
+
+
+def _make_row(row: SampleRow) -> list[str]:
+    return [
+        row.id,
+        row.kind,
+        shorten(row.label or f"({(row.dropped or 'not verified').replace('_', ' ')})", 30),
+        "" if row.passed is None else f"{row.passed}/{row.attempts}",
+        "" if row.score is None else f"{row.score:.2f}",
+        "" if row.place is None else str(row.place),
+        shorten(row.input, 160),
+    ]

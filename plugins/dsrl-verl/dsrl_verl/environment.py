@@ -1,0 +1,157 @@
+"""Checks of the machine: the installed packages, the GPUs, and a Ray cluster that already runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from dsrl import DsrlError, SettingsError
+from dsrl_verl.layout import Cluster
+from dsrl_verl.options import FLAG, TrainerOptions
+
+#: The version of verl that dsrl was run with. Its settings, files and plugin interface change from version to version.
+PROVEN_VERL = "0.9.1"
+#: Seconds that a Ray cluster may take to answer.
+_RAY_SECONDS = 60.0
+_PROBE = """
+import json, sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+print("\\n" + json.dumps([[node.get("CPU", 0), node.get("GPU", 0)] for node in nodes]))
+"""
+
+
+def check_packages(engine: str, is_cpu: bool) -> None:
+    """Check that verl can be used in this environment.
+
+    Args:
+        engine: the engine that answers; it is not needed in CPU mode.
+        is_cpu: whether the training runs in CPU mode.
+
+    Raises:
+        DsrlError: a package is missing, has an unproven version, or must not be beside verl.
+    """
+    try:
+        found = version("verl")
+    except PackageNotFoundError:
+        raise DsrlError(
+            "the trainer verl needs the package verl, which is not installed; make an environment of its own for it: "
+            "pip install dsrl-verl (in it, TRL and dsrl's own constraints do not fit)"
+        ) from None
+    if found != PROVEN_VERL:
+        raise DsrlError(
+            f"verl {found} is installed, and dsrl-verl was proved with verl {PROVEN_VERL} only, whose settings and files "
+            f"differ; install it: pip install verl=={PROVEN_VERL} (it needs Python 3.10 to 3.12)"
+        )
+    if find_spec("trl") is not None:
+        raise DsrlError(
+            "the package trl is installed in the environment of verl, which then imports a class that trl no longer has; "
+            "remove it: pip uninstall trl"
+        )
+    missing = [name for name in ("ray", "hydra", "transfer_queue", "peft") if find_spec(name) is None]
+    if missing:
+        raise DsrlError(f"verl needs {', '.join(missing)}, which is not installed; install dsrl-verl again with pip")
+    if not is_cpu and find_spec(engine) is None:
+        raise DsrlError(
+            f"verl answers with {engine}, which is not installed; install it: pip install 'verl[{engine}]=={PROVEN_VERL}' "
+            f"(or choose the other engine with {FLAG} engine=..; --device cpu rehearses without one)"
+        )
+
+
+def find_cluster(options: TrainerOptions, device: str) -> Cluster:
+    """Return the GPUs that a training on GPUs would use.
+
+    Raises:
+        SettingsError: there is no GPU, or fewer than the options ask for, or the cluster does not answer.
+    """
+    if options.ray_address:
+        return _find_remote_cluster(options)
+    gpus, gpu_bytes = _count_own_gpus()
+    if not gpus:
+        raise SettingsError(
+            "verl needs GPUs, and this machine has none that torch can use; give the address of a Ray cluster with "
+            f"{FLAG} ray_address=HOST:6379, train with --trainer grpo, or rehearse with --device cpu (slow, for tests)"
+        )
+    if device.startswith("cuda:"):
+        gpus = 1
+    wanted = options.gpus_per_node or gpus
+    if wanted > gpus:
+        raise SettingsError(f"{FLAG} gpus_per_node={wanted}, and this machine has {gpus}; give a smaller number")
+    return Cluster(1, wanted, gpu_bytes)
+
+
+def _count_own_gpus() -> tuple[int, float]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0, 0.0
+    count = torch.cuda.device_count()
+    return count, float(min(torch.cuda.get_device_properties(index).total_memory for index in range(count)))
+
+
+def _find_remote_cluster(options: TrainerOptions) -> Cluster:
+    nodes = ask_cluster(options.ray_address)
+    with_gpus = sorted((int(gpus) for _, gpus in nodes if gpus >= 1), reverse=True)
+    if len(with_gpus) < options.nodes:
+        raise SettingsError(
+            f"the Ray cluster at {options.ray_address} has {len(with_gpus)} nodes with GPUs (of {len(nodes)}), and "
+            f"{FLAG} nodes={options.nodes}; add nodes (ray start --address={options.ray_address}), or give a smaller number"
+        )
+    smallest = with_gpus[options.nodes - 1]
+    wanted = options.gpus_per_node or smallest
+    if wanted > smallest:
+        raise SettingsError(
+            f"{FLAG} gpus_per_node={wanted} on {options.nodes} nodes, and the cluster at {options.ray_address} has such "
+            f"numbers of GPUs: {', '.join(map(str, with_gpus))}; give a smaller number"
+        )
+    # Ray does not say how much memory a GPU has; a smaller one fails when verl loads the model.
+    return Cluster(options.nodes, wanted, float(os.environ.get("DSRL_VERL_GPU_GB", "80")) * 1e9)
+
+
+def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float, float]]:
+    """Return CPUs and GPUs of each living node of a Ray cluster.
+
+    A process of its own asks: a Ray client that cannot connect may wait for ever or end its process.
+
+    Raises:
+        SettingsError: the cluster does not answer in time.
+    """
+    _refuse_closed_port(address)
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _PROBE, address],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        lines = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
+        return [(float(cpus), float(gpus)) for cpus, gpus in json.loads(lines[-1])]
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {seconds:g} s"
+    except (IndexError, ValueError, TypeError):
+        reason = (asked.stderr.strip().splitlines() or ["it answered with something that is no list of nodes"])[-1]
+    raise SettingsError(
+        f"the Ray cluster at {address} cannot be used: {reason[:300]}; check `ray status --address {address}`, and that "
+        "its version of Ray is the one of this environment"
+    )
+
+
+def _refuse_closed_port(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise SettingsError(
+            f"nothing answers at the Ray address {address} ({error}); start the cluster there (ray start --head), or leave "
+            f"out {FLAG} ray_address for a local Ray"
+        ) from None

@@ -1,0 +1,44 @@
+"""A test set can come later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+NO_TEST_SET = """
+from dsrl_tasks.mednli import (
+    answer_format, description, input_instruction, output_instruction, procedural_sample, procedural_solve
+)
+"""
+
+
+def test_a_run_without_a_test_set_ends_well_and_is_evaluated_later(dsrl: Any, small: Any, install: Any) -> None:
+    install("task", "unlabelled", NO_TEST_SET)
+    flags = ["unlabelled" if flag == "mednli" else flag for flag in small]
+    flags += ["--force", "--max-completion-tokens", "24"]
+    outcome = dsrl(*flags, "--json")
+    assert outcome.code == 0, outcome.err
+    note = "not evaluated: the task unlabelled has no test set. Give one with --dataset-path"
+    assert note in " ".join(outcome.err.split())
+    result = json.loads(outcome.out)
+    assert (result["n_test"], result["trained_accuracy"]) == (0, None)
+    assert Path(result["model_path"], "README.md").read_text().count("Not evaluated") == 1
+    assert "not evaluated   give a test set" in dsrl("show", "small").out
+
+    rows = json.loads(dsrl("samples", "small", "--selected", "--limit", "6", "--json").out)
+    text = "".join(json.dumps({"input": row["input"], "output": row["label"]}) + "\n" for row in rows)
+    Path("labelled.jsonl").write_text(text)
+    outcome = dsrl("eval", "small", "--dataset-path", "labelled.jsonl", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["n_test"] == 6
+    assert result["trained_accuracy"] is not None
+    assert dsrl("eval", "small", "--dataset-path", "missing.jsonl").code == 1
+
+
+def test_a_run_that_is_not_trained_cannot_be_evaluated(dsrl: Any, small: Any) -> None:
+    assert dsrl(*small, "--stop-after", "keywords").code == 0
+    outcome = dsrl("eval", "small", "--dataset-path", "x.jsonl")
+    assert outcome.code == 1
+    assert "has no trained model yet" in outcome.err

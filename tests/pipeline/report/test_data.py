@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dsrl.pipeline.report.data import count_agreement, count_confusion, count_pass_rates, describe_verdict
+from dsrl.storage.listing import ItemRow, SampleRow
+
+
+def make_sample(**values: Any) -> SampleRow:
+    fields = dict.fromkeys(SampleRow.__slots__) | {"id": "1-0", "iteration": 1, "kind": "initial", "label": "yes"}
+    return SampleRow(**(fields | values))
+
+
+def make_item(label: str, base: str | None, trained: str | None) -> ItemRow:
+    return ItemRow(0, "", "", "q", label, "o", base, base == label, "o", trained, trained == label)
+
+
+@pytest.mark.parametrize(
+    ("base", "trained", "interval", "words"),
+    [
+        (0.5, 0.75, [0.1, 0.4], "better: 75 of 100 test questions are answered correctly, 50 before the training"),
+        (0.5, 0.25, [-0.4, -0.1], "worse: 25 of 100"),
+        (0.5, 0.51, [-0.1, 0.1], "That can be chance"),
+        (None, None, None, "The run is not finished"),
+    ],
+)
+def test_the_verdict(base: Any, trained: Any, interval: Any, words: str) -> None:
+    result = {"base_accuracy": base, "trained_accuracy": trained, "gain_ci95": interval, "model_path": None}
+    assert words in describe_verdict(result)
+    assert "was not evaluated" in describe_verdict({**result, "trained_accuracy": None, "model_path": "m"})
+
+
+def test_pass_rates_are_counted_by_group() -> None:
+    rows = [
+        make_sample(passed=0, attempts=10),
+        make_sample(passed=10, attempts=10, place=1),
+        make_sample(passed=5, attempts=10, parent="1-0"),
+        make_sample(),
+    ]
+    counts = count_pass_rates(rows)
+    assert counts["initial"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert counts["rewritten"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert counts["selected"] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_answers_are_counted_by_label() -> None:
+    items = [make_item("yes", "yes", "yes"), make_item("no", "yes", None), make_item("no", "maybe", "no")]
+    base, trained = count_confusion(items, "base"), count_confusion(items, "trained")
+    assert base["table"] == {"yes": {"yes": 1}, "no": {"yes": 1, "another answer": 1}}
+    assert (trained["table"], trained["unreadable"]) == ({"yes": {"yes": 1}, "no": {"unreadable": 1, "no": 1}}, 1)
+    assert count_confusion([make_item(str(n), "x", "y") for n in range(20)], "base")["table"] == {}
+
+
+def test_agreement_is_counted_in_ten_classes() -> None:
+    rows = [make_sample(agreement=share) for share in (1.0, 0.95, 0.5, 0.0)]
+    assert count_agreement([*rows, make_sample(), make_sample(label=None, agreement=1.0)]) == [
+        *(1, 0, 0, 0, 0),
+        *(1, 0, 0, 0, 2),
+    ]
