@@ -156,7 +156,7 @@ def test_a_file_that_would_fill_the_disk_is_refused(
     path = tmp_path / f"a{ending}"
     path.write_bytes(pack(GOOD_LINE * 20_000, ending))
     assert len(list(Corpus([path]))) == 20_000
-    path.write_bytes(pack(GOOD_LINE * 2_000_000, ending))
+    path.write_bytes(pack(GOOD_LINE * 200_000, ending))
     with pytest.raises(DataError, match=r"a\.jsonl\.\w+ unpacks to more than 200 times its size"):
         list(Corpus([path]))
 
