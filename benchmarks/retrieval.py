@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import pickle
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -70,6 +72,15 @@ def make_queries(count: int) -> list[list[str]]:
     """Return the keywords of queries."""
     rng, words = Random(1), make_words(Random(0))[slice(*QUERY_RANKS)]
     return [rng.choices(words, k=rng.randint(5, 10)) for _ in range(count)]
+
+
+def take_queries(library: Path) -> list[list[str]]:
+    """Return the titles of 400 passages of a library as queries; its own first words where there is no title."""
+    passages = list(Corpus([library]))
+    return [
+        [passage.title or " ".join(passage.text.split()[:8])]
+        for passage in Random(1).sample(passages, min(400, len(passages)))
+    ]
 
 
 class RankBM25:
@@ -143,19 +154,54 @@ def add(name: str, more: Path, directory: Path, existing: int) -> dict[str, floa
 
 
 def peak() -> float:
-    """Return the peak memory of this process and of its children in MB."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e3
+    """Return the peak memory of this process and of the children that it has, together, in MB."""
+    total = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for child in list_children():
+        status = (child / "status").read_text()
+        total += int(status.partition("VmHWM:")[2].split()[0])
+    return total / 1e3
 
 
 def children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    """Return the CPU seconds of the children that this process has."""
+    ticks = 0
+    for child in list_children():
+        ticks += sum(map(int, (child / "stat").read_text().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def in_process(function: Callable[..., dict[str, float]], *arguments: object) -> dict[str, float]:
+def list_children() -> list[Path]:
+    """Return the folders in ``/proc`` of the children of this process: the Java of pyserini."""
+    me, children = str(os.getpid()), []
+    for path in Path("/proc").iterdir():
+        with suppress(OSError):  # others end meanwhile
+            if path.name.isdigit() and (path / "stat").read_text().rpartition(")")[2].split()[1] == me:
+                children.append(path)
+    return children
+
+
+def in_process(function: Callable[..., Any], *arguments: object) -> Any:
     """Call a function in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
+
+
+def find_best(name: str, directory: Path, queries: list[list[str]], options: dict[str, str]) -> list[list[str]]:
+    """Return the ids of the ten best passages for each query."""
+    engine = load(PluginRef("retriever", name, options), "retriever").hook
+    return [[hit.id for hit in engine.search(directory=directory, keywords=words, k=10)] for words in queries]
+
+
+def print_agreement(folder: Path, queries: list[list[str]]) -> None:
+    """Print how many of the ten best passages of bm25 are among those of Lucene."""
+    ours = in_process(find_best, "bm25", folder / "bm25", queries, {})
+    for options in ({}, {"k1": "1.2", "b": "0.75"}):
+        theirs = in_process(find_best, "pyserini", folder / "pyserini", queries, options)
+        shares = [len({*one} & {*two}) / max(1, len(two)) for one, two in zip(ours, theirs, strict=True)]
+        first = sum(one[:1] == two[:1] for one, two in zip(ours, theirs, strict=True)) / len(queries)
+        print(
+            f"bm25 and pyserini {options or 'by default'}: {sum(shares) / len(shares):.1%} of the ten best; best {first:.1%}"
+        )
 
 
 def measure(name: str, library: Path, more: Path, folder: Path, queries: list[list[str]]) -> dict[str, float]:
@@ -190,6 +236,8 @@ def main() -> None:
                 history.setdefault(engine, []).append(values)
                 cells = [f"{values[c]:,.{0 if c == 'passages' else 2}f}" if c in values else "-" for c in COLUMNS[1:]]
                 print(f"| {engine} | {' | '.join(cells)} |", flush=True)
+            if {"bm25", "pyserini"} <= {*options.engines}:
+                print_agreement(folder, make_queries(options.queries) if not options.corpus else take_queries(library))
     for engine, rows in history.items():
         if len(rows) > 1:
             print(

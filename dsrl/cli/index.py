@@ -136,6 +136,29 @@ def add_command(
     _print_built(name, corpus, index, as_json)
 
 
+@command.command("link")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the index.")
+@click.option("--retriever", required=True, help="Retriever plugin that can search it.")
+@click.option("--retriever-option", multiple=True, metavar="KEY=VALUE", help="KEY=VALUE for the retriever plugin.")
+@cache_option
+def link_command(path: Path, name: str, retriever: str, retriever_option: tuple[str, ...], cache_dir: Path) -> None:
+    """Give a name to an index that another program has made, such as a prebuilt one of Anserini. It stays where it is.
+
+    \b
+        dsrl index link lucene-index.wiki/ --name wiki --retriever pyserini
+    """
+    from dsrl.corpus.named import check_name, link_named
+    from dsrl.plugins.binding import parse_options
+
+    check_name(name)
+    plugin = _bind(retriever, parse_options(retriever_option, "--retriever-option"))
+    index = link_named(plugin, path, _get_folder(cache_dir), name)
+    print_line(
+        f"The index {name!r} holds {index.passages:,} passages. Use it with --corpus {name} --retriever {retriever}."
+    )
+
+
 @command.command("list")
 @cache_option
 @json_option

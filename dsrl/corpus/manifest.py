@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from dsrl.corpus.lines import printable_path
+from dsrl.corpus.lines import make_read_error, printable_path
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import StoreError
 from dsrl.plugins.binding import Plugin
@@ -31,6 +32,7 @@ class IndexSource:
         max_bad, passage_length: how it was read.
         passages, bad: number of passages and of bad lines.
         faults, passed_over: the first faults, and the files that hold something else.
+        is_link: whether it is no library but an index that the engine's own tools have made, and that stays where it is.
     """
 
     paths: tuple[str, ...]
@@ -41,14 +43,17 @@ class IndexSource:
     bad: int = 0
     faults: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    is_link: bool = False
 
-    def open_corpus(self) -> Corpus:
-        """Open the library as it is now.
+    def take_fingerprint(self) -> str:
+        """Return the fingerprint of the library as it is now.
 
         Raises:
             DataError: it is not there any more, or cannot be read.
         """
-        return Corpus([Path(path) for path in self.paths], self.max_bad, self.passage_length)
+        if self.is_link:
+            return fingerprint_folder(Path(self.paths[0]))
+        return Corpus([Path(path) for path in self.paths], self.max_bad, self.passage_length).fingerprint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,22 @@ def read_manifest(home: Path) -> Manifest | None:
 def _read_source(values: dict[str, Any]) -> IndexSource:
     lists = {name: tuple(map(str, values[name])) for name in ("paths", "faults", "passed_over")}
     return IndexSource(**{**values, **lists, "passages": int(values["passages"]), "bad": int(values["bad"])})
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Return 16 hexadecimal digits that change with the names, sizes and times of change of the files in a folder.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    digest = blake2b(b"dsrl link 1", digest_size=8)
+    try:
+        for path in sorted([folder] if folder.is_file() else folder.iterdir()):
+            stat = path.stat()
+            digest.update(json.dumps([printable_path(path.name), stat.st_size, stat.st_mtime_ns]).encode())
+    except OSError as error:
+        raise make_read_error(folder, error) from error
+    return digest.hexdigest()
 
 
 def measure_folder(folder: Path) -> int:

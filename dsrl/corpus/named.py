@@ -19,7 +19,16 @@ from dsrl.corpus.index import (
     show_source,
     translate_disk_errors,
 )
-from dsrl.corpus.manifest import Manifest, make_manifest, make_source, read_manifest, write_manifest
+from dsrl.corpus.lines import printable_path
+from dsrl.corpus.manifest import (
+    IndexSource,
+    Manifest,
+    fingerprint_folder,
+    make_manifest,
+    make_source,
+    read_manifest,
+    write_manifest,
+)
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, DsrlError, SettingsError, StoreError
 from dsrl.plugins.binding import Plugin
@@ -108,7 +117,7 @@ class NamedIndex:
                 continue
             paths = ", ".join(source.paths)
             try:
-                is_same = source.open_corpus().fingerprint() == source.fingerprint
+                is_same = source.take_fingerprint() == source.fingerprint
             except DataError as error:
                 changes.append(f"the library {paths} of the index {self.name!r} cannot be read any more ({error})")
                 continue
@@ -275,6 +284,10 @@ def add_to_named(
             raise StoreError(f"The index {name!r} is being changed by another process.")
         NamedIndex(name, home, manifest).check_retriever(retriever)
         folder = home / "index"
+        if any(source.is_link for source in manifest.sources):
+            raise SettingsError(
+                f"The index {name!r} is a link to one that dsrl did not make, so nothing is added to it."
+            )
         if not can_add(retriever):
             paths = " ".join(path for source in manifest.sources for path in source.paths)
             raise SettingsError(
@@ -301,6 +314,47 @@ def add_to_named(
         done = begun.finish(corpus)
         write_manifest(home, done)
     return Index(folder, done.passages, is_new=True)
+
+
+def link_named(retriever: Plugin[RetrieverSpec], source: Path, directory: Path, name: str) -> Index:
+    """Give a name to an index that the engine's own tools have made. It stays where it is.
+
+    Args:
+        retriever: the bound plugin.
+        source: the index.
+        directory: the folder of all indexes; it is made if it is missing.
+        name: the name.
+
+    Raises:
+        SettingsError: the name is wrong or in use, or the retriever has no such indexes.
+        DataError: ``source`` cannot be read.
+        StoreError: the retriever cannot search it, or the folder cannot be written.
+    """
+    check_name(name)
+    if not retriever.implements("link"):
+        raise SettingsError(
+            f"The retriever {retriever.name} cannot search indexes that other programs have made. Build one: "
+            f"dsrl index build PATH --name {name} --retriever {retriever.name}"
+        )
+    fingerprint = fingerprint_folder(source)
+    with translate_disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with hold_lock(directory, name, wait=False):
+            home, part = directory / name, directory / f".{name}.part"
+            if home.exists():
+                raise SettingsError(
+                    f"There is an index {name!r} already. Give another --name, or drop it (dsrl index drop)."
+                )
+            shutil.rmtree(part, ignore_errors=True)
+            (part / "index").mkdir(parents=True)
+            try:
+                passages = retriever.hook.link(source=source, directory=part / "index")
+                link = IndexSource((printable_path(source.resolve()),), fingerprint, passages=passages, is_link=True)
+                write_manifest(part, replace(make_manifest(retriever, name), sources=(link,)))
+                part.rename(home)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    return Index(home / "index", passages, is_new=True)
 
 
 def drop_index(directory: Path, name: str) -> None:

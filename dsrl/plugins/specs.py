@@ -394,6 +394,20 @@ class RetrieverSpec:
             StoreError: the index cannot be read.
         """
 
+    @hook(unanswered="return the number of passages")
+    def link(self, source: Path, directory: Path) -> int:
+        """Use an index that the engine's own tools have made, and return the number of passages in it.
+
+        It stays where it is and is not changed. ``dsrl index link`` calls this hook. Optional.
+
+        Args:
+            source: the folder or file of that index.
+            directory: an empty folder, which is then passed to ``search`` and ``count``. Store in it where the index is.
+
+        Raises:
+            StoreError: it is no index that this retriever can search.
+        """
+
     @hook(mandatory=True, unanswered="return a list, which is empty if nothing was found")
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Passage]:
         """Return at most ``k`` passages that match all the keywords together best, best first. ``k >= 1``. Mandatory.

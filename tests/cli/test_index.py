@@ -142,6 +142,7 @@ def test_a_domain_that_the_embedded_library_does_not_know(dsrl: Any, small: Any)
         (("build", "a.jsonl"), "Missing option '--name'", 2),
         (("build", "--name", "a"), "Missing argument 'PATH...'", 2),
         (("add", "a", "a.jsonl"), "There is no index 'a'", 2),
+        (("link", "theirs", "--name", "a", "--retriever", "bm25"), "bm25 cannot search indexes that other programs", 2),
         (("show", "a"), "There is no index 'a'", 2),
         (("drop", "a"), "There is no index 'a'", 2),
         (("--cache-dir", "x", "list"), "has no effect before 'list'", 2),

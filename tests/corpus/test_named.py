@@ -23,6 +23,7 @@ from dsrl.corpus.named import (
     check_name,
     drop_index,
     find_named,
+    link_named,
     list_indexes,
     open_named,
 )
@@ -213,9 +214,10 @@ def test_two_builders_of_one_index(library: Path, home: Path) -> None:
     build_named(bm25(), Corpus([library]), home, "fruit")
     with hold_lock(home, "fruit"), pytest.raises(StoreError, match="being changed"):
         drop_index(home, "fruit")
-    with hold_lock(home, "fruit"), pytest.raises(StoreError, match=r"changed by another process\. Wait"):
+    with hold_lock(home, "fruit"):
         (home / ".fruit.lock.owner").unlink()  # as in the moment before the owner writes its number
-        drop_index(home, "fruit")
+        with pytest.raises(StoreError, match=r"changed by another process\. Wait"):
+            drop_index(home, "fruit")
     drop_index(home, "fruit")
     assert find_named(home, "fruit") is None
 
@@ -227,7 +229,9 @@ def test_two_builders_at_once(home: Path, tmp_path: Path) -> None:
     errors = [process.communicate(timeout=300)[1] for process in both]
     for process, error in zip(both, errors, strict=True):
         # Between the lock and the file that names its owner, the owner is "another process".
-        assert process.returncode == 0 or re.search(r"is being changed by (process \d+|another process)\.", error), error
+        assert process.returncode == 0 or re.search(r"is being changed by (process \d+|another process)\.", error), (
+            error
+        )
     assert 0 in [process.returncode for process in both]
     assert open_named(home, "fruit").manifest.passages == 3_000
 
@@ -257,6 +261,47 @@ def test_a_retriever_that_cannot_add(library: Path, home: Path, tmp_path: Path) 
         add_to_named(once, Corpus([more]), home, "fruit")
     with pytest.raises(SettingsError, match=r"made by the retriever once, and bm25 cannot search it.*--retriever once"):
         open_named(home, "fruit").open(bm25())
+
+
+class LinkingRetriever(OnceRetriever):
+    """Searches files with one passage in each line, which another program has made."""
+
+    @hookimpl
+    def link(self, source: Path, directory: Path) -> int:
+        lines = source.read_text().splitlines()
+        if "broken" in lines:
+            raise StoreError("This is no index.")
+        (directory / "link").write_text(str(source))
+        return len(lines)
+
+
+def test_an_index_of_another_program_is_linked(home: Path, tmp_path: Path) -> None:
+    manager = pluggy.PluginManager("dsrl")
+    manager.add_hookspecs(RetrieverSpec)
+    manager.register(LinkingRetriever())
+    linking: Plugin[Any] = Plugin(PluginRef("retriever", "linking"), "linking-dist", "1", manager.hook, manager)
+    theirs = tmp_path / "theirs"
+    theirs.write_text("broken")
+    with pytest.raises(StoreError, match="This is no index"):
+        link_named(linking, theirs, home, "theirs")
+    assert list_indexes(home) == []
+    theirs.write_text("red\ngreen")
+    index = link_named(linking, theirs, home, "theirs")
+    assert (index.passages, (index.directory / "link").read_text()) == (2, str(theirs))
+    named = open_named(home, "theirs")
+    assert (named.manifest.sources[0].is_link, named.list_changes()) == (True, [])
+    theirs.write_text("red\ngreen\nblue")
+    assert "has changed since" in named.list_changes()[0]
+    with pytest.raises(SettingsError, match="a link to one that dsrl did not make, so nothing is added"):
+        add_to_named(linking, Corpus([write(tmp_path / "more.jsonl", ["x"])]), home, "theirs")
+    with pytest.raises(SettingsError, match="There is an index 'theirs' already"):
+        link_named(linking, theirs, home, "theirs")
+    with pytest.raises(DataError, match="missing cannot be read"):
+        link_named(linking, tmp_path / "missing", home, "other")
+    drop_index(home, "theirs")
+    assert theirs.exists()
+    with pytest.raises(SettingsError, match="bm25 cannot search indexes that other programs have made"):
+        link_named(bm25(), theirs, home, "theirs")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", ".hidden", "a b", "x" * 101, "0123456789abcdef-bm25-1"])
