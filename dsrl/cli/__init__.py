@@ -26,6 +26,7 @@ COMMANDS = {
     "batches": ("dsrl.cli.batches", "List the batches at the providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
     "show": ("dsrl.cli.show", "Show the result of a run, or the history of one sample."),
+    "index": ("dsrl.cli.index", "Build, search and list indexes of passage libraries."),
     "samples": ("dsrl.cli.samples", "List the samples of a run."),
     "items": ("dsrl.cli.items", "List the test items of a run with the answers of both models."),
     "eval": ("dsrl.cli.eval", "Evaluate a run on a test set that is given later."),

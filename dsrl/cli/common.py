@@ -43,6 +43,14 @@ def get_verbosity() -> Verbosity:
     return context.ensure_object(Verbosity) if context else Verbosity()
 
 
+def cache_option(command: F) -> F:
+    """Add ``--cache-dir`` to a command."""
+    option = click.option(
+        "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
+    )
+    return option(command)
+
+
 def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the runs that begin with a text, for the completion of a shell."""
     from dsrl.errors import DsrlError
@@ -80,10 +88,7 @@ def runs_option(command: F) -> F:
 
 def folder_options(command: F) -> F:
     """Add ``--runs-dir`` and ``--cache-dir`` to a command."""
-    cache = click.option(
-        "--cache-dir", type=click.Path(path_type=Path), default=".dsrl", help="Folder of teacher replies and indexes."
-    )
-    return runs_option(cache(command))
+    return runs_option(cache_option(command))
 
 
 def json_option(command: F) -> F:

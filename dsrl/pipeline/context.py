@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrl.corpus.reader import Corpus, embedded_library
+from dsrl.corpus.embedded import embedded_library
+from dsrl.corpus.named import NamedIndex, find_named
+from dsrl.corpus.reader import Corpus
+from dsrl.errors import SettingsError
 from dsrl.pipeline.run_tasks import RunTasks, add_teachers, bind_tasks
 from dsrl.pipeline.sampling import bind_sampler
 from dsrl.pipeline.teachers import TeacherRoles
@@ -41,7 +44,7 @@ class RunContext:
         retriever, trainer: the bound plugins.
         sampler: the sampler, bound to the base model.
         policy: limits, budget and prices of the teacher calls.
-        corpus: the passage libraries.
+        corpus: the passage libraries, or the index that the user named.
         corpus_fingerprint: changes with the passage libraries; empty before :func:`dsrl.pipeline.setup.open_run`.
         test_items: the test items of all tasks; None before :func:`dsrl.pipeline.setup.open_run`, and if this command
             neither evaluates nor compares samples with them.
@@ -56,7 +59,7 @@ class RunContext:
     sampler: Plugin[SamplerSpec]
     trainer: Plugin[TrainerSpec]
     policy: CallPolicy
-    corpus: Corpus
+    corpus: Corpus | NamedIndex
     corpus_fingerprint: str = ""
     test_items: Sequence[EvalItem] | None = None
     model_tasks: tuple[str, ...] = ()
@@ -127,17 +130,18 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
     model = resolve_model(settings.base_model)
     tasks = bind_tasks(settings)
     policy = make_call_policy(settings)
+    corpus = open_corpus(settings, workspace)
     return RunContext(
         settings=settings,
         workspace=workspace,
         stop_after=stop_after,
         base_model=model.location,
         model_tasks=model.recipe.tasks,
-        retriever=load(PluginRef("retriever", settings.retriever, settings.retriever_option), "retriever"),
+        retriever=bind_retriever(settings, corpus),
         trainer=load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer"),
         sampler=bind_sampler(settings, model.location),
         policy=policy,
-        corpus=Corpus([Path(path) for path in settings.corpus] or [embedded_library()], settings.max_bad),
+        corpus=corpus,
         # The last, because a teacher may look for its key and its server.
         tasks=add_teachers(tasks, settings, policy.prices),
     )
@@ -157,3 +161,38 @@ def make_call_policy(settings: Settings) -> CallPolicy:
         prices=read_prices(settings.price),
         batch=settings.batch,
     )
+
+
+def open_corpus(settings: Settings, workspace: Workspace) -> Corpus | NamedIndex:
+    """Open the passage libraries of a run: an index that the user named, files and folders, or the embedded library.
+
+    Raises:
+        DataError: a library is missing or cannot be read.
+        SettingsError: an index is named together with other libraries.
+        StoreError: the named index cannot be used.
+    """
+    named = [index for name in settings.corpus if (index := find_named(workspace.indexes, name))]
+    if named and len(settings.corpus) > 1:
+        raise SettingsError(
+            f"--corpus {named[0].name} is an index, and a run searches one index. Build one of all libraries: dsrl index "
+            f"build PATH... --name NAME (a file or folder of this name is ./{named[0].name})"
+        )
+    if named:
+        return named[0]
+    paths = [Path(path) for path in settings.corpus] or [embedded_library()]
+    return Corpus(paths, settings.max_bad, settings.passage_length)
+
+
+def bind_retriever(settings: Settings, corpus: Corpus | NamedIndex) -> Plugin[RetrieverSpec]:
+    """Bind the retriever. For a named index, it has the options that the index was made with; those of the run are stronger.
+
+    Raises:
+        DsrlError: there is no such retriever, an option is wrong, or another retriever made the index.
+    """
+    options = settings.retriever_option
+    if isinstance(corpus, NamedIndex) and corpus.manifest.retriever == settings.retriever:
+        options = {**corpus.manifest.options, **options}
+    retriever = load(PluginRef("retriever", settings.retriever, options), "retriever")
+    if isinstance(corpus, NamedIndex):
+        corpus.open(retriever)
+    return retriever

@@ -91,7 +91,7 @@ def _measure_task(settings: Settings, task: RunTask) -> dict[Purpose, int]:
     domain = task.get_named_domain(next(iter(task.domains), ""))
     text = "x" * max((len(demo.input) for demo in definition.demos), default=_INPUT_LENGTH)
     sample = Sample("1-00000", 1, 0, "initial", text, "x" * _OUTPUT_LENGTH, label="x")
-    passage = Passage("p", "x" * PASSAGE_LENGTH)
+    passage = Passage("p", "x" * PASSAGE_LENGTH) if settings.passages else None
     source = SampleSource(1, 0, 0, Random(0), "x" * _PATTERN_LENGTH, passage, named_domain=domain)
 
     async def make_requests() -> None:

@@ -83,8 +83,9 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             warnings.store = partial(store.add_event, "warning")
             for note in _record_settings(store, context):
                 run.add_note(note)
-            # Not before: to compute the fingerprint, all passage libraries are read.
-            context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
+            # Not before: to compute the fingerprint, all passage libraries are read. Without passages they do not matter.
+            if context.settings.passages:
+                context = replace(context, corpus_fingerprint=context.corpus.fingerprint())
             for note in record_inputs(store, context):
                 run.add_note(note)
             context, note = _add_test_items(context)

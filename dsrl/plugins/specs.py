@@ -367,12 +367,45 @@ class RetrieverSpec:
     retriever builds the index and searches it.
     """
 
-    @hook(mandatory=True, unanswered="return the number of passages")
-    def index(self, passages: Iterable[Passage], directory: Path) -> int:
+    @hook(mandatory=True, unanswered="return the number of passages", optional_arguments={"existing": 0})
+    def index(self, passages: Iterable[Passage], directory: Path, existing: int) -> int:
         """Build an index of ``passages`` in the empty folder ``directory`` and return the number of passages in it.
 
         The iterable can be read once and can be larger than memory. If the number differs from the number of passages that
         were read, dsrl deletes the index. Mandatory.
+
+        Args:
+            passages: the passages.
+            directory: the folder of the index.
+            existing: 0 if the folder is empty. A retriever that takes this argument and has the hook ``count`` can add to an
+                index: it keeps the first ``existing`` passages, removes any others, adds ``passages``, and returns the
+                number of all. It should make what it has added permanent from time to time, so that a build that was
+                killed can go on.
+        """
+
+    @hook(unanswered="return the number of passages")
+    def count(self, directory: Path) -> int:
+        """Return how many passages are permanently in an index. They are the first ones that ``index`` was given.
+
+        It is called before an index is added to, and to go on with a build that was killed. Optional; without it, such a
+        build begins again, and an index cannot be added to.
+
+        Raises:
+            StoreError: the index cannot be read.
+        """
+
+    @hook(unanswered="return the number of passages")
+    def link(self, source: Path, directory: Path) -> int:
+        """Use an index that the engine's own tools have made, and return the number of passages in it.
+
+        It stays where it is and is not changed. ``dsrl index link`` calls this hook. Optional.
+
+        Args:
+            source: the folder or file of that index.
+            directory: an empty folder, which is then passed to ``search`` and ``count``. Store in it where the index is.
+
+        Raises:
+            StoreError: it is no index that this retriever can search.
         """
 
     @hook(mandatory=True, unanswered="return a list, which is empty if nothing was found")

@@ -22,7 +22,7 @@ pytest.register_assert_rewrite("dsrl.testing.contracts")
 from dsrl.testing.contracts.base import PluginContract  # noqa: E402
 from dsrl.testing.contracts.batches import BatchLines, BatchTeacherContract  # noqa: E402
 from dsrl.testing.contracts.model import ModelContract  # noqa: E402
-from dsrl.testing.contracts.retriever import RetrieverContract  # noqa: E402
+from dsrl.testing.contracts.retriever import GrowingRetrieverContract, RetrieverContract  # noqa: E402
 from dsrl.testing.contracts.sampler import RepeatableSamplerContract, SamplerContract  # noqa: E402
 from dsrl.testing.contracts.task import ProceduralTaskContract, TaskContract  # noqa: E402
 from dsrl.testing.contracts.teacher import HttpTeacherContract, TeacherContract  # noqa: E402
@@ -36,6 +36,7 @@ __all__ = [
     "BatchTeacherContract",
     "Fault",
     "FaultServer",
+    "GrowingRetrieverContract",
     "HttpTeacherContract",
     "Installer",
     "ModelContract",

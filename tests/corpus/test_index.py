@@ -14,8 +14,9 @@ import pluggy
 import pytest
 
 from dsrl.corpus import index as retrieval
+from dsrl.corpus.embedded import embedded_library
 from dsrl.corpus.index import ensure_index, search_passages
-from dsrl.corpus.reader import Corpus, embedded_library
+from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, PluginError, SettingsError, StoreError
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import RetrieverSpec, hookimpl
@@ -178,9 +179,72 @@ def test_a_killed_build_leaves_no_index_and_its_rest_is_cleared(library: Path, t
     killed.start()
     killed.join(30)
     assert killed.exitcode == 9
-    assert [path for path in home.iterdir() if ".tmp-" in path.name]
+    assert [path for path in home.iterdir() if path.name.endswith(".part")]
     assert ensure_index(bound(FakeRetriever()), Corpus([library]), home).is_new
-    assert not [path for path in home.iterdir() if ".tmp-" in path.name]
+    assert not [path for path in home.iterdir() if path.name.endswith(".part")]
+
+
+class GrowingRetriever(FakeRetriever):
+    """Can add to its index; every passage that was written is kept."""
+
+    @hookimpl
+    def index(self, passages: Iterable[Passage], directory: Path, existing: int) -> int:
+        path = directory / "passages.jsonl"
+        kept = path.read_text().splitlines(keepends=True)[:existing] if path.exists() else []
+        path.write_text("".join(kept))
+        count = len(kept)
+        with path.open("a", buffering=1) as file:
+            for passage in passages:
+                if count == 3 and self.fault == "is killed":
+                    os._exit(9)
+                if count == 3 and self.fault == "full disk":
+                    raise StoreError("No space left on device")
+                file.write(json.dumps([passage.id, passage.text, passage.title]) + "\n")
+                self.builds += 1
+                count += 1
+        return count
+
+    @hookimpl
+    def count(self, directory: Path) -> int:
+        return len((directory / "passages.jsonl").read_text().splitlines())
+
+
+def build_growing(fault: str, library: Path, home: Path) -> None:
+    ensure_index(bound(GrowingRetriever(fault)), Corpus([library]), home)
+
+
+@pytest.mark.parametrize("end", ["is killed", "full disk"])
+def test_an_interrupted_build_goes_on_where_it_was(library: Path, tmp_path: Path, end: str) -> None:
+    home = tmp_path / "index"
+    process = multiprocessing.get_context("fork").Process(target=build_growing, args=(end, library, home))
+    process.start()
+    process.join(30)
+    assert process.exitcode
+    retriever = GrowingRetriever()
+    corpus, counts = Corpus([library]), []
+    index = ensure_index(bound(retriever), corpus, home, counts.append)
+    assert (index.is_new, index.passages, retriever.builds, corpus.good, counts) == (True, 5, 2, 5, [5])
+    lines = (index.directory / "passages.jsonl").read_text().splitlines()
+    assert [json.loads(line)[0] for line in lines] == [f"library.jsonl:{n}" for n in range(1, 6)]
+    assert not list(home.glob(".*.part"))
+
+
+def test_the_remains_of_a_build_of_another_library_are_not_used(library: Path, tmp_path: Path) -> None:
+    home = tmp_path / "index"
+    with pytest.raises(StoreError, match="No space"):
+        build_growing("full disk", library, home)
+    library.write_text(library.read_text().replace("plum", "fig!"))
+    retriever = GrowingRetriever()
+    index = ensure_index(bound(retriever), Corpus([library]), home)
+    assert retriever.builds == index.passages == 5
+
+
+def test_an_index_of_a_newer_version_is_refused(library: Path, tmp_path: Path) -> None:
+    index = ensure_index(bound(FakeRetriever()), Corpus([library]), tmp_path / "index")
+    path = index.directory.parent / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(StoreError, match=r"made by a newer version of dsrl \(format 99; .*Update dsrl, or remove"):
+        ensure_index(bound(FakeRetriever()), Corpus([library]), tmp_path / "index")
 
 
 @pytest.mark.parametrize("locks", [True, False])

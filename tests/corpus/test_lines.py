@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.corpus import lines, reader
+from dsrl.corpus import lines, reader, records
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError
 
@@ -128,10 +128,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "a.jsonl").write_bytes(GOOD_LINE)
     corpus = Corpus([tmp_path / "a.jsonl"])
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, on_read: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(lines, "_open", refuse)
+    monkeypatch.setattr(reader, "open_stream", refuse)
     with pytest.raises(DataError, match=r"a\.jsonl cannot be read: Permission denied"):
         list(corpus)
 
@@ -139,10 +139,41 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_overlong_line_is_a_fault_and_its_rest_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lines, reader):
+    for module in (lines, records):
         monkeypatch.setattr(module, "MAX_LINE", 2**20)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("before", "x" * 5 * 2**20, "after")))
     corpus = Corpus([path])
     assert [passage.text for passage in corpus] == ["before", "after"]
     assert corpus.faults == [f"{path}:2: longer than 1 MiB"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_a_file_that_would_fill_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(lines, "FREE_SIZE", MEBIBYTE)
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(pack(GOOD_LINE * 20_000, ending))
+    assert len(list(Corpus([path]))) == 20_000
+    path.write_bytes(pack(GOOD_LINE * 200_000, ending))
+    with pytest.raises(DataError, match=r"a\.jsonl\.\w+ unpacks to more than 200 times its size"):
+        list(Corpus([path]))
+
+
+def test_a_byte_order_mark_in_the_middle_of_joined_files_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes((b"\xef\xbb\xbf" + GOOD_LINE + b"\xef\xbb\xbf\n") * 2)
+    corpus = Corpus([tmp_path / "a.jsonl"])
+    assert (len(list(corpus)), corpus.bad) == (2, 0)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_what_was_read_is_counted_in_bytes_of_the_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    data = b"".join(json.dumps({"text": os.urandom(20).hex()}).encode() + b"\n" for _ in range(50_000))
+    path.write_bytes(pack(data, ending))
+    corpus = Corpus([path])
+    shares = [corpus.bytes_read / corpus.bytes_total for _ in corpus]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.9
+    assert corpus.bytes_read == corpus.bytes_total == path.stat().st_size

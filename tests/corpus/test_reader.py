@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import tarfile
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsrl.corpus import reader as corpus_module
-from dsrl.corpus.reader import Corpus, embedded_library
+from dsrl.corpus.embedded import embedded_library
+from dsrl.corpus.reader import Corpus
 from dsrl.errors import DataError, SettingsError
 from dsrl.types import Passage
 
@@ -114,10 +117,28 @@ def test_the_largest_share_of_bad_lines_is_a_share(tmp_path: Path, share: float)
 
 def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", good(50))
-    write(tmp_path / "test.jsonl", [{"instruction": "i", "reference": "r"}] * 3)
+    write(tmp_path / "test.jsonl", ["{broken"] * 3)
     read = iter(Corpus([tmp_path], max_bad=1))
-    with pytest.raises(DataError, match=r"test\.jsonl:1: no field 'text'.*None of the first 3 lines"):
+    with pytest.raises(DataError, match=r"test\.jsonl:1: not JSON.*None of the first 3 lines"):
         next(read)
+
+
+def test_files_of_a_folder_that_hold_no_passages_are_passed_over_with_a_word(tmp_path: Path) -> None:
+    """CRAFT's WikiHow has a test.jsonl with instructions beside its passages."""
+    folder = tmp_path / "wikihow" / "cleaned"
+    write(folder / "train.jsonl", good(3))
+    other = write(folder / "test.jsonl", [{"instruction": "i", "reference": "r"}] * 30)
+    corpus = Corpus([tmp_path])
+    assert len(list(corpus)) == 3
+    assert (corpus.bad, corpus.passed_over) == (
+        0,
+        [f"{other}: no field 'text'; the fields are 'instruction', 'reference'"],
+    )
+    with pytest.raises(DataError, match=r"test\.jsonl:1: no field 'text'"):
+        list(Corpus([other]))
+    (folder / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"holds no passages(.|\n)*test\.jsonl: no field 'text'"):
+        list(Corpus([tmp_path]))
 
 
 def test_folders_are_read_in_order_and_hidden_files_are_not(tmp_path: Path) -> None:
@@ -125,13 +146,44 @@ def test_folders_are_read_in_order_and_hidden_files_are_not(tmp_path: Path) -> N
     write(library / "b.jsonl", [{"text": "second"}])
     write(library / "a" / "wiki_00.jsonl", [{"text": "first"}])
     write(library / "c.json.gz", []).write_bytes(gzip.compress(b'{"text": "third"}'))
-    for ignored in ("._b.jsonl", ".cache/x.jsonl", "info.json", "notes.txt"):
+    write(library / "d.txt", ["fourth", "", "lines"])
+    for ignored in ("._b.jsonl", ".cache/x.jsonl", "info.json", "page.html"):
         write(library / ignored, ["not read"])
     assert list(Corpus([library])) == [
         Passage("library/a/wiki_00.jsonl:1", "first"),
         Passage("library/b.jsonl:1", "second"),
         Passage("library/c.json.gz:1", "third"),
+        Passage("library/d.txt:1", "fourth\n\nlines", "d"),
     ]
+
+
+def test_long_documents_are_cut_if_the_user_wants_it(tmp_path: Path) -> None:
+    text = "A sentence of ten words is not a long one. " * 20
+    path = write(
+        tmp_path / "a.jsonl",
+        [
+            {"id": "x", "title": "T", "text": text},
+            {"text": text},
+            {"id": "x", "text": text},
+            {"id": "y#1", "text": "y"},
+        ],
+    )
+    assert [p.id for p in Corpus([path])] == ["x", "a.jsonl:2", "x@a.jsonl:3", "y#1"]
+    parts = list(Corpus([path], passage_length=500))
+    assert [p.id for p in parts] == [
+        *("x#1", "x#2", "a.jsonl:2#1", "a.jsonl:2#2", "x@a.jsonl:3#1", "x@a.jsonl:3#2"),
+        "y#1@a.jsonl:4",
+    ]
+    assert all(p.title == "T" for p in parts[:2])
+    assert Corpus([path]).fingerprint() != Corpus([path], passage_length=500).fingerprint()
+    with pytest.raises(SettingsError, match="at least 100 characters, or 0"):
+        Corpus([path], passage_length=99)
+
+
+def test_a_plain_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Die Brücke ist schön.\n".encode("latin-1") * 30)
+    with pytest.raises(DataError, match=r"a\.txt:1: not UTF-8 at byte 7"):
+        list(Corpus([tmp_path / "a.txt"]))
 
 
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
@@ -160,7 +212,7 @@ def test_what_is_no_library(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no passage files\. They end with \.jsonl"):
         Corpus([tmp_path])
     with pytest.raises(DataError, match="is not a passage file"):
-        Corpus([write(tmp_path / "notes.txt", [])])
+        Corpus([write(tmp_path / "notes.pdf", [])])
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(DataError, match="neither a file nor a folder"):
         Corpus([tmp_path / "pipe.jsonl"])
@@ -235,7 +287,7 @@ def test_hostile_lines_are_passages_or_faults(tmp_path: Path, lines: list[bytes]
     path.write_bytes(b'{"text": "sure"}\n' + b"\n".join(lines))
     corpus = Corpus([path])
     passages = list(corpus)
-    blank = sum(not line.strip() for line in lines)
+    blank = sum(not line.removeprefix(b"\xef\xbb\xbf").strip() for line in lines)
     assert len(passages) == corpus.good
     assert corpus.good + corpus.bad == 1 + len(lines) - blank
     assert len({passage.id for passage in passages}) == len(passages)
@@ -243,6 +295,59 @@ def test_hostile_lines_are_passages_or_faults(tmp_path: Path, lines: list[bytes]
         assert passage.text.strip()
         (passage.id + passage.title + passage.text).encode()
     "".join(corpus.faults).encode()
+
+
+def pack_lines(lines: list[bytes], ending: str) -> bytes:
+    """Return the bytes of a file with these lines."""
+    data = b"\n".join(lines)
+    if ending.endswith(".tar.gz"):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            member = tarfile.TarInfo("a.jsonl")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        data = stream.getvalue()
+    if ending.endswith(".gz"):
+        return gzip.compress(data, 1)
+    if ending.endswith(".zst"):
+        return bytes(pytest.importorskip("zstandard").compress(data))
+    return data
+
+
+bad_lines = st.binary(max_size=60).map(lambda line: b"\xff" + line) | st.sampled_from(
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b'{"text": 5}',
+        b'{"text": ""}',
+        b'{"text": "\\ud800"}',
+        b'{"txt": "x"}',
+        b'{"text": "x"',
+        b"\x00",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.text(min_size=1).filter(lambda text: bool(text.strip())), max_size=12),
+    bad=st.lists(st.tuples(st.integers(0, 12), bad_lines), max_size=12),
+    ending=st.sampled_from([".jsonl", ".jsonl.gz", ".jsonl.zst", ".tar.gz"]),
+    line_end=st.sampled_from([b"", b"\r", b" \t"]),
+)
+def test_no_good_line_is_lost_for_a_bad_one(
+    tmp_path: Path, texts: list[str], bad: list[tuple[int, bytes]], ending: str, line_end: bytes
+) -> None:
+    lines = [b'{"text": "sure"}', *(json.dumps({"text": text}).encode() for text in texts)]
+    for at, line in bad:
+        lines.insert(1 + min(at, len(lines) - 1), line.replace(b"\n", b""))
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(pack_lines([line + line_end for line in lines], ending))
+    corpus = Corpus([path], max_bad=1)
+    assert [passage.text for passage in corpus] == ["sure", *(text.strip() for text in texts)]
+    assert corpus.bad == len(bad)
 
 
 def test_the_embedded_library() -> None:

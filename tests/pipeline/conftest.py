@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from dsrl.corpus.reader import Corpus, embedded_library
+from dsrl.corpus.embedded import embedded_library
+from dsrl.corpus.reader import Corpus
 from dsrl.pipeline.context import RunContext, make_call_policy
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.progress import SilentProgress

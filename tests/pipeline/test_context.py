@@ -7,11 +7,14 @@ from typing import Any, get_args
 
 import pytest
 
-from dsrl.errors import DsrlError, PluginError
+from dsrl.corpus.named import NamedIndex, build_named
+from dsrl.corpus.reader import Corpus
+from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.workspace import Workspace
+from dsrl.plugins.binding import load
 from dsrl.settings import resolve
-from dsrl.types import Purpose
+from dsrl.types import PluginRef, Purpose
 
 
 def resolve_context(stop_after: str = "evaluated", **settings: Any) -> Any:
@@ -64,3 +67,24 @@ def test_what_cannot_be_resolved_is_named(settings: dict[str, Any], words: str) 
 def test_a_wrong_plugin_is_found_before_a_teacher_looks_for_its_key() -> None:
     with pytest.raises(PluginError, match="no retriever 'nothing'"):
         resolve_context(retriever="nothing", teacher="openai:m")
+
+
+def test_the_corpus_is_an_index_by_name_or_files(tmp_path: Path) -> None:
+    library = tmp_path / "library.jsonl"
+    library.write_text('{"text": "Fever is a raised temperature."}\n')
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache")
+    german = load(PluginRef("retriever", "bm25", {"language": "german"}), "retriever")
+    build_named(german, Corpus([library]), workspace.indexes, "wiki")
+
+    def resolve_corpus(*corpus: str, **settings: Any) -> Any:
+        return resolve_run(resolve({"task": "mednli", "name": "r", "corpus": corpus, **settings}), workspace)
+
+    context = resolve_corpus("wiki")
+    assert isinstance(context.corpus, NamedIndex)
+    assert context.retriever.ref.options == {"language": "german"}, "those that the index was made with"
+    assert isinstance(resolve_corpus(str(library), passage_length=500).corpus, Corpus)
+    assert resolve_corpus(str(library), passage_length=500).corpus.passage_length == 500
+    with pytest.raises(SettingsError, match="made for the language german, not french"):
+        resolve_corpus("wiki", retriever_option={"language": "french"})
+    with pytest.raises(SettingsError, match=r"a run searches one index.*\./wiki"):
+        resolve_corpus("wiki", str(library))

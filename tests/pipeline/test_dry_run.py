@@ -27,6 +27,7 @@ def test_prompts_are_measured_for_every_purpose_that_asks(make_context: Any) -> 
     assert set(sizes) == set(context.teachers)
     assert sizes["pattern"] == 0, "there are no demonstrations"
     assert sizes["write"] > 2048, "the passage is part of it"
+    assert measure_prompts(make_context(passages=0))["write"] < sizes["write"] - 1900
     long = edit_tasks(context, {"demos": (Example("i" * 5000, "o"),)})
     assert measure_prompts(long)["solve"] > 5000
 

@@ -20,6 +20,7 @@ from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.specs import hookimpl
 from dsrl.testing import (
     FaultServer,
+    GrowingRetrieverContract,
     HttpTeacherContract,
     Installer,
     PluginContract,
@@ -323,6 +324,55 @@ def test_faulty_retrievers(install: Installer, tmp_path: Path, faults: dict[str,
             assert_failure(RetrieverContract(), test, **arguments)
         else:
             getattr(RetrieverContract(), test)(**arguments)
+
+
+class GrowingRetriever(Retriever):
+    """Adds to its index; the argument makes it faulty."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault = fault
+
+    @hookimpl
+    def index(self, passages: Iterable[Passage], directory: Path, existing: int) -> int:
+        path = directory / "index"
+        kept = eval(path.read_text(encoding="utf-8")) if existing else []
+        if self.fault != "keeps the rest":
+            kept = kept[:existing]
+        if self.fault == "begins again":
+            kept = []
+        path.write_text(repr([*kept, *passages]), encoding="utf-8")
+        return existing if self.fault == "miscounts" else self.count(directory)
+
+    @hookimpl
+    def count(self, directory: Path) -> int:
+        path = directory / "index"
+        return len(eval(path.read_text(encoding="utf-8"))) if path.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "test"),
+    [
+        ("keeps the rest", "test_passages_beyond_the_existing_ones_are_removed"),
+        ("begins again", "test_passages_are_added"),
+        ("miscounts", "test_passages_are_added"),
+    ],
+)
+def test_faulty_growing_retrievers(install: Installer, tmp_path: Path, fault: str, test: str) -> None:
+    for each in ("", fault):
+        directory = tmp_path / (each or "good")
+        directory.mkdir()
+        retrieving = install.bind("retriever", GrowingRetriever, fault=each)
+        arguments: dict[str, Any] = {"subject": retrieving}
+        if test == "test_passages_are_added":
+            arguments |= {"ref": retrieving.ref, "directory": directory}
+        else:
+            retrieving.hook.index(passages=retriever.PASSAGES, directory=directory)
+            arguments["index"] = directory
+        if each:
+            assert_failure(GrowingRetrieverContract(), test, **arguments)
+        else:
+            getattr(GrowingRetrieverContract(), test)(**arguments)
 
 
 # --- samplers ---------------------------------------------------------------------------------------------------------

@@ -5,47 +5,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from dsrl.corpus.embedded import describe_library, knows_domain
 from dsrl.corpus.index import Index, ensure_index, search_passages
+from dsrl.corpus.named import NamedIndex
+from dsrl.corpus.reader import Corpus
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.types import Passage
 
 #: Characters of a passage that a prompt shows (as in the original).
 PASSAGE_LENGTH = 2048
+#: Passages that must be indexed before their number in the library is estimated from the bytes that were read.
+_ESTIMATE_AFTER = 10_000
 
 
 def open_index(run: OpenRun, iteration: int) -> Index | None:
     """Open the index of the passage libraries, and make it if it does not exist.
 
     Returns:
-        The index; None if the passages of this iteration are already stored.
+        The index; None if the passages of this iteration are already stored, or if the run goes without passages.
 
     Raises:
         DsrlError: the libraries cannot be read, or the index cannot be made.
     """
-    if run.store.stages.is_finished(iteration, "passages"):
+    if run.store.stages.is_finished(iteration, "passages") or not run.settings.passages:
         return None
-    context = run.context
-    run.progress.start("passages", None)
-    shown = 0
+    corpus = run.context.corpus
+    with run.clock.measure("passages"):
+        if isinstance(corpus, NamedIndex):
+            run.progress.start("passages", None)
+            index = corpus.open(run.context.retriever)
+            notes = corpus.list_changes()
+        else:
+            index = _make_index(run, corpus)
+            notes = []
+    if corpus.bad:
+        notes.append(f"{corpus.bad} line(s) of the passage library were left out: {'; '.join(corpus.faults[:3])}")
+    if corpus.passed_over:
+        files = "; ".join(corpus.passed_over[:3])
+        notes.append(f"{len(corpus.passed_over)} file(s) of the passage library hold no passages: {files}")
+    for note in notes:
+        run.add_note(note)
+    return index
+
+
+def _make_index(run: OpenRun, corpus: Corpus) -> Index:
+    """Make the index of files and folders, if it does not exist, and show the progress."""
+    shown: int | None = None  # None: the display has not started, because the number of passages is not known
 
     def on_progress(indexed: int) -> None:
         nonlocal shown
-        run.progress.advance("passages", indexed - shown)
-        shown = indexed
+        if shown is None and indexed >= _ESTIMATE_AFTER and corpus.bytes_read:
+            run.progress.start("passages", max(indexed, round(indexed * corpus.bytes_total / corpus.bytes_read)))
+            shown = 0
+        if shown is not None:
+            run.progress.advance("passages", indexed - shown)
+            shown = indexed
 
-    with run.clock.measure("passages"):
-        index = ensure_index(
-            context.retriever, context.corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint
-        )
-    if context.corpus.bad:
-        faults = "; ".join(context.corpus.faults[:3])
-        run.add_note(f"{context.corpus.bad} line(s) of the passage library were left out: {faults}")
+    context = run.context
+    index = ensure_index(context.retriever, corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint)
+    if shown is None:
+        run.progress.start("passages", None)
+        run.progress.advance("passages", index.passages if index.is_new else 0)
     return index
 
 
 def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None:
-    """Search passages for the keywords of each domain and store them; do nothing if ``index`` is None."""
-    if index is None:
+    """Search passages for the keywords of each domain and store them; do nothing if they are stored already."""
+    if run.store.stages.is_finished(iteration, "passages"):
         return
     passages: dict[str, dict[str, list[Passage]]] = {}
     total = 0
@@ -54,13 +80,25 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
             share = -(-run.context.count_slots(task) // len(keywords))
             passages[task] = {}
             for domain, words in keywords.items():
+                if index is None:  # --passages 0
+                    passages[task][domain] = []
+                    continue
                 hits = search_passages(run.context.retriever, index, words, run.settings.passages)
                 total += len(hits)
                 passages[task][domain] = assign_passages(hits, share, _make_rng(run, iteration, task, domain))
                 if len(hits) < share:
                     _note_few_passages(run, len(hits), share, task, domain)
+                if not run.settings.corpus and not knows_domain(words):
+                    _note_unknown_domain(run, domain)
         run.store.add_passages(iteration, passages)
-    run.progress.finish("passages", f"{total} found")
+    run.progress.finish("passages", "none wanted" if index is None else f"{total} found")
+
+
+def _note_unknown_domain(run: OpenRun, domain: str) -> None:
+    run.add_note(
+        f"the passages that come with dsrl hardly know the domain {domain!r}; they hold {describe_library()}. Give passages "
+        "of your own with --corpus (a file, a folder, or an index of `dsrl index build`), or none with --passages 0"
+    )
 
 
 def _make_rng(run: OpenRun, iteration: int, task: str, domain: str) -> Random:

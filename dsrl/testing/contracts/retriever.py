@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +100,36 @@ class RetrieverContract(PluginContract):
 
         with pytest.raises(DataError, match="line is broken"):
             subject.hook.index(passages=read(), directory=directory)
+
+
+class GrowingRetrieverContract(RetrieverContract):
+    """Tests of a retriever that can add to an index: it takes ``existing`` and has the hook ``count``."""
+
+    def add(self, retriever: Plugin[Any], index: Path, passages: Sequence[Passage], existing: int) -> int:
+        """Add passages to an index and return the number of all."""
+        return int(retriever.hook.index(passages=iter(passages), directory=index, existing=existing))
+
+    def test_passages_are_added(self, subject: Plugin[Any], ref: PluginRef, directory: Path) -> None:
+        assert self.add(subject, directory, PASSAGES[:1], 0) == 1
+        assert subject.hook.count(directory=directory) == 1
+        assert self.add(load(ref, self.kind), directory, PASSAGES[1:], 1) == len(PASSAGES)
+        assert load(ref, self.kind).hook.count(directory=directory) == len(PASSAGES)
+        for keywords, best in self.searches:
+            assert self.search(subject, directory, keywords)[0].id == best, keywords
+
+    def test_passages_beyond_the_existing_ones_are_removed(self, subject: Plugin[Any], index: Path) -> None:
+        assert self.add(subject, index, (), 2) == 2
+        assert subject.hook.count(directory=index) == 2
+        assert {p.id for p in self.search(subject, index, ["fever cough blood pressure"])} == {"fever", "cough"}
+        assert self.add(subject, index, PASSAGES[2:], 2) == len(PASSAGES)
+        found = self.search(subject, index, ["mercury"])
+        assert [passage.id for passage in found] == ["blood"]
+
+    def test_an_interrupted_build_can_be_counted(self, subject: Plugin[Any], directory: Path) -> None:
+        def read() -> Iterator[Passage]:
+            yield PASSAGES[0]
+            raise DataError("library.jsonl:2: this line is broken")
+
+        with pytest.raises(DataError, match="line is broken"):
+            subject.hook.index(passages=read(), directory=directory)
+        assert 0 <= subject.hook.count(directory=directory) <= 1

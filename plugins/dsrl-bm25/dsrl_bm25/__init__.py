@@ -1,7 +1,7 @@
 """The retriever ``bm25``: BM25 with tantivy, a search engine library that runs inside the process.
 
-It searches the words of title and text, in lower case, without stop words, reduced to their stems. A word is a sequence of
-letters and digits, so the search works poorly for languages that are written without spaces.
+It searches the words of title and text, in lower case, without stop words, reduced to their stems. Words in other scripts
+than the Latin one are found too, whatever the language is (:mod:`dsrl_bm25.words`).
 
 Passages with equal scores are sorted in the order of the library. Scores are equal if they differ by less than a
 hundred-thousandth of the best score: with several indexing threads, the order of the passages differs in every index, so
@@ -11,35 +11,47 @@ sums of floating-point numbers can differ in their last digits.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import tantivy
 
 from dsrl.errors import SettingsError, StoreError
 from dsrl.plugins.specs import hookimpl
 from dsrl.types import Passage
+from dsrl_bm25.words import WordReader, list_languages
 
 __all__ = ["BM25Retriever"]
 
 _Hit = tuple[float, tantivy.DocAddress]
 
-#: Most characters of a word. Longer ones are addresses, sequences or encoded data, which would fill the dictionary.
-MAX_WORD = 40
+#: Most bytes of a word. Longer ones are addresses, sequences or encoded data, which would fill the dictionary.
+MAX_WORD = 80
+#: Most characters of all keywords together, and most different words of them, that a search uses.
+MAX_QUERY = 100_000
+MAX_QUERY_WORDS = 1_024
 #: Most passages of equal score, beyond 2k, that are sorted in the order of the library; for more, the engine's order counts.
 MAX_TIES = 100_000
-#: File in which the retriever stores the language of an index.
-LANGUAGE_FILE = "dsrl-bm25.json"
+#: What was added is made permanent whenever the passages have so many characters. A killed build goes on from there.
+COMMIT_EVERY = 256 * 2**20
+#: File in which the retriever stores how an index was made, and the version of that.
+INDEX_FILE = "dsrl-bm25.json"
+FORMAT = 2
+#: Languages that are written without a stemmer's help: their words are found by :mod:`dsrl_bm25.words`.
+_UNSTEMMED = ("none", "chinese", "japanese", "korean", "thai", "lao", "khmer", "burmese", "hindi", "hebrew")
 
 
 class BM25Retriever:
     """BM25 over tantivy (k1 = 1.2, b = 0.75).
 
     Args:
-        language: language of the stemmer and the stop words, e.g. ``english``, ``german``; ``none`` uses neither.
+        language: language of the stemmer and the stop words, e.g. ``english``, ``german``, ``chinese``; ``none``: neither.
         heap_mb: memory in MiB that indexing may use before it writes to the disk; at least 16 for each thread.
         threads: number of threads for indexing.
 
@@ -50,35 +62,49 @@ class BM25Retriever:
     def __init__(self, language: str = "english", heap_mb: int | str = 256, threads: int | str = 2) -> None:
         self.language = str(language).strip().lower()
         self._analyser = _make_analyser(self.language)
+        self._others = WordReader(
+            self._analyser.analyze, {language: _make_analyser(language).analyze for language in list_languages()}
+        )
         self.threads = _read_whole_number("threads", threads, least=1)
         self.heap_mb = _read_whole_number("heap_mb", heap_mb, least=16 * self.threads)
         self._lock = Lock()
         self._open_index: tuple[Path, tantivy.Index, tantivy.Searcher] | None = None
 
     @hookimpl
-    def index(self, passages: Iterable[Passage], directory: Path) -> int:
-        """Write an index of ``passages`` to ``directory``. Memory does not grow with their number.
+    def index(self, passages: Iterable[Passage], directory: Path, existing: int) -> int:
+        """Add ``passages`` to the first ``existing`` ones of the index in ``directory``; if there are none, make it.
+
+        Memory does not grow with the number of passages.
 
         Returns:
             The number of passages in the index.
 
         Raises:
+            SettingsError: the index was made for another language.
             StoreError: the folder cannot be written.
         """
         with self._lock:
             self._open_index = None
+        index = self._open_engine(directory) if existing else self._create(directory)
         with _store_errors(directory):
-            index = self._create(directory)
+            index.register_tokenizer("dsrl", self._analyser)
             writer = index.writer(self.heap_mb * 2**20, self.threads)
         try:
-            for order, passage in enumerate(passages):
-                document = tantivy.Document()
-                document.add_text("body", passage.title)
-                document.add_text("body", passage.text)
-                document.add_bytes("id", passage.id.encode())
-                document.add_unsigned("order", order)
+            if existing:
+                with _store_errors(directory):
+                    rest = tantivy.Query.range_query(index.schema, "order", tantivy.FieldType.Unsigned, existing, None)
+                    writer.delete_documents_by_query(rest)
+                    writer.commit()
+            size = 0
+            for order, passage in enumerate(passages, existing):
+                document = self._make_document(passage, order)
                 with _store_errors(directory):
                     writer.add_document(document)
+                size += len(passage.text)
+                if size > COMMIT_EVERY:
+                    size = 0
+                    with _store_errors(directory):
+                        writer.commit()
             with _store_errors(directory):
                 writer.commit()
         finally:
@@ -86,7 +112,19 @@ class BM25Retriever:
             with _store_errors(directory):
                 writer.wait_merging_threads()
         # Count in the folder, not in this object: a later process reads the folder.
-        return tantivy.Index.open(str(directory)).searcher().num_docs
+        return self.count(directory)
+
+    @hookimpl
+    def count(self, directory: Path) -> int:
+        """Return the number of passages that are permanently in an index.
+
+        Raises:
+            SettingsError: the index was made for another language.
+            StoreError: the index is damaged.
+        """
+        if not (directory / INDEX_FILE).exists():
+            return 0  # killed before the index was made
+        return int(self._open_engine(directory).searcher().num_docs)
 
     @hookimpl
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Passage]:
@@ -120,43 +158,74 @@ class BM25Retriever:
         # Title and text are two values of one field. Positions are needed for phrases only; without them an index
         # takes half the disk.
         builder.add_text_field("body", stored=True, tokenizer_name="dsrl", index_option="freq")
+        # The words of dsrl_bm25.words, separated by spaces.
+        builder.add_text_field("others", tokenizer_name="whitespace", index_option="freq")
         builder.add_bytes_field("id", stored=True)
-        builder.add_unsigned_field("order", fast=True)
-        index = tantivy.Index(builder.build(), path=str(directory))
-        index.register_tokenizer("dsrl", self._analyser)
-        (directory / LANGUAGE_FILE).write_text(json.dumps({"language": self.language}), encoding="utf-8")
+        builder.add_unsigned_field("order", indexed=True, fast=True)
+        with _store_errors(directory):
+            index = tantivy.Index(builder.build(), path=str(directory))
+        made = {"format": FORMAT, "language": self.language, "tantivy": version("tantivy")}
+        with _store_errors(directory):
+            (directory / INDEX_FILE).write_text(json.dumps(made), encoding="utf-8")
         return index
+
+    def _make_document(self, passage: Passage, order: int) -> tantivy.Document:
+        document = tantivy.Document()
+        document.add_text("body", passage.title)
+        document.add_text("body", passage.text)
+        others = [*self._others.read(passage.title), *self._others.read(passage.text)]
+        if others:
+            document.add_text("others", " ".join(others))
+        document.add_bytes("id", passage.id.encode())
+        document.add_unsigned("order", order)
+        return document
 
     def _open(self, directory: Path) -> tuple[tantivy.Index, tantivy.Searcher]:
         with self._lock:
             if self._open_index is None or self._open_index[0] != directory:
-                try:
-                    language = json.loads((directory / LANGUAGE_FILE).read_text(encoding="utf-8"))["language"]
-                    index = tantivy.Index.open(str(directory))
-                    searcher = index.searcher()
-                except (OSError, ValueError, KeyError, TypeError) as error:
-                    raise StoreError(
-                        f"The index in {directory} cannot be opened ({error}). Remove the folder; the next run "
-                        "makes the index again."
-                    ) from error
-                if language != self.language:
-                    raise SettingsError(
-                        f"The index in {directory} was made for the language {language}, not {self.language}. "
-                        "Set the retriever's option `language` to the language of the index, or remove the folder."
-                    )
-                self._open_index = (directory, index, searcher)
+                index = self._open_engine(directory)
+                self._open_index = (directory, index, index.searcher())
             return self._open_index[1], self._open_index[2]
 
+    def _open_engine(self, directory: Path) -> tantivy.Index:
+        made: dict[str, Any] = {}
+        try:
+            made = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))
+            language, made_format = str(made["language"]), int(made.get("format", 1))
+            index = tantivy.Index.open(str(directory)) if made_format <= FORMAT else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"The index in {directory} cannot be opened ({error}). {_describe_engine(made)}Remove the folder; the next "
+                "run makes the index again."
+            ) from error
+        if index is None or made_format != FORMAT:
+            age = "a newer" if made_format > FORMAT else "an older"
+            raise StoreError(
+                f"The index in {directory} was made by {age} version of dsrl-bm25. Use that version, or remove the folder; "
+                "the next run makes the index again."
+            )
+        if language != self.language:
+            raise SettingsError(
+                f"The index in {directory} was made for the language {language}, not {self.language}. "
+                "Set the retriever's option `language` to the language of the index, or remove the folder."
+            )
+        return index
+
     def _query(self, schema: tantivy.Schema, keywords: Sequence[str]) -> tantivy.Query | None:
-        words: Counter[str] = Counter()
+        words: Counter[tuple[str, str]] = Counter()
+        size = 0
         for keyword in keywords:
             # A model wrote the keywords. The engine refuses lone surrogates; they match nothing, so they are removed.
-            words.update(self._analyser.analyze(keyword.encode("utf-8", "ignore").decode("utf-8")))
+            text = keyword[: MAX_QUERY - size].encode("utf-8", "ignore").decode("utf-8")
+            text = unicodedata.normalize("NFKC", text)[:MAX_QUERY]
+            size += len(text)
+            words.update((field, word) for word in self._analyser.analyze(text) for field in ("body", "others"))
+            words.update(("others", word) for word in self._others.read(text, is_query=True))
         if not words:
             return None
         queries = []
-        for word, count in words.items():
-            query = tantivy.Query.term_query(schema, "body", word, index_option="freq")
+        for (field, word), count in words.most_common(MAX_QUERY_WORDS):
+            query = tantivy.Query.term_query(schema, field, word, index_option="freq")
             queries.append(
                 (tantivy.Occur.Should, tantivy.Query.boost_query(query, float(count)) if count > 1 else query)
             )
@@ -164,7 +233,7 @@ class BM25Retriever:
 
 
 def _make_analyser(language: str) -> tantivy.TextAnalyzer:
-    if language == "none":
+    if language in _UNSTEMMED:
         return _make_tokenizer()
     # A few languages have a stemmer but no stop words; BM25 gives little weight to frequent words anyway.
     stemmer, stop_words = tantivy.Filter.stemmer, tantivy.Filter.stopword
@@ -182,6 +251,13 @@ def _make_tokenizer(*filters: tantivy.Filter) -> tantivy.TextAnalyzer:
     for each in (tantivy.Filter.remove_long(MAX_WORD), tantivy.Filter.lowercase(), *filters):
         builder = builder.filter(each)
     return builder.build()
+
+
+def _describe_engine(made: Any) -> str:
+    engine = made.get("tantivy") if isinstance(made, dict) else None
+    if engine in (None, version("tantivy")):
+        return ""
+    return f"It was made with tantivy {engine}, and {version('tantivy')} is installed. "
 
 
 def _read_whole_number(name: str, value: int | str, least: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dsrl.testing import RetrieverContract
+from dsrl.testing import GrowingRetrieverContract
 
 
-class TestBM25(RetrieverContract):
+class TestBM25(GrowingRetrieverContract):
     plugin = "bm25"
-    searches = (*RetrieverContract.searches, (["coughing"], "cough"), (["\u8840\u5727"], "odd"))
+    searches = (*GrowingRetrieverContract.searches, (["coughing"], "cough"), (["\u8840\u5727"], "odd"))
