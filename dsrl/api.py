@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -26,6 +26,8 @@ from typing import Any, Literal, TypedDict, Unpack, cast
 
 from dsrl.errors import DsrlError, SettingsError
 from dsrl.pipeline import signals
+from dsrl.pipeline.ablation import Ablation, AblationOrder, VariantPlan
+from dsrl.pipeline.ablation import ablate as ablate_run
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.forecast import Range, StageForecast, make_plan
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
@@ -33,6 +35,7 @@ from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.setup import open_run, resolve_settings
 from dsrl.pipeline.summary import load_result
 from dsrl.pipeline.task_results import PartResult
+from dsrl.pipeline.variants import parse_variants
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, convert, default_of
 from dsrl.storage import STAGES
@@ -263,6 +266,55 @@ def plan(
     workspace = Workspace(Path(runs_dir), Path(cache_dir))
     resolved = _resolve(config, settings)
     return signals.call(partial(_plan, resolved, workspace, probe, progress))
+
+
+def ablate(
+    run: str,
+    *,
+    variants: Sequence[str] | None = None,
+    seeds: int = 3,
+    budget: float | None = None,
+    plan_only: bool = False,
+    keep_models: bool = False,
+    on_plan: Callable[[Sequence[VariantPlan]], None] = lambda plans: None,
+    runs_dir: str | Path = "runs",
+    cache_dir: str | Path = ".dsrl",
+    progress: ProgressChoice | Progress = "auto",
+) -> Ablation:
+    """Train a finished run again with other settings, one by one, from what is stored, and compare the models.
+
+    Args:
+        run: the name of the run.
+        variants: what differs, e.g. ``selection=random`` or ``votes=4``; None: the variants of the paper's Table 4.
+        seeds: number of trainings of each variant; the first has the seed of the run.
+        budget: dollars for replies that are not stored; None: variants that need some are left out.
+        plan_only: train nothing; only find out what each variant needs.
+        keep_models: keep the trained models.
+        on_plan: receives the plan before anything is trained or paid.
+        runs_dir: folder of the runs.
+        cache_dir: folder of teacher replies and indexes.
+        progress: how to show the progress, as in :func:`run`.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    if seeds < 1:
+        raise SettingsError(f"seeds is {seeds}, but must be at least 1")
+    if budget is not None and budget < 0:
+        raise SettingsError(f"budget is {budget}, but must be at least 0")
+    chosen = None if variants is None else parse_variants(variants)
+    order = AblationOrder(chosen, seeds, budget, plan_only, keep_models)
+    workspace = Workspace(Path(runs_dir), Path(cache_dir))
+
+    def work() -> Ablation:
+        store = RunStore(workspace.runs / run, work=False)
+        try:
+            with _open_progress(progress) as display:
+                return ablate_run(store, workspace, order, display, on_plan)
+        finally:
+            store.close()
+
+    return signals.call(work)
 
 
 def read_result(store: RunStore, workspace: Workspace) -> RunResult:

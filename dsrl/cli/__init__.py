@@ -32,6 +32,7 @@ COMMANDS = {
     "eval": ("dsrl.cli.eval", "Evaluate a run on a test set that is given later."),
     "report": ("dsrl.cli.report", "Write the report of a run: one HTML file to look at."),
     "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
+    "ablate": ("dsrl.cli.ablate", "Train a run again with other settings, from what is stored."),
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
     "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),

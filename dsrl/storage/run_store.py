@@ -6,8 +6,11 @@ linked by foreign keys: a sample has votes, a parent, attempts, a score, a place
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -196,6 +199,54 @@ class RunStore(
             self._forget_trained(database)
             self._forget_events(database, iteration, ("selected", "trained"))
 
+    def forget_trained(self, iteration: int) -> None:
+        """Remove what followed from the training of an iteration; its training set stays."""
+        with self._transaction() as database:
+            self._forget_rewards(database, iteration)
+            self._forget_trained(database)
+            self._forget_events(database, iteration, ("trained",))
+
+    def forget_samples(self, sample_ids: Iterable[str]) -> None:
+        """Remove samples, with those that were rewritten from them. The training set must be forgotten before."""
+        ids = json.dumps(list(sample_ids))
+        with self._transaction() as database:
+            _forget_rewritten(database, ids)
+            _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts", "matches"))
+            database.execute("DELETE FROM samples WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+
+    def forget_labels(self, sample_ids: Iterable[str]) -> None:
+        """Remove the labels of samples and what followed from them. The training set must be forgotten before."""
+        ids = json.dumps(list(sample_ids))
+        with self._transaction() as database:
+            _forget_rewritten(database, ids)
+            _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts"))
+
+    def copy_to(self, folder: Path, origin: str) -> None:
+        """Copy the database to another folder as that of a new run, which has spent nothing yet.
+
+        Args:
+            folder: it is made, and holds no run.
+            origin: a text that says what was copied; :attr:`origin` of the copy.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        path = folder / "run.db"
+        with store_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path)) as copy:
+                self._database.backup(copy)
+                with copy:
+                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls')")
+                    copy.execute("INSERT OR REPLACE INTO run VALUES ('origin', ?)", (origin,))
+                    copy.execute("DELETE FROM seconds")
+                    copy.execute("DELETE FROM events")
+
+    @property
+    def origin(self) -> str | None:
+        """What this run is a copy of; None if it is no copy."""
+        return self._read_value("origin")
+
     def count_by_part(self) -> dict[tuple[str, str], dict[str, int]]:
         """Count the samples of each (task, domain), over all iterations, in the order in which the slots use them.
 
@@ -232,6 +283,20 @@ class RunStore(
             selected=self.count_selected(iteration),
             dropped=dropped,
         )
+
+
+def _forget_rewritten(database: sqlite3.Connection, parents: str) -> None:
+    """Remove the samples that were rewritten from others; ``parents`` is a JSON list of ids."""
+    sql = "SELECT id FROM samples WHERE parent IN (SELECT value FROM json_each(?))"
+    ids = json.dumps([row[0] for row in database.execute(sql, (parents,))])
+    _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts", "matches"))
+    database.execute("DELETE FROM samples WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+
+
+def _forget_rows(database: sqlite3.Connection, ids: str, tables: Sequence[str]) -> None:
+    """Remove the rows of samples; ``ids`` is a JSON list."""
+    for table in tables:
+        database.execute(f"DELETE FROM {table} WHERE sample IN (SELECT value FROM json_each(?))", (ids,))
 
 
 def run_folders(runs: Path) -> list[Path]:
