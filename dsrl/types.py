@@ -134,6 +134,22 @@ class Prompt(str):
         return f"Prompt({str(self)!r}{system}{', is_chat=True' if self.is_chat else ''})"
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``dsrl doctor`` shows of a plugin.
+
+    Attributes:
+        level: ``ok``: it works. ``note``: good to know. ``warning``: something is missing or smaller than usual.
+            ``problem``: the plugin cannot work here.
+        text: what was found, in one sentence.
+        mend: the command or the flag that helps; empty if there is none.
+    """
+
+    level: Literal["ok", "note", "warning", "problem"]
+    text: str
+    mend: str = ""
+
+
 #: The least score of a judge, 0 to 1, of an answer that counts as right.
 RIGHT_SCORE = 0.5
 

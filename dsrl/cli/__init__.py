@@ -36,6 +36,7 @@ COMMANDS = {
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
     "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
+    "doctor": ("dsrl.cli.doctor", "Show which samplers and trainers this machine or cluster can run."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
     "new": ("dsrl.cli.new", "Write the package of a new plugin."),
 }

@@ -45,6 +45,7 @@ from dsrl.types import (
     Completion,
     DatasetInfo,
     Example,
+    Finding,
     Passage,
     Price,
     Prompt,
@@ -485,6 +486,19 @@ class SamplerSpec:
         """
 
     @hook()
+    def diagnose(self, model: str) -> Sequence[Finding]:
+        """Return what `dsrl doctor` shows of the sampler on this machine: what works, and what is missing, with the mend.
+
+        It is called in a process of its own, which is ended after three minutes. It loads no weights, and raises nothing
+        where it can return a finding.
+
+        Args:
+            model: the base model of the command, a folder or a hub id; empty if none was given.
+
+        Optional.
+        """
+
+    @hook()
     async def aclose(self) -> None:
         """Release the model and its memory after the last call. Optional."""
 
@@ -548,6 +562,19 @@ class TrainerSpec:
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.
+
+        Optional.
+        """
+
+    @hook()
+    def diagnose(self, model: str) -> Sequence[Finding]:
+        """Return what `dsrl doctor` shows of the trainer on this machine: what works, and what is missing, with the mend.
+
+        It is called in a process of its own, which is ended after three minutes. It loads no weights, and raises nothing
+        where it can return a finding.
+
+        Args:
+            model: the base model of the command, a folder or a hub id; empty if none was given.
 
         Optional.
         """

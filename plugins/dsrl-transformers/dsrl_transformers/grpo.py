@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, TrainItem, TrainJob, TrainStep, compute_rewards, grade_all, hookimpl
+from dsrl import BoundPlugin, Finding, TrainItem, TrainJob, TrainStep, compute_rewards, grade_all, hookimpl
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -140,3 +140,10 @@ class GRPOTrainer:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)
         check_weights(job.model)
+
+    @hookimpl
+    def diagnose(self, model: str) -> list[Finding]:
+        """Say on which device the trainer works, and which sizes of models fit."""
+        from dsrl_transformers.diagnosis import diagnose_training
+
+        return diagnose_training(model)
