@@ -61,7 +61,7 @@ async def _evaluate_model(
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
-            run.progress.advance("evaluated", len(batch))
+            run.advance("evaluated", len(batch))
 
 
 def _store_items(run: OpenRun) -> None:
