@@ -123,8 +123,23 @@ class Settings:
     dataset_path: tuple[str, ...] = _setting(
         (),
         "task",
-        "Real test items: a DatasetDict folder, a JSONL file or a hub id.",
+        "Real test items: a file (JSONL, JSON, CSV, TSV, Parquet), a DatasetDict folder or a hub id.",
         resumable=True,
+        usually_one=True,
+    )
+    input_column: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Column of the input in --dataset-path and --demos; repeated: these columns make an input together.",
+        resumable=True,
+        since="0.2",
+    )
+    output_column: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Column of the right answer in --dataset-path and --demos.",
+        resumable=True,
+        since="0.2",
         usually_one=True,
     )
     test_size: int = _setting(
@@ -134,8 +149,11 @@ class Settings:
     demos: tuple[str, ...] = _setting(
         (),
         "task",
-        "JSON or JSONL file of demonstrations with input and output, and perhaps a domain.",
+        "File of demonstrations (JSON, JSONL, CSV, TSV or Parquet) with input and output, and perhaps a domain.",
         usually_one=True,
+    )
+    demos_from_train: int = _setting(
+        0, "task", "Draw this many demonstrations from the train split of --dataset-path.", low=0, since="0.2"
     )
     override: tuple[str, ...] = _setting(
         (), "task", "Python file whose task hooks replace the task's own in this run; may be repeated."
@@ -431,7 +449,10 @@ def resolve(*layers: Mapping[str, Any]) -> Settings:
     for setting in fields(Settings):
         check(setting, getattr(settings, setting.name))
     if not settings.task:
-        raise SettingsError("no task is named; give --task NAME (`dsrl tasks` lists the installed tasks)")
+        raise SettingsError(
+            "no task is named; give --task NAME (`dsrl tasks` lists the installed tasks), or describe a task of your own "
+            'with --task-instruction "..." and --answer, for example --answer tag:yes,no'
+        )
     if not settings.name:
         return replace(settings, name=_make_name(settings))
     if not _RUN_NAME.fullmatch(settings.name):

@@ -23,7 +23,7 @@ from dsrl.cli.common import (
     print_json,
     print_note,
 )
-from dsrl.errors import DsrlError
+from dsrl.errors import DsrlError, SettingsError
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 from dsrl.storage.run_log import NOTES
@@ -84,7 +84,9 @@ class RunCommand(Command):
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
             if record:
-                by_section.setdefault(sections.get(option.name or "", ""), []).append(record)
+                by_section.setdefault(
+                    "task" if option.name == "answer" else sections.get(option.name or "", ""), []
+                ).append(record)
         others = by_section.pop("", [])
         for section, records in by_section.items():
             with formatter.section(f"Settings [{section}]"):
@@ -116,7 +118,18 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for every setting to a command. Its value is None or empty if the user does not give it."""
     for setting in reversed(fields(Settings)):
         command = _make_option(setting)(command)
+        if setting.name == "task_instruction":
+            command = _answer_option(command)
     return command
+
+
+#: Not a setting of its own: it names the task ``words`` with this answer format.
+_answer_option = click.option(
+    "--answer",
+    metavar="FORM[:CHOICES]",
+    help="In place of --task, with --task-instruction: the form of an answer (tag, boxed, hashes or choice) and perhaps its "
+    "choices, for example tag:yes,no. The same as --task words:FORM:CHOICES.",
+)
 
 
 def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -142,10 +155,21 @@ def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable
 
 
 def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return setting -> value for the flags that the user gave."""
+    """Return setting -> value for the flags that the user gave.
+
+    Raises:
+        SettingsError: a flag says the same as another, in other words.
+    """
     from dsrl.plugins.binding import parse_options
 
     settings: dict[str, Any] = {}
+    if answer := values.get("answer"):
+        if values.get("task"):
+            raise SettingsError(
+                f"--answer {answer} is for a task of your own, but --task names {', '.join(values['task'])}, which has an "
+                "answer format already; give one of the two"
+            )
+        values["task"] = (f"words:{answer}",)
     for setting in fields(Settings):
         value = values.get(setting.name)
         if value is None or value == ():

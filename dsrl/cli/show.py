@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 #: Matches that are shown to a person, and characters of what both texts share; ``--json`` has all of them.
 _SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
+#: Reason for which a reply held no sample -> what to do. Such a sample has the text of the reply in place of its output.
+_MENDS = {
+    "truncated": "the reply was cut off at --teacher-max-tokens {}; give a larger one to a new run",
+    "not_json": "the reply holds no JSON object; --retries-unreadable 2 asks again, or try another teacher",
+    "no_input_or_output": "the reply lacks an input or an output; --retries-unreadable 2 asks again, or try another teacher",
+}
 
 
 @click.command("show", cls=Command)
@@ -49,6 +55,9 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     try:
         if sample is not None:
             history = lineage(store, sample)
+            if history["dropped"] in _MENDS:
+                mend = _MENDS[history["dropped"]].format(load_settings(store).teacher_max_tokens)
+                history = {**history, "output": "", "reply": history["output"], "mend": mend}
             print_json(history) if as_json else _print_history(history)
             return
         result = read_result(store, workspace)

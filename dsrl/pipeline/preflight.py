@@ -260,7 +260,9 @@ def _find_example_items(context: RunContext) -> Sequence[EvalItem]:
         return ()
     tasks = context.tasks.items()
     try:
-        return [i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key)]
+        return [
+            i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key, task.columns)
+        ]
     except DataError:
         return ()
 

@@ -37,7 +37,7 @@ def run_pipeline(run: OpenRun, slots: int | None = None) -> bool:
     try:
         with run.clock.measure("total"):
             for stage in _run_stages(run, slots):
-                run.save_seconds()  # a kill loses only the seconds of the stage at work
+                run.save_seconds()
                 if stage == run.context.stop_after:
                     break
     finally:
@@ -49,6 +49,8 @@ def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
     """Run one stage after the other, and yield the name of each when it is finished."""
     iterations = run.settings.iterations
     for iteration in range(1, iterations + 1):
+        if iterations > 1:
+            run.progress.start_iteration(iteration, iterations)
         index = open_index(run, iteration)  # before the first call of a teacher: the library may be broken
         name_keywords(run, iteration)
         yield "keywords"

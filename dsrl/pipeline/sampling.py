@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Protocol
 
 from dsrl.errors import PluginError
@@ -50,6 +51,10 @@ class Question(Protocol):
     def input(self) -> str: ...
 
 
+def _ignore(text: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
     """A model that answers inputs of the tasks of a run.
@@ -59,12 +64,15 @@ class AnsweringModel:
         tasks: make the prompts, read and grade the answers.
         max_tokens: maximum length of an answer in tokens.
         judges: judge the answers of the judged tasks.
+        set_status: shows what the run is waiting for.
     """
 
     sampler: Plugin[SamplerSpec]
     tasks: RunTasks
     max_tokens: int
     judges: Judges = field(default_factory=dict)
+    set_status: Callable[[str], None] = _ignore
+    _has_answered: Event = field(default_factory=Event, init=False)
 
     async def answer(
         self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0
@@ -74,6 +82,9 @@ class AnsweringModel:
         Raises:
             PluginError: the sampler returned another number of texts.
         """
+        # Most samplers load their model with the first call.
+        if not self._has_answered.is_set():
+            self.set_status("loading the model, or waiting for its first answers")
         texts = await self.sampler.hook.sample(
             prompts=[self.tasks[question.task].definition.make_prompt(question.input) for question in questions],
             n=n,
@@ -84,6 +95,9 @@ class AnsweringModel:
             first=0,
             adapter=None,
         )
+        if not self._has_answered.is_set():
+            self._has_answered.set()
+            self.set_status("")
         answers = [list(completions) for completions in texts]
         if len(answers) != len(questions) or any(len(completions) != n for completions in answers):
             raise PluginError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dsrl
+from dsrl.datasets import list_local_splits
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.hook_watch import watch_hooks
@@ -27,7 +28,7 @@ from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
-from dsrl.pipeline.task_settings import check_task_settings
+from dsrl.pipeline.task_settings import check_task_settings, get_task_value
 from dsrl.plugins.base_models import resolve_model
 from dsrl.settings import Settings, differences, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
@@ -60,7 +61,7 @@ def _find_task_model(chosen: dict[str, Any]) -> str:
         return ""
     named = {name: value for name, value in chosen.items() if name in ("task", "task_option", "override")}
     settings = resolve(named)
-    check_task_settings(replace(settings, domain=(), demos=(), dataset_path=(), task_instruction=()))
+    check_task_settings(settings)
     return find_base_model(settings)
 
 
@@ -91,6 +92,8 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context, note = _add_test_items(context)
             if note:
                 run.add_note(note)
+            for note in (*_describe_replaced_words(context), *_describe_unused_train(context)):
+                run.add_note(note)
             if note := _describe_missing_items(context):
                 run.add_note(note)
             if text := describe_foreign_task(context):
@@ -114,6 +117,35 @@ def _describe_missing_items(context: RunContext) -> str:
         f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then "
         "evaluates the trained model"
     )
+
+
+def _describe_replaced_words(context: RunContext) -> list[str]:
+    """Return a sentence for each task whose description the user has replaced, while its answers stay as they were."""
+    sentences = []
+    for task in context.tasks.values():
+        own = get_task_value(context.settings, "task_instruction", task.name)
+        if own and not task.name.startswith("words:"):
+            answer_format = task.plugin.hook.answer_format() if task.plugin.implements("answer_format") else None
+            choices = f" ({', '.join(answer_format.choices)})" if answer_format and answer_format.choices else ""
+            sentences.append(
+                f"--task-instruction replaces the description of the task {task.name!r}; its answers{choices}, "
+                "instructions, demonstrations, data and reward stay. For a task of your own, give --answer "
+                "in place of --task"
+            )
+    return sentences
+
+
+def _describe_unused_train(context: RunContext) -> list[str]:
+    """Return a sentence for each data set whose train split this run does not use."""
+    settings = context.settings
+    if settings.demos_from_train or settings.eval_data == "train" or not context.includes("initial"):
+        return []
+    return [
+        f"the train split of {task.dataset_path} is not used: --demos-from-train 3 takes demonstrations from it, and "
+        "--eval-every 5 --eval-data train evaluates on it during the training"
+        for task in context.tasks.values()
+        if "train" in list_local_splits(task.dataset_path)
+    ]
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:

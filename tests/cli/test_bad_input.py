@@ -205,7 +205,7 @@ def test_a_reward_that_always_fails_is_told_before_the_first_sample(dsrl, body, 
 def test_labels_outside_the_choices_are_told_with_the_choices(dsrl):
     Path("items.csv").write_text("input,output\nI was charged twice.,billing\n")
     outcome = dsrl("run", "--task", "mednli", "--dataset-path", "items.csv")
-    refused(outcome, "test item 1 of items.csv", "'billing'", "the choices of the task are entailment")
+    refused(outcome, "items of the test set items.csv", "'billing'", "the choices of the task are entailment")
 
 
 def test_training_set_larger_than_what_there_is(dsrl, small):

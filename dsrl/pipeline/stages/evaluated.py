@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
+from dsrl.datasets import Columns
 from dsrl.errors import DataError
 from dsrl.pipeline import signals
 from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.judging import JudgeCounts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
+from dsrl.pipeline.task_data import label_items, load_examples, normalise
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
 from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.stages import WHOLE_RUN
-from dsrl.types import UNREADABLE, Example
 
 #: Test items per call of the sampler.
 BATCH_SIZE = 256
@@ -60,7 +61,7 @@ async def _evaluate_model(
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
-            run.progress.advance("evaluated", len(batch))
+            run.advance("evaluated", len(batch))
 
 
 def _store_items(run: OpenRun) -> None:
@@ -109,11 +110,15 @@ def load_all_items(context: RunContext) -> list[EvalItem]:
     """
     size = context.settings.test_size
     return [
-        item for key, task in context.tasks.items() for item in load_items(task.plugin, task.dataset_path, size, key)
+        item
+        for key, task in context.tasks.items()
+        for item in load_items(task.plugin, task.dataset_path, size, key, task.columns)
     ]
 
 
-def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> list[EvalItem]:
+def load_items(
+    task: Plugin[TaskSpec], path: str, size: int, key: str = "", columns: Columns | None = None
+) -> list[EvalItem]:
     """Load the test split of one task.
 
     Args:
@@ -121,6 +126,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
         path: the value of ``--dataset-path``; empty for the task's own data.
         size: the number of items to load; 0 for all.
         key: the name of the task for the items; empty in a run of one task.
+        columns: the columns that the user has named.
 
     Returns:
         The items; none if the task has no test set of its own and no path is given.
@@ -128,24 +134,14 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
     Raises:
         DataError: the test set is empty, or the gold answer of an item cannot be read.
     """
-    examples: Iterable[Example] | None = task.hook.load_dataset(path=path, split="test")
+    examples = load_examples(task, path, "test", columns)
     if examples is None:
         return []
-    items: list[EvalItem] = []
-    for number, example in enumerate(examples, 1):
-        if size and len(items) == size:
-            break
-        label = task.hook.process_label(output=example.output, input=example.input)
-        if label is UNREADABLE:
-            choices = task.hook.answer_format().choices if task.implements("answer_format") else ()
-            hint = f"; the choices of the task are {', '.join(choices)}" if choices else ""
-            raise DataError(
-                f"test item {number} of {path or task.name}: no answer can be read in the gold output "
-                f"{example.output[-80:]!r}{hint}"
-            )
-        items.append(EvalItem(example.input, str(label), key, example.domain))
+    name = f"the test set {path}" if path else f"the test set of the task {task.name!r}"
+    labelled = label_items(task, islice(examples, size or None), name)
+    items = [EvalItem(example.input, label, key, example.domain) for example, label in labelled]
     if not items:
-        raise DataError(f"the test set {path or 'of task ' + task.name} is empty")
+        raise DataError(f"{name} is empty")
     return items
 
 

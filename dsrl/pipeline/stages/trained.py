@@ -81,9 +81,10 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         if not is_shown:
             if step.step > 1:
                 run.progress.note(f"the training continues with step {step.step} of {step.steps}")
+            run.progress.set_status("")
             run.progress.start("trained", step.steps, step.step - 1)
             is_shown = True
-        run.progress.advance("trained")
+        run.advance("trained")
         run.progress.train_step(step)
         run.store.add_rewards(step.step, step.rewards)
         metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
@@ -96,9 +97,11 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         return signals.call(lambda: signals.run(_judge(run, counts, answers)))
 
     task = join_tasks({key: task.plugin for key, task in tasks.items()}, list_judged(tasks), judge)
+    run.progress.set_status("loading the model for the training, or waiting for its first step")
     try:
         trainer.hook.train(job=job, task=task, on_step=on_step)
     finally:
+        run.progress.set_status("")
         run.warn_of_judgements("trained", iteration, counts)
     if job.eval_every and not watch.accuracies:
         run.add_warning(
