@@ -32,6 +32,7 @@ COMMANDS = {
     "report": ("dsrl.cli.report", "Write the report of a run: one HTML file to look at."),
     "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
+    "push": ("dsrl.cli.push", "Put the trained model and its data on the Hugging Face Hub."),
     "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
