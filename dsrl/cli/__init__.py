@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
     "ablate": ("dsrl.cli.ablate", "Train a run again with other settings, from what is stored."),
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
+    "push": ("dsrl.cli.push", "Put the trained model and its data on the Hugging Face Hub."),
     "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
     "doctor": ("dsrl.cli.doctor", "Show which samplers and trainers this machine or cluster can run."),
