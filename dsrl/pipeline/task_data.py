@@ -107,7 +107,8 @@ def _describe_unreadable(task: Plugin[TaskSpec], unreadable: dict[str, int], tot
     shown = ", ".join(f"{printable(text)!r} ({count})" for text, count in most[:_SHOWN_ANSWERS])
     more = f" and {len(most) - _SHOWN_ANSWERS} more" if len(most) > _SHOWN_ANSWERS else ""
     answer_format = task.hook.answer_format() if task.implements("answer_format") else None
-    choices = f"; the choices of the task are {', '.join(answer_format.choices)}" if answer_format and answer_format.choices else ""
+    names = ", ".join(answer_format.choices) if answer_format else ""
+    choices = f"; the choices of the task are {names}" if names else ""
     return (
         f"no answer can be read in the gold output of {sum(unreadable.values())} of the {total} items of {name}, the first "
         f"of them item {first}: {shown}{more}{choices}. Correct them or leave them out of the file"
