@@ -44,6 +44,7 @@ __all__ = [
     "check_room",
     "compute_reward",
     "compute_rewards",
+    "evaluate",
     "get_task",
     "grade",
     "grade_all",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "PlanResult": "dsrl.api",
     "RunResult": "dsrl.api",
+    "evaluate": "dsrl.api",
     "plan": "dsrl.api",
     "run": "dsrl.api",
     "AnswerFormat": "dsrl.answers",

@@ -30,6 +30,7 @@ from dsrl.pipeline.ablation import Ablation, AblationOrder, VariantPlan
 from dsrl.pipeline.ablation import ablate as ablate_run
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.forecast import Range, StageForecast, make_plan
+from dsrl.pipeline.model_eval import ModelAccuracy, evaluate_model
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
 from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.setup import open_run, resolve_settings
@@ -59,9 +60,12 @@ class SettingArguments(TypedDict, total=False):
     task_instruction: Sequence[str]
     rubric: Sequence[str]
     dataset_path: Sequence[str]
+    input_column: Sequence[str]
+    output_column: Sequence[str]
     test_size: int
     domain: Sequence[str]
     demos: Sequence[str]
+    demos_from_train: int
     override: Sequence[str]
     task_option: Mapping[str, Any]
     retriever: str
@@ -313,6 +317,25 @@ def ablate(
                 return ablate_run(store, workspace, order, display, on_plan)
         finally:
             store.close()
+
+    return signals.call(work)
+
+
+def evaluate(*, progress: ProgressChoice | Progress = "auto", **settings: Unpack[SettingArguments]) -> ModelAccuracy:
+    """Let the base model of the settings answer the test items of a task, and return its accuracy. Nothing is stored.
+
+    Args:
+        progress: how to show the progress, as in :func:`run`.
+        settings: the task and its data, the model, and how it is asked.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    resolved = _resolve(None, settings)
+
+    def work() -> ModelAccuracy:
+        with _open_progress(progress) as display:
+            return evaluate_model(resolved, display)
 
     return signals.call(work)
 

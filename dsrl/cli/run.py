@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
@@ -114,13 +114,22 @@ def _end_process(sentence: str) -> None:
     os._exit(DsrlError.exit_code)
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every setting to a command. Its value is None or empty if the user does not give it."""
-    for setting in reversed(fields(Settings)):
-        command = _make_option(setting)(command)
-        if setting.name == "task_instruction":
-            command = _answer_option(command)
-    return command
+def settings_options(names: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add an option for every setting to a command. Its value is None or empty if the user does not give it.
+
+    Args:
+        names: the settings; empty for all.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(fields(Settings)):
+            if not names or setting.name in names:
+                command = _make_option(setting)(command)
+            if setting.name == "task_instruction":
+                command = _answer_option(command)
+        return command
+
+    return add
 
 
 #: Not a setting of its own: it names the task ``words`` with this answer format.
@@ -180,7 +189,7 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.command("run", cls=RunCommand)
-@settings_options
+@settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="The last stage to run.")
 @click.option(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from dsrl.errors import PluginError
+from dsrl.errors import PluginError, SettingsError
 from dsrl.pipeline.judging import Judges, judge_all, make_submission
+from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.plugins.binding import Plugin, load, takes_option
 from dsrl.plugins.scoring import grade
@@ -34,6 +36,31 @@ def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
         if value != "auto" and takes_option("sampler", settings.sampler, name):
             options[name] = value
     return load(PluginRef("sampler", settings.sampler, options), "sampler")
+
+
+def decide_chat(settings: Settings, sampler: Plugin[SamplerSpec], model: str) -> bool:
+    """Decide whether a model is asked through its chat template (``--chat-template``).
+
+    Args:
+        settings: the settings of the run.
+        sampler: runs the model.
+        model: a folder or a hub id.
+
+    Raises:
+        SettingsError: the user demands a template, and the model has none or the sampler cannot use it.
+    """
+    setting, folder = settings.chat_template, Path(model)
+    # A server may answer chat prompts for a model without a template; the trainer could not render them.
+    may_have = not folder.is_dir() or has_chat_template(folder)
+    is_chat = False
+    if setting != "off" and may_have and sampler.implements("has_chat_template"):
+        is_chat = bool(sampler.hook.has_chat_template(system=settings.system_prompt))
+    if setting == "on" and not is_chat:
+        raise SettingsError(
+            f"--chat-template on: the base model {model} has no chat template, or the sampler {sampler.name!r} cannot use "
+            "it; give --chat-template off, another --base-model or another --sampler"
+        )
+    return is_chat
 
 
 class Question(Protocol):

@@ -20,12 +20,12 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
-from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.sampling import decide_chat
 from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
 from dsrl.pipeline.task_settings import check_task_settings, get_task_value
@@ -196,11 +196,6 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
     return notes
 
 
-def _may_have_template(model: str) -> bool:
-    # A server may answer chat prompts for a model without a template; the trainer could not render them.
-    return not Path(model).is_dir() or has_chat_template(Path(model))
-
-
 def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     """Decide whether the base model is asked through its chat template.
 
@@ -211,18 +206,11 @@ def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     """
     if not context.includes("attempted"):
         return context
-    setting, sampler = context.settings.chat_template, context.sampler
-    if store.stages.has_reached("attempted"):
-        is_chat = store.read_table("model").get("chat_template") == "on"
-    elif setting == "off" or not sampler.implements("has_chat_template") or not _may_have_template(context.base_model):
-        is_chat = False
-    else:
-        is_chat = bool(sampler.hook.has_chat_template(system=context.settings.system_prompt))
-    if setting == "on" and not is_chat:
-        raise SettingsError(
-            f"--chat-template on: the base model {context.base_model} has no chat template, or the sampler {sampler.name!r} "
-            "cannot use it; give --chat-template off, another --base-model or another --sampler"
-        )
+    is_chat = (
+        store.read_table("model").get("chat_template") == "on"
+        if store.stages.has_reached("attempted")
+        else decide_chat(context.settings, context.sampler, context.base_model)
+    )
     tasks = {
         key: replace(task, definition=replace(task.definition, is_chat=is_chat)) for key, task in context.tasks.items()
     }
