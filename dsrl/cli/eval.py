@@ -15,22 +15,31 @@ from dsrl.cli.common import Command, folder_options, get_verbosity, json_option,
 @click.option(
     "--dataset-path",
     multiple=True,
-    required=True,
     metavar="PATH",
-    help="Test set: a file, a folder or a Hugging Face id.",
+    help="Test set: a file, a folder or a Hugging Face id. [default: that of the run]",
 )
 @click.option(
     "--test-size", type=click.IntRange(0), help="Evaluate on this many of the first test items; 0: on all of them."
 )
+@click.option(
+    "--teacher", is_flag=True, help="Let the teacher answer the test items too, as a baseline; this is paid for."
+)
 @folder_options
 @json_option
 def command(
-    run: str, dataset_path: tuple[str, ...], test_size: int | None, runs_dir: Path, cache_dir: Path, as_json: bool
+    run: str,
+    dataset_path: tuple[str, ...],
+    test_size: int | None,
+    teacher: bool,
+    runs_dir: Path,
+    cache_dir: Path,
+    as_json: bool,
 ) -> None:
     """Let the base model and the trained model of a run answer the items of a test set, and compare them.
 
     \b
         dsrl eval complaints-3f9a1c --dataset-path labelled.csv
+        dsrl eval complaints-3f9a1c --teacher
 
     It is the same as the command of the run with this --dataset-path. Answers to items that stay are not made again.
     """
@@ -52,7 +61,8 @@ def command(
         runs_dir=runs_dir,
         cache_dir=cache_dir,
         progress="none" if get_verbosity().quiet else "auto",
-        dataset_path=dataset_path,
+        dataset_path=dataset_path or settings.dataset_path,
+        evaluate_teacher=teacher,
         test_size=settings.test_size if test_size is None else test_size,
     )
     if as_json:

@@ -129,15 +129,22 @@ def check_files(context: RunContext) -> None:
     Raises:
         DataError: names the file and its flag.
     """
-    for path in (task.dataset_path for task in context.tasks.values()):
-        is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))
-        if is_local and not os.path.exists(path):
-            raise DataError(
-                f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id"
-            )
+    for task in context.tasks.values():
+        check_data_path(task.dataset_path, "--dataset-path")
     output = context.settings.output_model
     if output and os.path.exists(output) and not os.path.isdir(output):
         raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
+
+
+def check_data_path(path: str, flag: str) -> None:
+    """Refuse a local data set that does not exist.
+
+    Raises:
+        DataError: names the path and its flag.
+    """
+    is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json", ".csv", ".tsv", ".parquet"))
+    if is_local and not os.path.exists(path):
+        raise DataError(f"data set {path} does not exist; give {flag} an existing file, a folder or a hub id")
 
 
 def describe_foreign_task(context: RunContext) -> str:

@@ -55,7 +55,8 @@ class _StepText:
         accuracy = step.metrics.get(DEV_ACCURACY)
         if accuracy is not None:
             self._accuracy = f", accuracy {accuracy:.1%} on development items"
-        return f"reward {step.metrics.get('reward', float('nan')):.3f}{self._accuracy}"
+        name = "reward" if "reward" in step.metrics else "loss"
+        return f"{name} {step.metrics.get(name, float('nan')):.3f}{self._accuracy}"
 
 
 class SilentProgress:

@@ -20,7 +20,7 @@ from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.attempts import DevItem
 from dsrl.storage.metrics import Metrics
-from dsrl.types import Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
+from dsrl.types import Answer, Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
 
 #: The basis of a training that an early version of dsrl started; it did not record the output folder.
 UNKNOWN_OUTPUT = "done"
@@ -63,7 +63,7 @@ def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     return make_job(
         context.settings,
         context.get_start_model(iteration),
-        make_items(context.tasks, selected, run.store.scores(iteration)),
+        make_items(context.tasks, selected, run.store.scores(iteration), run.store.list_votes(iteration)),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
         dev_items,
@@ -134,14 +134,26 @@ def _open_metrics(run: OpenRun) -> Metrics:
     return Metrics(run.context.folder / "metrics.jsonl", run.add_note)
 
 
-def make_items(tasks: RunTasks, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
+def make_items(
+    tasks: RunTasks,
+    samples: Iterable[Sample],
+    scores: Mapping[str, Score],
+    votes: Mapping[str, Sequence[Answer]] | None = None,
+) -> tuple[TrainItem, ...]:
     """Make the items of a training from samples.
 
     Args:
         tasks: make the prompts.
         samples: what to train on; all have a label.
         scores: id of a sample -> its score; a sample without one was not attempted.
+        votes: id of a sample -> the answer in its own output, then its votes; a sample without any is real data.
     """
+
+    def get_output(sample: Sample) -> str:
+        own = (votes or {}).get(sample.id)
+        is_right = tasks[sample.task].rubric or own is None or own[0] == sample.label
+        return sample.output if is_right else ""  # the votes have outvoted the sample's own answer
+
     return tuple(
         TrainItem(
             id=sample.id,
@@ -151,6 +163,7 @@ def make_items(tasks: RunTasks, samples: Iterable[Sample], scores: Mapping[str, 
             task=sample.task,
             attempts=scores[sample.id].attempts if sample.id in scores else 0,
             passed=scores[sample.id].passed if sample.id in scores else 0,
+            output=get_output(sample),
         )
         for sample in samples
     )
