@@ -59,6 +59,7 @@ class SettingArguments(TypedDict, total=False):
     iterations: int
     force: bool
     hook_timeout: float
+    log_to: Sequence[str]
     task: Sequence[str]
     task_instruction: Sequence[str]
     rubric: Sequence[str]

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import click
 
-from dsrl.cli.common import Command, folder_options, get_verbosity, json_option, print_json, run_argument
+from dsrl.cli.common import (
+    folder_options,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_table,
+    run_argument,
+)
+from dsrl.cli.run import RunCommand
 
 
-@click.command("eval", cls=Command)
+@click.command("eval", cls=RunCommand)
 @run_argument
 @click.option(
     "--dataset-path",
@@ -24,6 +32,11 @@ from dsrl.cli.common import Command, folder_options, get_verbosity, json_option,
 @click.option(
     "--teacher", is_flag=True, help="Let the teacher answer the test items too, as a baseline; this is paid for."
 )
+@click.option(
+    "--rescore",
+    is_flag=True,
+    help="Only grade the stored answers again, by the present code of the task; nothing is made.",
+)
 @folder_options
 @json_option
 def command(
@@ -31,6 +44,7 @@ def command(
     dataset_path: tuple[str, ...],
     test_size: int | None,
     teacher: bool,
+    rescore: bool,
     runs_dir: Path,
     cache_dir: Path,
     as_json: bool,
@@ -43,6 +57,11 @@ def command(
 
     It is the same as the command of the run with this --dataset-path. Answers to items that stay are not made again.
     """
+    if rescore:
+        if dataset_path or teacher or test_size is not None:
+            raise click.UsageError("--rescore grades what is stored; give it alone")
+        _rescore(runs_dir / run, as_json)
+        return
     from dsrl import api
     from dsrl.cli.show import print_result
     from dsrl.errors import StoreError
@@ -69,3 +88,25 @@ def command(
         print_json(asdict(result))
     else:
         print_result(result)
+
+
+def _rescore(folder: Path, as_json: bool) -> None:
+    from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress
+    from dsrl.pipeline.rescore import rescore
+    from dsrl.storage.run_store import RunStore
+
+    RunStore(folder, work=False).close()  # says so if there is no such run, and makes none
+    progress: Progress = SilentProgress() if get_verbosity().quiet else LineProgress()
+    store = RunStore(folder)
+    try:
+        results = rescore(store, progress)
+    finally:
+        store.close()
+    if as_json:
+        print_json([asdict(result) for result in results])
+        return
+    rows = [
+        [each.model, str(each.items), f"{each.before:.1%}", f"{each.now:.1%}", str(each.changed), f"{each.reward:.3f}"]
+        for each in results
+    ]
+    print_table("", ["model", "answers", "before", "now", "changed", "mean reward"], rows, borders=False)

@@ -16,6 +16,7 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_judge_request, make_first_request
+from dsrl.pipeline.metric_logs import check_logs
 from dsrl.pipeline.run_tasks import list_judged
 from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
@@ -70,6 +71,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         DsrlError: the text says what is wrong, where, and what would work.
     """
     state = _read_state(context)
+    check_logs(context.settings.log_to)
     check_teachers(context)
     check_files(context)
     if context.includes("trained"):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dsrl.errors import PluginError, StoreError
 from dsrl.pipeline import signals
 from dsrl.pipeline.judging import JudgeCounts, judge_all, make_submission
+from dsrl.pipeline.metric_logs import open_logs
 from dsrl.pipeline.model_folder import find_fault
 from dsrl.pipeline.run_tasks import RunTasks, list_judged
 from dsrl.pipeline.runtime import OpenRun
@@ -86,7 +87,9 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         run.progress.advance("trained")
         run.progress.train_step(step)
         run.store.add_rewards(step.step, step.rewards)
-        metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
+        values = {"epoch": step.epoch, **step.metrics}
+        if metrics.add(iteration, step.step, values):
+            logs.add(step.step, values)
         watch.add(step)
 
     trainer, tasks, counts = run.context.trainer, run.context.tasks, JudgeCounts()
@@ -96,8 +99,10 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         return signals.call(lambda: signals.run(_judge(run, counts, answers)))
 
     task = join_tasks({key: task.plugin for key, task in tasks.items()}, list_judged(tasks), judge)
+    name = run.settings.name if iteration == 1 else f"{run.settings.name}-iteration-{iteration}"
     try:
-        trainer.hook.train(job=job, task=task, on_step=on_step)
+        with open_logs(run.settings.log_to, run.context.folder / "logs", name, run.add_note) as logs:
+            trainer.hook.train(job=job, task=task, on_step=on_step)
     finally:
         run.warn_of_judgements("trained", iteration, counts)
     if job.eval_every and not watch.accuracies:
