@@ -102,6 +102,15 @@ class Settings:
         since="0.2",
     )
 
+    log_to: tuple[str, ...] = _setting(
+        (),
+        "run",
+        "Also write the metrics of the training to tensorboard, wandb (offline, unless WANDB_MODE says otherwise) or "
+        "trackio; may be repeated.",
+        resumable=True,
+        since="0.2",
+    )
+
     task: tuple[str, ...] = _setting(
         (),
         "task",

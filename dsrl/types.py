@@ -478,6 +478,7 @@ class TrainItem:
             :func:`dsrl.plugins.several_tasks.get_task`.
         attempts: number of attempts that the pass rate was measured with; 0 if it was not measured.
         passed: number of right attempts.
+        output: an output with the right answer, for supervised fine-tuning; empty if there is none.
     """
 
     id: str
@@ -487,6 +488,7 @@ class TrainItem:
     task: str = ""
     attempts: int = 0
     passed: int = 0
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from dsrl.cli.streams import prepare_streams
 #: command -> (module, summary)
 COMMANDS = {
     "run": ("dsrl.cli.run", "Run the pipeline from a task to a trained and evaluated model."),
+    "train": ("dsrl.cli.train", "Train on given data instead of samples, and evaluate."),
     "plan": ("dsrl.cli.plan", "Forecast the calls, tokens, dollars and time of a run."),
     "batches": ("dsrl.cli.batches", "List the batches at the providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),

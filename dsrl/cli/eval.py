@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from dsrl.cli.common import complete_runs, folder_options, get_verbosity, json_option, print_json, print_line
+from dsrl.cli.common import (
+    complete_runs,
+    folder_options,
+    get_verbosity,
+    json_option,
+    print_json,
+    print_line,
+    print_table,
+)
 from dsrl.cli.run import RunCommand, collect_settings, settings_options
 from dsrl.settings import Settings, flag_of
 
@@ -29,13 +37,24 @@ _SHOWN = tuple(
 @click.command("eval", cls=RunCommand)
 @click.argument("run", required=False, shell_complete=complete_runs)
 @settings_options(_SHOWN)
+@click.option(
+    "--teacher", is_flag=True, help="Let the teacher of RUN answer the test items too, as a baseline; this is paid for."
+)
+@click.option(
+    "--rescore",
+    is_flag=True,
+    help="Only grade the stored answers of RUN again, by the present code of the task; nothing is made.",
+)
 @folder_options
 @json_option
-def command(run: str | None, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any) -> None:
+def command(
+    run: str | None, teacher: bool, rescore: bool, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
+) -> None:
     """Evaluate a run on a test set that comes later; or, without RUN, any model on the test items of a task.
 
     \b
         dsrl eval complaints-3f9a1c --dataset-path labelled.csv
+        dsrl eval complaints-3f9a1c --teacher
         dsrl eval --task mednli --base-model HuggingFaceTB/SmolLM2-135M-Instruct
 
     For a run, both its models answer, and are compared. It is the same as the command of the run with this --dataset-path,
@@ -43,13 +62,18 @@ def command(run: str | None, runs_dir: Path, cache_dir: Path, as_json: bool, **v
     """
     settings = collect_settings(values)
     if run is None:
+        if teacher or rescore:
+            raise click.UsageError(f"{'--teacher' if teacher else '--rescore'} needs a RUN")
         _evaluate_model(settings, as_json)
+        return
+    if rescore:
+        if settings or teacher:
+            raise click.UsageError("--rescore grades what is stored; give it alone")
+        _rescore(runs_dir / run, as_json)
         return
     if others := [flag_of(s) for s in fields(Settings) if s.name in settings and s.name not in _FOR_RUNS]:
         raise click.UsageError(f"{others[0]} is a setting of the run {run} already; leave it out, or leave RUN out")
-    if not settings.get("dataset_path"):
-        raise click.UsageError("give the test set with --dataset-path")
-    _evaluate_run(run, settings, runs_dir, cache_dir, as_json)
+    _evaluate_run(run, settings, teacher, runs_dir, cache_dir, as_json)
 
 
 def _evaluate_model(settings: dict[str, Any], as_json: bool) -> None:
@@ -65,7 +89,9 @@ def _evaluate_model(settings: dict[str, Any], as_json: bool) -> None:
     print_line(f"unreadable  {result.unreadable}")
 
 
-def _evaluate_run(run: str, given: dict[str, Any], runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
+def _evaluate_run(
+    run: str, given: dict[str, Any], teacher: bool, runs_dir: Path, cache_dir: Path, as_json: bool
+) -> None:
     from dsrl import api
     from dsrl.cli.show import print_result
     from dsrl.errors import StoreError
@@ -84,9 +110,32 @@ def _evaluate_run(run: str, given: dict[str, Any], runs_dir: Path, cache_dir: Pa
         runs_dir=runs_dir,
         cache_dir=cache_dir,
         progress="none" if get_verbosity().quiet else "auto",
-        **{"test_size": settings.test_size, **given},
+        evaluate_teacher=teacher,
+        **{"dataset_path": settings.dataset_path, "test_size": settings.test_size, **given},
     )
     if as_json:
         print_json(asdict(result))
     else:
         print_result(result)
+
+
+def _rescore(folder: Path, as_json: bool) -> None:
+    from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress
+    from dsrl.pipeline.rescore import rescore
+    from dsrl.storage.run_store import RunStore
+
+    RunStore(folder, work=False).close()  # says so if there is no such run, and makes none
+    progress: Progress = SilentProgress() if get_verbosity().quiet else LineProgress()
+    store = RunStore(folder)
+    try:
+        results = rescore(store, progress)
+    finally:
+        store.close()
+    if as_json:
+        print_json([asdict(result) for result in results])
+        return
+    rows = [
+        [each.model, str(each.items), f"{each.before:.1%}", f"{each.now:.1%}", str(each.changed), f"{each.reward:.3f}"]
+        for each in results
+    ]
+    print_table("", ["model", "answers", "before", "now", "changed", "mean reward"], rows, borders=False)

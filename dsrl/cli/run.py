@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,12 +21,16 @@ from dsrl.cli.common import (
     get_verbosity,
     json_option,
     print_json,
+    print_line,
     print_note,
 )
 from dsrl.errors import DsrlError, SettingsError
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 from dsrl.storage.run_log import NOTES
+
+if TYPE_CHECKING:
+    from dsrl.api import RunResult
 
 #: Seconds that the end of the process may take.
 _LONGEST_END = 5.0
@@ -188,6 +192,39 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def repeats_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--repeats`` to a command."""
+    return click.option(
+        "--repeats",
+        type=click.IntRange(1),
+        default=1,
+        help="Train so many times on the same samples, with the seeds s, s+1, ..., and show the spread.",
+    )(command)
+
+
+def print_repeated(result: RunResult, repeats: int, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
+    """Print the result of a run; repeat its training with other seeds before, and print their spread, if asked for."""
+    from dsrl import api
+
+    repeated = None
+    if repeats > 1:
+        progress: Literal["none", "auto"] = "none" if get_verbosity().quiet else "auto"
+        ablation = api.ablate(
+            result.run, variants=(), seeds=repeats, runs_dir=runs_dir, cache_dir=cache_dir, progress=progress
+        )
+        (repeated,) = ablation.results
+    if as_json:
+        print_json(asdict(result) if repeated is None else {**asdict(result), "repeated": asdict(repeated)})
+        return
+    from dsrl.cli.show import print_result
+
+    print_result(result)
+    if repeated is not None:
+        shown = ", ".join(f"{accuracy:.1%}" for accuracy in repeated.accuracies)
+        print_line(f"{repeats} trainings with the seeds {repeated.seeds[0]} to {repeated.seeds[-1]}: {shown}")
+        print_line(f"mean {repeated.mean:.1%}, standard deviation {repeated.spread or 0.0:.1%}")
+
+
 @click.command("run", cls=RunCommand)
 @settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
@@ -198,12 +235,14 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
     metavar="SHARE",
     help="Exit with code 4 if the lower end of the gain's 95% interval is below this, or if nothing was evaluated.",
 )
+@repeats_option
 @folder_options
 @json_option
 def command(
     config: Path | None,
     stop_after: str,
     require_gain: float | None,
+    repeats: int,
     runs_dir: Path,
     cache_dir: Path,
     as_json: bool,
@@ -230,16 +269,9 @@ def command(
         progress="none" if get_verbosity().quiet else "auto",
         **collect_settings(values),
     )
-    if as_json:
-        print_json(asdict(result))
-    else:
-        from dsrl.cli.show import print_result
-
-        print_result(result)
-        if stop_after != STAGES[-1]:
-            print_note(
-                f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue."
-            )
+    print_repeated(result, repeats, runs_dir, cache_dir, as_json)
+    if not as_json and stop_after != STAGES[-1]:
+        print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
     if require_gain is not None:
         _check_gain(result.gain_ci95, require_gain)
 

@@ -175,7 +175,8 @@ class _Ablation:
         chosen = order.variants
         if chosen is None:
             has_pattern = any(store.pattern(1, task) for task in store.keywords(1))
-            chosen = list_default_variants(settings, len(store.scores(1)), has_pattern)
+            is_given = store.data is not None
+            chosen = [] if is_given else list_default_variants(settings, len(store.scores(1)), has_pattern)
         self.variants = (UNCHANGED, *chosen)
         self.is_judged = bool(list_judged(resolve_run(self.settings, workspace).tasks))
         self.origin = compute_digest(
@@ -282,7 +283,7 @@ class _Ablation:
             seeds = self._list_seeds(variant)
             if any(not self._is_done(variant, seed) for seed in seeds):
                 continue
-            models = [self._read_answers(variant, seed) for seed in seeds]
+            models: list[Mapping[int, bool]] = [self._read_answers(variant, seed) for seed in seeds]
             if variant is UNCHANGED:
                 models = [self.trained, *models]
                 seeds, reference = [self.settings.seed, *seeds], models

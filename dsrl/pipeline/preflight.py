@@ -17,6 +17,7 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_judge_request, make_first_request
+from dsrl.pipeline.metric_logs import check_logs
 from dsrl.pipeline.run_tasks import list_judged
 from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
@@ -72,6 +73,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         DsrlError: the text says what is wrong, where, and what would work.
     """
     state = _read_state(context)
+    check_logs(context.settings.log_to)
     check_teachers(context)
     check_files(context)
     if context.includes("trained"):
@@ -133,15 +135,22 @@ def check_files(context: RunContext) -> None:
     Raises:
         DataError: names the file and its flag.
     """
-    for path in (task.dataset_path for task in context.tasks.values()):
-        is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))
-        if is_local and not os.path.exists(path):
-            raise DataError(
-                f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id"
-            )
+    for task in context.tasks.values():
+        check_data_path(task.dataset_path, "--dataset-path")
     output = context.settings.output_model
     if output and os.path.exists(output) and not os.path.isdir(output):
         raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
+
+
+def check_data_path(path: str, flag: str) -> None:
+    """Refuse a local data set that does not exist.
+
+    Raises:
+        DataError: names the path and its flag.
+    """
+    is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json", ".csv", ".tsv", ".parquet"))
+    if is_local and not os.path.exists(path):
+        raise DataError(f"data set {path} does not exist; give {flag} an existing file, a folder or a hub id")
 
 
 def describe_foreign_task(context: RunContext) -> str:

@@ -59,12 +59,12 @@ class _StepText:
     """Describes the training in a few words: the reward of the last step, and the accuracy of the last evaluation.
 
     Args:
-        curve_width: the characters of a small curve of the reward; 0 for none.
+        curve_width: the characters of a small curve of the reward (or the loss); 0 for none.
     """
 
     def __init__(self, curve_width: int = 0) -> None:
         self._accuracy = ""
-        self._rewards: deque[float] = deque(maxlen=max(curve_width, 1))
+        self._values: deque[float] = deque(maxlen=max(curve_width, 1))
         self._has_curve = curve_width > 0
 
     def describe(self, step: TrainStep) -> str:
@@ -72,10 +72,11 @@ class _StepText:
         accuracy = step.metrics.get(DEV_ACCURACY)
         if accuracy is not None:
             self._accuracy = f", accuracy {accuracy:.1%} on development items"
-        reward = step.metrics.get("reward", math.nan)
-        self._rewards.append(reward)
-        curve = f"{draw_curve(self._rewards)} " if self._has_curve and len(self._rewards) > 1 else ""
-        return f"reward {curve}{reward:.3f}{self._accuracy}"
+        name = "reward" if "reward" in step.metrics else "loss"
+        value = step.metrics.get(name, math.nan)
+        self._values.append(value)
+        curve = f"{draw_curve(self._values)} " if self._has_curve and len(self._values) > 1 else ""
+        return f"{name} {curve}{value:.3f}{self._accuracy}"
 
 
 def draw_curve(values: Iterable[float]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsrl.pipeline.attempt_review import review_attempts
+from dsrl.pipeline.given_data import select_given_items
 from dsrl.pipeline.model_card import write_model_card
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.slots import SLOT_STAGES, make_samples
@@ -48,6 +49,13 @@ def run_pipeline(run: OpenRun, slots: int | None = None) -> bool:
 def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
     """Run one stage after the other, and yield the name of each when it is finished."""
     iterations = run.settings.iterations
+    if run.store.data:  # dsrl train
+        select_given_items(run)
+        yield "selected"
+        train_model(run, 1)
+        write_model_card(run)
+        yield "trained"
+        iterations = 0
     for iteration in range(1, iterations + 1):
         if iterations > 1:
             run.progress.start_iteration(iteration, iterations)

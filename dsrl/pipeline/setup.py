@@ -16,7 +16,7 @@ from typing import Any
 
 import dsrl
 from dsrl.datasets import list_local_splits
-from dsrl.errors import DataError, SettingsError
+from dsrl.errors import DataError, PluginError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
@@ -30,7 +30,9 @@ from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
 from dsrl.pipeline.task_settings import check_task_settings, get_task_value
 from dsrl.plugins.base_models import resolve_model
-from dsrl.settings import Settings, differences, read_settings, resolve, to_toml
+from dsrl.plugins.binding import find_own_settings
+from dsrl.plugins.recipes import RECIPE_SETTINGS
+from dsrl.settings import Settings, check, convert, differences, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
 
 #: Libraries whose versions influence the results.
@@ -50,8 +52,31 @@ def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     file = read_settings(config) if config else {}
     chosen = {**file, **flags}
     base_model = chosen.get("base_model") or _find_task_model(chosen) or Settings.base_model
-    settings = resolve({"base_model": base_model}, resolve_model(base_model).recipe.settings, file, flags)
+    recipe = {**resolve_model(base_model).recipe.settings, **find_trainer_settings(str(chosen.get("trainer", "")))}
+    settings = resolve({"base_model": base_model}, recipe, file, flags)
     check_task_settings(settings)
+    return settings
+
+
+def find_trainer_settings(trainer: str) -> dict[str, Any]:
+    """Return the numbers that a trainer gives where the user gives none. They are stronger than those of a base model.
+
+    Args:
+        trainer: the value of ``--trainer``; empty for the usual one.
+
+    Raises:
+        PluginError: it gives a number that a base model may not give either (:mod:`dsrl.plugins.recipes`).
+        SettingsError: a number is not possible.
+    """
+    if not trainer:
+        return {}
+    settings = {}
+    for name, value in find_own_settings("trainer", trainer).items():
+        place = f"the settings of the trainer {trainer!r}, {name}"
+        if name not in RECIPE_SETTINGS:
+            raise PluginError(f"{place}: a trainer may only give {', '.join(RECIPE_SETTINGS)}")
+        settings[name] = convert(RECIPE_SETTINGS[name], value, place)
+        check(RECIPE_SETTINGS[name], settings[name], place)
     return settings
 
 

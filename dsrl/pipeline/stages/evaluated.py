@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from dsrl.datasets import Columns
-from dsrl.errors import DataError
+from dsrl.errors import BudgetReached, DataError, RowRefused
 from dsrl.pipeline import signals
+from dsrl.pipeline.concurrency import run_together
 from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.judging import JudgeCounts
@@ -17,9 +18,11 @@ from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
 from dsrl.pipeline.task_data import label_items, load_examples, normalise
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.scoring import grade
 from dsrl.plugins.specs import TaskSpec
 from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.stages import WHOLE_RUN
+from dsrl.types import UNREADABLE, Message
 
 #: Test items per call of the sampler.
 BATCH_SIZE = 256
@@ -62,6 +65,55 @@ async def _evaluate_model(
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
             run.advance("evaluated", len(batch))
+
+
+def evaluate_teacher(run: OpenRun) -> None:
+    """Let the teacher that votes answer the test items, once each, as a baseline; stored replies are free.
+
+    If the budget does not pay for all of them, the user is told, and the others are kept.
+
+    Raises:
+        DataError: there are no test items, or the task is judged, so that no rule grades the answers.
+    """
+    items = run.store.items()
+    judged = [task.name for task in run.context.tasks.values() if task.rubric]
+    if not items or judged:
+        reason = f"the answers to the task {judged[0]} are judged" if judged else "the run has no test items"
+        raise DataError(f"the teacher cannot be evaluated: {reason}")
+    answered = run.store.evaluations("teacher")
+    missing = [(number, item) for number, item in enumerate(items) if number not in answered]
+    if not missing:
+        return
+    unpaid = signals.run(_ask_teacher(run, missing))
+    if unpaid:
+        run.add_note(
+            f"the teacher has not answered {unpaid} of {len(items)} test items: the budget does not pay for them"
+        )
+
+
+async def _ask_teacher(run: OpenRun, items: Sequence[tuple[int, EvalItem]]) -> int:
+    """Ask the teacher for its answers; return how many items the budget does not pay for."""
+    tasks, unpaid = run.context.tasks, 0
+
+    async def answer(number: int, item: EvalItem) -> Evaluation | None:
+        nonlocal unpaid
+        messages = (Message("user", tasks[item.task].definition.make_question(item.input)),)
+        try:
+            (reply,) = await instructors[item.task].ask("solve", messages, {"input": item.input})
+        except BudgetReached:
+            unpaid += 1
+            return None
+        except RowRefused:
+            return Evaluation("teacher", number, "", UNREADABLE, False)
+        return Evaluation(
+            "teacher", number, reply.text, *grade(tasks[item.task].plugin, reply.text, item.label, item.input)
+        )
+
+    async with run.open_instructors() as instructors:
+        for start in range(0, len(items), BATCH_SIZE):
+            answers = await run_together([answer(*pair) for pair in items[start : start + BATCH_SIZE]])
+            run.store.add_evaluations([each for each in answers if each is not None])
+    return unpaid
 
 
 def _store_items(run: OpenRun) -> None:
