@@ -38,7 +38,10 @@ _SHOWN = tuple(
 @click.argument("run", required=False, shell_complete=complete_runs)
 @settings_options(_SHOWN)
 @click.option(
-    "--teacher", is_flag=True, help="Let the teacher of RUN answer the test items too, as a baseline; this is paid for."
+    "--teacher",
+    "asks_teacher",
+    is_flag=True,
+    help="Let the teacher of RUN answer the test items too, as a baseline; this is paid for.",
 )
 @click.option(
     "--rescore",
@@ -48,7 +51,7 @@ _SHOWN = tuple(
 @folder_options
 @json_option
 def command(
-    run: str | None, teacher: bool, rescore: bool, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
+    run: str | None, asks_teacher: bool, rescore: bool, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
 ) -> None:
     """Evaluate a run on a test set that comes later; or, without RUN, any model on the test items of a task.
 
@@ -62,18 +65,18 @@ def command(
     """
     settings = collect_settings(values)
     if run is None:
-        if teacher or rescore:
-            raise click.UsageError(f"{'--teacher' if teacher else '--rescore'} needs a RUN")
+        if asks_teacher or rescore:
+            raise click.UsageError(f"{'--teacher' if asks_teacher else '--rescore'} needs a RUN")
         _evaluate_model(settings, as_json)
         return
     if rescore:
-        if settings or teacher:
+        if settings or asks_teacher:
             raise click.UsageError("--rescore grades what is stored; give it alone")
         _rescore(runs_dir / run, as_json)
         return
     if others := [flag_of(s) for s in fields(Settings) if s.name in settings and s.name not in _FOR_RUNS]:
         raise click.UsageError(f"{others[0]} is a setting of the run {run} already; leave it out, or leave RUN out")
-    _evaluate_run(run, settings, teacher, runs_dir, cache_dir, as_json)
+    _evaluate_run(run, settings, asks_teacher, runs_dir, cache_dir, as_json)
 
 
 def _evaluate_model(settings: dict[str, Any], as_json: bool) -> None:
@@ -90,7 +93,7 @@ def _evaluate_model(settings: dict[str, Any], as_json: bool) -> None:
 
 
 def _evaluate_run(
-    run: str, given: dict[str, Any], teacher: bool, runs_dir: Path, cache_dir: Path, as_json: bool
+    run: str, given: dict[str, Any], asks_teacher: bool, runs_dir: Path, cache_dir: Path, as_json: bool
 ) -> None:
     from dsrl import api
     from dsrl.cli.show import print_result
@@ -110,7 +113,7 @@ def _evaluate_run(
         runs_dir=runs_dir,
         cache_dir=cache_dir,
         progress="none" if get_verbosity().quiet else "auto",
-        evaluate_teacher=teacher,
+        evaluate_teacher=asks_teacher,
         **{"dataset_path": settings.dataset_path, "test_size": settings.test_size, **given},
     )
     if as_json:

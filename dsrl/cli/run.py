@@ -87,7 +87,7 @@ class RunCommand(Command):
         by_section: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
-            if record:
+            if record and isinstance(option, click.Option):
                 by_section.setdefault(
                     "task" if option.name == "answer" else sections.get(option.name or "", ""), []
                 ).append(record)
