@@ -78,6 +78,12 @@ class SettingArguments(TypedDict, total=False):
     max_bad: float
     passage_length: int
     passages: int
+    passage_queries: str
+    passage_distinct: bool
+    passage_diversity: float
+    passage_spread: bool
+    passage_rerank: str
+    passage_rerank_top: int
     retriever_option: Mapping[str, Any]
     teacher: str
     teacher_temperature: float

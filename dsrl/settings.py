@@ -188,6 +188,31 @@ class Settings:
     passages: int = _setting(
         10_000, "retrieval", "Maximum number of passages to retrieve; 0: write the samples without passages.", low=0
     )
+    passage_queries: str = _setting(
+        "joined",
+        "retrieval",
+        "joined: one search with all keywords, as in the paper; each: one for each keyword, fused by reciprocal rank.",
+        choices=("joined", "each"),
+        since="0.2",
+    )
+    passage_distinct: bool = _setting(
+        False, "retrieval", "Leave out passages that are nearly the same as a better one, and boilerplate.", since="0.2"
+    )
+    passage_diversity: float = _setting(
+        0.0,
+        "retrieval",
+        "Weight of diversity in the choice of passages (maximal marginal relevance); 0: only relevance.",
+        low=0.0,
+        high=1.0,
+        since="0.2",
+    )
+    passage_spread: bool = _setting(
+        False, "retrieval", "Let the files of the library take turns in the choice of passages.", since="0.2"
+    )
+    passage_rerank: str = _setting(
+        "", "retrieval", "Model of sentence-transformers that reranks the best passages.", since="0.2"
+    )
+    passage_rerank_top: int = _setting(200, "retrieval", "Number of passages that are reranked.", low=1, since="0.2")
     retriever_option: Mapping[str, Any] = _setting(
         {}, "retrieval", "KEY=VALUE for the retriever plugin.", old_key="options"
     )

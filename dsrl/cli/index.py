@@ -232,7 +232,8 @@ def drop_command(name: str, cache_dir: Path) -> None:
     """Remove an index. Its libraries stay."""
     from dsrl.corpus.named import drop_index
 
-    drop_index(_get_folder(cache_dir), name)
+    state = _find_state(cache_dir, name)
+    drop_index(_get_folder(cache_dir), name, _bind_maker(state))
     print_note(f"The index {name!r} is removed.")
 
 
@@ -247,6 +248,18 @@ def _bind(retriever: str, options: Any) -> Plugin[RetrieverSpec]:
     from dsrl.types import PluginRef
 
     return load(PluginRef("retriever", retriever, dict(options)), "retriever")
+
+
+def _bind_maker(state: IndexState) -> Plugin[RetrieverSpec] | None:
+    """Return the retriever that made an index; None if it is not known or not installed any more."""
+    from dsrl.errors import DsrlError
+
+    if state.manifest is None:
+        return None
+    try:
+        return _bind(state.manifest.retriever, state.manifest.options)
+    except DsrlError:
+        return None
 
 
 def _find_state(cache_dir: Path, name: str) -> IndexState:

@@ -167,7 +167,7 @@ def build_part(
     """
     begun = manifest.begin(make_source(corpus, fingerprint))
     if not (can_add(retriever) and _is_same_build(read_manifest(part), begun)):
-        shutil.rmtree(part, ignore_errors=True)
+        remove_index(retriever, part)
     try:
         part.mkdir(exist_ok=True)
         write_manifest(part, begun)
@@ -176,8 +176,16 @@ def build_part(
     except BaseException as error:
         # After a full disk, or a stop by the user, the same command can go on.
         if not (can_add(retriever) and isinstance(error, (OSError, StoreError, KeyboardInterrupt))):
-            shutil.rmtree(part, ignore_errors=True)
+            remove_index(retriever, part)
         raise
+
+
+def remove_index(retriever: Plugin[RetrieverSpec], home: Path) -> None:
+    """Remove the folder of an index, and what the index has outside of it, as far as possible."""
+    if retriever.implements("drop") and (home / "index").is_dir():
+        with suppress(StoreError):  # a server that cannot be reached must not keep the folder
+            retriever.hook.drop(directory=home / "index")
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def fill_index(
@@ -248,6 +256,9 @@ def _count_existing(retriever: Plugin[RetrieverSpec], folder: Path, before: int)
             "(dsrl index drop) and build it again."
         )
     if not existing:
+        if retriever.implements("drop") and folder.is_dir():
+            with suppress(StoreError):
+                retriever.hook.drop(directory=folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     return existing

@@ -16,6 +16,7 @@ from dsrl.corpus.index import (
     can_add,
     fill_index,
     hold_lock,
+    remove_index,
     show_source,
     translate_disk_errors,
 )
@@ -253,6 +254,8 @@ def build_named(
                 shutil.rmtree(outdated, ignore_errors=True)
                 home.rename(outdated)
                 part.rename(home)
+                if old is not None and old.retriever == retriever.name:
+                    remove_index(retriever, outdated)
                 shutil.rmtree(outdated, ignore_errors=True)
             else:
                 part.rename(home)
@@ -357,8 +360,13 @@ def link_named(retriever: Plugin[RetrieverSpec], source: Path, directory: Path, 
     return Index(home / "index", passages, is_new=True)
 
 
-def drop_index(directory: Path, name: str) -> None:
+def drop_index(directory: Path, name: str, retriever: Plugin[RetrieverSpec] | None = None) -> None:
     """Remove an index, also one that is unfinished or damaged.
+
+    Args:
+        directory: the folder of all indexes.
+        name: the name.
+        retriever: the plugin that made it, which removes what the index has outside its folder.
 
     Raises:
         SettingsError: there is none of this name.
@@ -371,6 +379,8 @@ def drop_index(directory: Path, name: str) -> None:
     with translate_disk_errors(directory), hold_lock(directory, name, wait=False):
         for folder in folders:
             if folder.exists():
+                if retriever is not None and retriever.implements("drop") and (folder / "index").is_dir():
+                    retriever.hook.drop(directory=folder / "index")
                 shutil.rmtree(folder)
 
 

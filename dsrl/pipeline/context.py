@@ -13,6 +13,7 @@ from typing import Any
 
 from dsrl.corpus.embedded import embedded_library
 from dsrl.corpus.named import NamedIndex, find_named
+from dsrl.corpus.ranking import check_encoder
 from dsrl.corpus.reader import Corpus
 from dsrl.errors import SettingsError
 from dsrl.pipeline.run_tasks import RunTasks, add_teachers, bind_tasks
@@ -130,6 +131,8 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
     model = resolve_model(settings.base_model)
     tasks = bind_tasks(settings)
     policy = make_call_policy(settings)
+    if settings.passage_rerank and settings.passages:
+        check_encoder(settings.passage_rerank)
     corpus = open_corpus(settings, workspace)
     return RunContext(
         settings=settings,

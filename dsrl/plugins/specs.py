@@ -409,6 +409,16 @@ class RetrieverSpec:
             StoreError: it is no index that this retriever can search.
         """
 
+    @hook()
+    def drop(self, directory: Path) -> None:
+        """Remove what the index has outside its folder, such as a table on a server. Optional.
+
+        It is called before the folder is removed. The folder may be of a build that was interrupted.
+
+        Raises:
+            StoreError: it cannot be removed now.
+        """
+
     @hook(mandatory=True, unanswered="return a list, which is empty if nothing was found")
     def search(self, directory: Path, keywords: Sequence[str], k: int) -> Sequence[Passage]:
         """Return at most ``k`` passages that match all the keywords together best, best first. ``k >= 1``. Mandatory.

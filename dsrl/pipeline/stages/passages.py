@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from random import Random
 
 from dsrl.corpus.embedded import describe_library, knows_domain
-from dsrl.corpus.index import Index, ensure_index, search_passages
+from dsrl.corpus.index import Index, ensure_index
 from dsrl.corpus.named import NamedIndex
+from dsrl.corpus.ranking import Ranking, find_passages
 from dsrl.corpus.reader import Corpus
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.settings import Settings
 from dsrl.types import Passage
 
 #: Characters of a passage that a prompt shows (as in the original).
@@ -74,7 +76,7 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
     if run.store.stages.is_finished(iteration, "passages"):
         return
     passages: dict[str, dict[str, list[Passage]]] = {}
-    total = 0
+    ranking, total = make_ranking(run.settings), 0
     with run.clock.measure("passages"):
         for task, keywords in run.store.keywords(iteration).items():
             share = -(-run.context.count_slots(task) // len(keywords))
@@ -83,7 +85,7 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
                 if index is None:  # --passages 0
                     passages[task][domain] = []
                     continue
-                hits = search_passages(run.context.retriever, index, words, run.settings.passages)
+                hits = find_passages(run.context.retriever, index, words, run.settings.passages, ranking)
                 total += len(hits)
                 passages[task][domain] = assign_passages(hits, share, _make_rng(run, iteration, task, domain))
                 if len(hits) < share:
@@ -92,6 +94,18 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
                     _note_unknown_domain(run, domain)
         run.store.add_passages(iteration, passages)
     run.progress.finish("passages", "none wanted" if index is None else f"{total} found")
+
+
+def make_ranking(settings: Settings) -> Ranking:
+    """Return how the settings want passages to be found."""
+    return Ranking(
+        is_fused=settings.passage_queries == "each",
+        is_distinct=settings.passage_distinct,
+        diversity=settings.passage_diversity,
+        is_spread=settings.passage_spread,
+        rerank=settings.passage_rerank,
+        rerank_top=settings.passage_rerank_top,
+    )
 
 
 def _note_unknown_domain(run: OpenRun, domain: str) -> None:
