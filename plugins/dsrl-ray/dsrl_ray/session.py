@@ -39,7 +39,7 @@ class RaySession:
         self._is_own = not ray.is_initialized()
         if not self._is_own:
             return  # the program that called dsrl has connected
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address:
             refuse_closed_port(address)
             settings["address"] = address

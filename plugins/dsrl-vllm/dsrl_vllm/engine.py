@@ -25,6 +25,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,16 @@ def main(descriptor: int, settings: Mapping[str, Any]) -> None:
         descriptor: where answers are written to.
         settings: ``model``, ``engine`` (arguments of vLLM's engine), ``max_sequences``.
     """
+    try:
+        _serve(descriptor, settings)
+    except BaseException:  # noqa: BLE001 - the parent shows the last lines
+        traceback.print_exc()
+        sys.stderr.flush()
+    # Not by the interpreter, which would wait for threads of vLLM and for the one that reads stdin.
+    os._exit(1)
+
+
+def _serve(descriptor: int, settings: Mapping[str, Any]) -> None:
     results = os.fdopen(descriptor, "w", encoding="utf-8")
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_calls, args=(inbox,), name="calls", daemon=True).start()

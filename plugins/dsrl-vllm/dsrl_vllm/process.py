@@ -127,7 +127,7 @@ class EngineProcess:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             while line := stream.readline(65536):
-                text = _COLOURS.sub("", line.decode("utf-8", "replace")).rstrip()[:_LINE]
+                text = _COLOURS.sub("", line.decode("utf-8", "replace")).strip("\r\n").rstrip()[:_LINE]
                 if text.strip() and (not self._lines or self._lines[-1] != text):
                     self._lines.append(text)
 
