@@ -1,7 +1,7 @@
 """The process that runs verl's own ``main_ppo``: ``python -m dsrl_verl.driver KEY=VALUE ..``.
 
 It ends when the process that has started it ends, also by a kill: then its standard input is closed. Otherwise a training
-that nobody reads would go on, and write into the checkpoints of the next one.
+that nobody reads would go on, and write into the checkpoints of the next one. The processes of a local Ray end with it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 import threading
 from importlib import import_module
 
+from dsrl_verl.process import MARK, end_processes
+
 
 def watch_parent(descriptor: int = 0) -> None:
     """Wait in a thread for the end of a file, and then end this process with the processes of its group."""
@@ -19,7 +21,8 @@ def watch_parent(descriptor: int = 0) -> None:
     def wait() -> None:
         while os.read(descriptor, 1024):
             pass
-        # Ray's processes end by themselves when this one is gone; what is in its group ends at once.
+        if mark := os.environ.get(MARK):
+            end_processes(mark)
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=wait, name="dsrl-parent", daemon=True).start()

@@ -16,6 +16,8 @@ from dsrl_verl.options import FLAG, TrainerOptions
 
 #: The version of verl that dsrl was run with. Its settings, files and plugin interface change from version to version.
 PROVEN_VERL = "0.9.1"
+#: Bytes of verl's and Ray's processes in CPU mode, without a model.
+_CPU_PROCESSES = 3e9
 #: Seconds that a Ray cluster may take to answer.
 _RAY_SECONDS = 60.0
 _PROBE = """
@@ -61,6 +63,33 @@ def check_packages(engine: str, is_cpu: bool) -> None:
         raise DsrlError(
             f"verl answers with {engine}, which is not installed; install it: pip install 'verl[{engine}]=={PROVEN_VERL}' "
             f"(or choose the other engine with {FLAG} engine=..; --device cpu rehearses without one)"
+        )
+
+
+def check_cpu_memory(weights: int, has_adapters: bool, has_critic: bool) -> None:
+    """Check that a training in CPU mode fits into this machine's free memory.
+
+    Args:
+        weights: number of weights of the model.
+        has_adapters: whether only LoRA adapters are trained.
+        has_critic: whether a critic of the same size is trained.
+
+    Raises:
+        SettingsError: it does not; the text says what would.
+    """
+    import torch
+    from dsrl_transformers.memory_estimate import read_available_memory
+
+    available = read_available_memory(torch.device("cpu"))
+    # In float32: weights, gradients and two moments; the reference, the engine's model, and the weights on their way to it.
+    each = (4 if has_adapters else 16) + 12 + (16 if has_critic else 0)
+    needs = _CPU_PROCESSES + each * weights
+    if available is not None and needs > available:
+        fitting = max(0.0, (available - _CPU_PROCESSES) / each)
+        raise SettingsError(
+            f"verl on a CPU needs about {needs / 1e9:.1f} GB for a model of {weights / 1e9:.2g} billion weights, and "
+            f"{available / 1e9:.1f} GB are free, enough for {fitting / 1e9:.2g} billion; rehearse with a smaller "
+            "--base-model, or train with --trainer grpo, which needs less"
         )
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dsrl import DsrlError, PluginError, StoreError, TrainItem, TrainJob, TrainStep, list_tasks
-from dsrl_verl.checkpoints import WorkFolder
+from dsrl_verl.checkpoints import RAY_PREFIX, WorkFolder
 from dsrl_verl.environment import check_packages, find_cluster
 from dsrl_verl.layout import Cluster, Layout, choose_layout
 from dsrl_verl.metrics import convert_metrics, count_left_out, read_step
 from dsrl_verl.model import save_model
 from dsrl_verl.options import FLAG, TrainerOptions
-from dsrl_verl.process import VerlProcess, find_own_paths
+from dsrl_verl.process import MARK, VerlProcess, end_processes, find_own_paths
 from dsrl_verl.prompts import Prompts, select_prompts
 from dsrl_verl.reward_log import RewardLog, StepRewards, Tail, is_past_share
 from dsrl_verl.reward_setup import RewardSetup, copy_task
@@ -36,6 +36,8 @@ _PAUSE = 0.2
 _LAST_WAIT = 60.0
 #: The splits in the rows of verl's validation: the development items, and a row that only fills the file.
 _DEV, _UNUSED = "dev", "unused"
+#: How often a local Ray is started if it does not start within a time that Ray does not let one set, and what it says then.
+_RAY_STARTS, _RAY_IS_SLOW = 3, "node timed out during startup"
 _CPU_ENVIRONMENT = {
     "VERL_USE_EXTERNAL_MODULES": "dsrl_verl.cpu",
     "VERL_PLATFORM": "dsrl_cpu",
@@ -44,6 +46,10 @@ _CPU_ENVIRONMENT = {
     # Otherwise Ray hides the logical GPU from actors that ask for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+class RayNotStarted(DsrlError):
+    """A local Ray was too slow to start."""
 
 
 def is_cpu_mode(job: TrainJob) -> bool:
@@ -103,6 +109,9 @@ class Training:
             self.work.remove()
             return
         check_output_is_free(job.output_dir)
+        for leftover in self.work.list_ray_folders():  # of an attempt that was killed; it may still write checkpoints
+            end_processes(str(leftover))
+            shutil.rmtree(leftover, ignore_errors=True)
         self._prepare()
         told = self.work.read_told()
         self._remember_best(told)
@@ -112,7 +121,7 @@ class Training:
             # A kill may have come between the note of the step and its telling; a step may be told twice.
             self.on_step(told[-1])
         if step < self.schedule.steps:
-            self._run_verl(step, checkpoint)
+            self._run_verl_once_ray_starts(step, checkpoint)
         self.work.mark_finished()
         best = self.work.folder / "best"
         save_model(job, best if self.is_evaluated and best.is_dir() else self.work.get_checkpoint(self.schedule.steps))
@@ -185,20 +194,27 @@ class Training:
         guard = Guard(setup)
         try:
             item = self.items[0]
-            outcome = guard.compute(task=item.task, output="", label=item.label, input=item.input, is_graded=False)
+            guard.require_start(task=item.task, output="", label=item.label, input=item.input, is_graded=False)
         finally:
             guard.close()
-        if outcome.get("fault") == "start":
-            raise PluginError(
-                f"verl's workers could not compute rewards, so the training does not start: {outcome['text']}"
-            )
 
     # --- verl ---
+
+    def _run_verl_once_ray_starts(self, step: int, checkpoint: Path | None) -> None:
+        for remaining in reversed(range(_RAY_STARTS)):
+            try:
+                return self._run_verl(step, checkpoint)
+            except RayNotStarted:
+                if not remaining:
+                    raise
+                log.warning("Ray took more than its 30 seconds to start on this busy machine; it is started again.")
+        return None
 
     def _run_verl(self, step: int, checkpoint: Path | None) -> None:
         attempt, folder = self.work.begin_attempt()
         # The paths of Ray's sockets must be shorter than 108 characters, so its folder cannot be in that of the run.
-        ray = None if self.options.ray_address else Path(tempfile.mkdtemp(prefix="dsrl-ray-"))
+        ray = None if self.options.ray_address else Path(tempfile.mkdtemp(prefix=RAY_PREFIX))
+        self.work.note_ray_folder(folder, ray)
         try:
             places = self._write_files(attempt, folder, checkpoint, ray)
             self._check_reward(places.reward)
@@ -206,14 +222,14 @@ class Training:
             settings = make_settings(self.job, self.options, self.plan, self.cluster, self.layout, places)
             if self.is_evaluated:
                 settings["trainer.test_freq"] = self.job.eval_every
-            environment = self._make_environment(places.metrics)
+            environment = self._make_environment(places.metrics, ray)
             with VerlProcess(format_overrides(settings), folder / "verl.log", folder, environment) as verl:
                 self._follow(verl, Tail(places.metrics), step)
         finally:
             if ray is not None:
                 shutil.rmtree(ray, ignore_errors=True)
 
-    def _make_environment(self, metrics: Path) -> dict[str, str]:
+    def _make_environment(self, metrics: Path, ray: Path | None) -> dict[str, str]:
         paths = [*find_own_paths(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         environment = {
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
@@ -223,6 +239,9 @@ class Training:
             "RAY_USAGE_STATS_ENABLED": "0",
             "TOKENIZERS_PARALLELISM": "false",
         }
+        if ray is not None:
+            # verl leaves lock files in the folder for temporary files.
+            environment |= {MARK: str(ray), "TMPDIR": str(ray)}
         if self.is_cpu:
             environment |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **_CPU_ENVIRONMENT}
         elif self.job.device.startswith("cuda:"):
@@ -309,6 +328,7 @@ class Training:
 
     def _explain_end(self, code: int, step: int, verl: VerlProcess) -> DsrlError:
         last = verl.read_last_lines()
+        kind = RayNotStarted if _RAY_IS_SLOW in last else DsrlError
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         advice = "The same command goes on from the last checkpoint."
         if "out of memory" in last.lower() or code == -9:
@@ -316,7 +336,7 @@ class Training:
                 " If the memory was too small: give a smaller --batch-size or --max-completion-tokens, --lora-rank, or more "
                 "GPUs."
             )
-        return DsrlError(
+        return kind(
             f"verl {ended} after step {step} of {self.schedule.steps}. {advice} The end of its log ({verl.log}):\n{last}"
         )
 
