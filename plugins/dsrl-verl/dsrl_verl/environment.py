@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from dsrl import DsrlError, SettingsError
 from dsrl_verl.layout import Cluster
@@ -143,6 +145,24 @@ def _find_remote_cluster(options: TrainerOptions) -> Cluster:
     return Cluster(options.nodes, wanted, float(os.environ.get("DSRL_VERL_GPU_GB", "80")) * 1e9)
 
 
+def choose_ray_token(address: str) -> dict[str, str]:
+    """Return the variables with which a process may join a Ray: a running one, or one of its own.
+
+    `ray start` asks for a token as soon as this user has one, and Ray's clients do not send theirs by themselves. A Ray of
+    one's own would write a token into the user's home, so that the next cluster asks for it; it gets one for itself.
+
+    Args:
+        address: the address of the cluster; empty for a Ray of one's own.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    if not address:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    places = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    has_token = any(os.environ.get(name) for name in places) or Path("~/.ray/auth_token").expanduser().is_file()
+    return {"RAY_AUTH_MODE": "token"} if has_token else {}
+
+
 def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float, float]]:
     """Return CPUs and GPUs of each living node of a Ray cluster.
 
@@ -160,6 +180,7 @@ def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float
             timeout=seconds,
             check=False,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **choose_ray_token(address)},
         )
         lines = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
         return [(float(cpus), float(gpus)) for cpus, gpus in json.loads(lines[-1])]
@@ -167,6 +188,8 @@ def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float
         reason = f"no answer within {seconds:g} s"
     except (IndexError, ValueError, TypeError):
         reason = (asked.stderr.strip().splitlines() or ["it answered with something that is no list of nodes"])[-1]
+        if "InvalidAuthToken" in asked.stderr:
+            reason = "it asks for another token than this machine has; copy ~/.ray/auth_token of its head"
     raise SettingsError(
         f"the Ray cluster at {address} cannot be used: {reason[:300]}; check `ray status --address {address}`, and that "
         "its version of Ray is the one of this environment"

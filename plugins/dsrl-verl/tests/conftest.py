@@ -71,25 +71,24 @@ def head() -> Iterator[str]:
         port = server.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))  # short enough for Ray's sockets
     # With --block it ends when it is told; `ray stop` would end every Ray of the machine.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    code = "from dsrl_verl.driver import be_patient_with_ray as p; p(); from ray.scripts.scripts import main; main()"
     options = ["--num-gpus=2", "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={folder}"]
+    command = [sys.executable, "-c", code, "start", "--head", "--block", f"--port={port}", *options]
+    # It asks for a token, as every Ray of a user does who has one.
+    (folder / "token").write_text("0123456789abcdef" * 4)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "token")
     environment = {**os.environ, MARK: str(folder)}
-
-    def start() -> bool:
-        """Return whether it has started; on a busy machine, the 30 seconds that Ray has for it are not always enough."""
-        process = subprocess.Popen([*command, *options], stdout=said, stderr=said, env=environment)
-        while process.poll() is None:
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+    try:
+        while True:
+            assert process.poll() is None, (folder / "said").read_text()
             with contextlib.suppress(SettingsError):
                 ask_cluster(f"127.0.0.1:{port}")
-                return True
+                break
             time.sleep(1)
-        end_processes(str(folder))
-        return False
-
-    try:
-        with (folder / "said").open("wb") as said:
-            assert any(start() for _ in range(3)), (folder / "said").read_text()
         yield f"127.0.0.1:{port}"
     finally:
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
         end_processes(str(folder))
         shutil.rmtree(folder, ignore_errors=True)
