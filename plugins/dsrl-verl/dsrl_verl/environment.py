@@ -31,12 +31,13 @@ print("\\n" + json.dumps([[node.get("CPU", 0), node.get("GPU", 0)] for node in n
 """
 
 
-def check_packages(engine: str, is_cpu: bool) -> None:
+def check_packages(engine: str, is_cpu: bool, has_critic: bool = False) -> None:
     """Check that verl can be used in this environment.
 
     Args:
         engine: the engine that answers; it is not needed in CPU mode.
         is_cpu: whether the training runs in CPU mode.
+        has_critic: whether a critic is trained (PPO).
 
     Raises:
         DsrlError: a package is missing, has an unproven version, or must not be beside verl.
@@ -65,6 +66,11 @@ def check_packages(engine: str, is_cpu: bool) -> None:
         raise DsrlError(
             f"verl answers with {engine}, which is not installed; install it: pip install 'verl[{engine}]=={PROVEN_VERL}' "
             f"(or choose the other engine with {FLAG} engine=..; --device cpu rehearses without one)"
+        )
+    if has_critic and not is_cpu and find_spec("flash_attn") is None:
+        raise DsrlError(
+            "verl loads the critic of PPO with flash attention only, and the package flash_attn is not installed; install "
+            f"it: pip install flash-attn --no-build-isolation (or train by {FLAG} algorithm=grpo, which needs no critic)"
         )
 
 

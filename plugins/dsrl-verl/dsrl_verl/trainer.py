@@ -90,7 +90,7 @@ class VerlTrainer:
 
         options = self._options
         is_cpu = is_cpu_mode(job)
-        check_packages(options.engine, is_cpu)
+        check_packages(options.engine, is_cpu, options.algorithm == "ppo")
         refuse_owned(options.settings)
         check_settings(options.settings, read_configuration(options.strategy))
         _refuse_unfitting(job, options.checkpoint_steps, options.strategy, bool(options.ray_address))

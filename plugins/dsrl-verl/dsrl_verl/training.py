@@ -127,7 +127,7 @@ class Training:
     def _prepare(self) -> None:
         job = self.job
         self.is_cpu = is_cpu_mode(job)
-        check_packages(self.options.engine, self.is_cpu)
+        check_packages(self.options.engine, self.is_cpu, self.options.algorithm == "ppo")
         self.prompts, weights = _read_prompts(job)
         if self.prompts.left_out:
             log.warning(

@@ -57,6 +57,9 @@ def test_the_engine_is_needed_on_gpus_only(install: Any) -> None:
         check_packages("vllm", is_cpu=False)
     install("0.9.1", *NEEDED, "vllm")
     check_packages("vllm", is_cpu=False)
+    check_packages("vllm", is_cpu=True, has_critic=True)
+    with pytest.raises(DsrlError, match="pip install flash-attn"):
+        check_packages("vllm", is_cpu=False, has_critic=True)
 
 
 def test_a_model_too_big_for_the_memory_is_refused_with_what_fits() -> None:
