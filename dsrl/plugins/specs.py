@@ -559,8 +559,8 @@ class TrainerSpec:
         Optional; without it, the trainer is refused in a run with a judged task, before a teacher is paid.
         """
 
-    @hook()
-    def check(self, job: TrainJob) -> None:
+    @hook(optional_arguments={"task": None})
+    def check(self, job: TrainJob, task: BoundPlugin[TaskSpec] | None) -> None:
         """Check, before a teacher is paid, that the trainer can work: model, device, dtype, folder of the trained model.
 
         It is called before the first ``train``, in a run that will train. It loads no weights, leaves nothing on the disk
@@ -569,6 +569,8 @@ class TrainerSpec:
         Args:
             job: the job of the last iteration; its model is the base model. Its own items do not exist yet: its items are
                 inputs of the task without labels, which show how long a prompt is. There may be none.
+            task: what ``train`` will get, but without a judge. A trainer whose workers bind the task again finds out here
+                whether they can.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.

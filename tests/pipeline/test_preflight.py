@@ -34,21 +34,23 @@ class CheckedSampler:
 
 class CheckedTrainer:
     jobs: list[TrainJob] = []  # noqa: RUF012 - of one test at a time
+    tasks: list[str] = []  # noqa: RUF012
 
     @hookimpl
     def train(self, job: TrainJob, on_step: Callable[[TrainStep], None]) -> None:
         """Never called here."""
 
     @hookimpl
-    def check(self, job: TrainJob) -> None:
+    def check(self, job: TrainJob, task: Any) -> None:
         self.jobs.append(job)
+        self.tasks.append(task.ref.name)
         raise SettingsError("the trainer is not there")
 
 
 @pytest.fixture
 def inputs(make_context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunContext]:
     monkeypatch.chdir(tmp_path)
-    CheckedTrainer.jobs = []
+    CheckedTrainer.jobs, CheckedTrainer.tasks = [], []
     plugins = {"sampler": CheckedSampler, "trainer": CheckedTrainer}
     return lambda stop_after="evaluated", **settings: make_context(stop_after, plugins, **settings)
 
@@ -101,6 +103,7 @@ def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any,
     store.close()
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(inputs(output_model="out"))
+    assert CheckedTrainer.tasks == ["mednli"], "a trainer with workers checks whether they can bind it"
     (job,) = CheckedTrainer.jobs
     assert (job.model, job.output_dir) == ("owner/base", Path("out"))
     shortest = min((item.input for item in load_items(load(PluginRef("task", "mednli"), "task"), "", 2)), key=len)

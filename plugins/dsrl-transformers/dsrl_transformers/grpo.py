@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, Finding, TrainItem, TrainJob, TrainStep, compute_rewards, grade_all, hookimpl
+from dsrl import (
+    BoundPlugin,
+    Finding,
+    SettingsError,
+    TrainItem,
+    TrainJob,
+    TrainStep,
+    compute_rewards,
+    grade_all,
+    hookimpl,
+)
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -40,6 +50,7 @@ class GRPOTrainer:
             would be that of the KL term. ``keep`` computes it, as the paper does.
         optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package
             bitsandbytes).
+        algorithm: ``grpo``, nothing else; the trainer ``verl`` also knows PPO.
     """
 
     def __init__(
@@ -50,7 +61,13 @@ class GRPOTrainer:
         gradient_checkpointing: str = "auto",
         equal_groups: str = "skip",
         optimizer: str = "adamw",
+        algorithm: str = "grpo",
     ) -> None:
+        if algorithm != "grpo":
+            raise SettingsError(
+                f"{_FLAG} algorithm={algorithm}: this trainer knows GRPO only; PPO is what the trainer verl does "
+                "(pip install dsrl-verl in an environment of its own, then --trainer verl --trainer-option algorithm=ppo)"
+            )
         seconds = checkpoint_seconds
         self._options = TrainerOptions(
             checkpoint_seconds=None if seconds is None else check_seconds(f"{_FLAG} checkpoint_seconds", seconds),
