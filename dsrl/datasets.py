@@ -19,6 +19,50 @@ from dsrl.types import Example
 Row = Mapping[str, Any]
 
 
+class Columns(NamedTuple):
+    """The columns of the items in a data set. Their names are compared without upper and lower case.
+
+    Attributes:
+        inputs: the columns that make an input together, each with its name before it if there are several; empty for the
+            column ``input``.
+        output: the column of the right answer; empty for the column ``output``.
+    """
+
+    inputs: tuple[str, ...] = ()
+    output: str = ""
+
+    def are_in(self, row: Row) -> bool:
+        """Return whether a row has all of them."""
+        names = {str(name).casefold() for name in row}
+        return all(name.casefold() in names for name in (*(self.inputs or ("input",)), self.output or "output"))
+
+    def make_item(self, row: Row) -> Example:
+        """Return the item in a row, with the text of its column ``domain`` if there is one.
+
+        Raises:
+            KeyError: a column is missing.
+            ValueError: a column holds something else than a text or a number.
+        """
+        values = {str(name).casefold(): value for name, value in row.items()}
+        output = _get_text(values, self.output or "output")
+        names = self.inputs or ("input",)
+        texts = [_get_text(values, name) for name in names]
+        text = texts[0] if len(texts) == 1 else "\n".join(f"{n}: {t}" for n, t in zip(names, texts, strict=True))
+        domain = values.get("domain")
+        return Example(text, output, domain if isinstance(domain, str) else "")
+
+
+def _get_text(values: Row, name: str) -> str:
+    value = values.get(name.casefold())
+    if value is None:
+        raise KeyError(name)
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"the column {name} is neither a text nor a number")
+    return value.strip() if isinstance(value, str) else str(value)
+
+
+_USUAL_COLUMNS = Columns()
+
 #: The hub's own branch with every data set as Parquet; also for data sets that are a loading script.
 PARQUET_REVISION = "refs/convert/parquet"
 
@@ -142,12 +186,26 @@ def read_json_rows(text: str, name: str) -> Iterable[tuple[str, Row]]:
             line, reason = _explain_json_error(error)
             raise DataError(f"{name}:{line}: not JSON ({reason})") from error
         places: Iterable[tuple[str, Any]] = ((f"{name}, item {i}", row) for i, row in enumerate(rows, 1))
+    elif (single := _read_one_object(text)) is not None:
+        places = [(name, single)]
     else:
         places = _read_lines(text, name)
     for place, row in places:
         if not isinstance(row, dict):
             raise DataError(f"{place}: not an object but {type(row).__name__}")
         yield place, row
+
+
+def _read_one_object(text: str) -> dict[str, Any] | None:
+    """Return the only object of a file, written over several lines; None if the file is something else."""
+    first_line = text.lstrip().split("\n", 1)[0].rstrip()
+    if not first_line.startswith("{") or first_line.endswith("}"):
+        return None  # JSONL is not parsed twice
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _read_lines(text: str, name: str) -> Iterable[tuple[str, Any]]:
@@ -209,6 +267,15 @@ def _load_splits(path: str, options: _HubOptions) -> Any:
         return datasets.load_dataset(path, **more)
 
 
+def list_local_splits(path: str) -> Sequence[str]:
+    """List the splits of a ``DatasetDict`` on the disk, without reading it; none if the path is something else."""
+    try:
+        names = json.loads((Path(path) / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def _advise(path: str, error: Exception) -> str:
     """Return what to do about a data set of the hub that cannot be read; empty for a folder."""
     if Path(path).exists():
@@ -224,23 +291,35 @@ def _get_first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def read_demos(path: Path) -> Sequence[Example]:
-    """Read demonstrations: a JSON list or JSONL of objects with ``input`` and ``output``, and perhaps ``domain``.
+def read_demos(path: str | Path, columns: Columns = _USUAL_COLUMNS) -> Sequence[Example]:
+    """Read demonstrations from a file: JSON, JSONL, CSV, TSV or Parquet, with an input, an output and perhaps a domain.
 
     An empty file has none.
+
+    Args:
+        path: the file.
+        columns: where an item has its input and its output; the usual columns ``input`` and ``output`` are read too.
 
     Raises:
         DataError: the file is missing or has another shape; the text names file and line.
     """
-    shape = 'demonstrations are a JSON list or JSONL of {"input": "...", "output": "..."}'
+    path = Path(path)
+    shape = f"a demonstration has the columns {', '.join(columns.inputs) or 'input'} and {columns.output or 'output'}"
     if not path.is_file():
         raise DataError(f"demonstrations file {path} is not there")
     examples = []
     for place, row in _read_file(path):
-        if not isinstance(row.get("input"), str) or not isinstance(row.get("output"), str):
-            raise DataError(f"{place}: {shape}; the keys here are {', '.join(map(str, row)) or 'none'}")
-        domain = row.get("domain") or ""
+        try:
+            example = (_USUAL_COLUMNS if _USUAL_COLUMNS.are_in(row) else columns).make_item(row)
+        except KeyError:
+            found = ", ".join(map(str, row)) or "none"
+            raise DataError(
+                f"{place}: {shape}; the columns here are {found}. Name yours with --input-column and --output-column"
+            ) from None
+        except ValueError as error:
+            raise DataError(f"{place}: {error}; {shape}") from None
+        domain = next((value for name, value in row.items() if str(name).casefold() == "domain"), None) or ""
         if not isinstance(domain, str):
             raise DataError(f"{place}: the domain is {domain!r}, but must be a text")
-        examples.append(Example(*map(replace_surrogates, (row["input"], row["output"], domain))))
+        examples.append(Example(*map(replace_surrogates, (example.input, example.output, domain))))
     return examples

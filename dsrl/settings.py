@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, cast
 
 from dsrl.errors import SettingsError
 from dsrl.keys import refuse_keys
+from dsrl.toml_files import parse_toml, read_toml_text
 from dsrl.types import Purpose
 
 SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
@@ -102,6 +102,15 @@ class Settings:
         since="0.2",
     )
 
+    log_to: tuple[str, ...] = _setting(
+        (),
+        "run",
+        "Also write the metrics of the training to tensorboard, wandb (offline, unless WANDB_MODE says otherwise) or "
+        "trackio; may be repeated.",
+        resumable=True,
+        since="0.2",
+    )
+
     task: tuple[str, ...] = _setting(
         (),
         "task",
@@ -123,8 +132,23 @@ class Settings:
     dataset_path: tuple[str, ...] = _setting(
         (),
         "task",
-        "Real test items: a DatasetDict folder, a JSONL file or a hub id.",
+        "Real test items: a file (JSONL, JSON, CSV, TSV, Parquet), a DatasetDict folder or a hub id.",
         resumable=True,
+        usually_one=True,
+    )
+    input_column: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Column of the input in --dataset-path and --demos; repeated: these columns make an input together.",
+        resumable=True,
+        since="0.2",
+    )
+    output_column: tuple[str, ...] = _setting(
+        (),
+        "task",
+        "Column of the right answer in --dataset-path and --demos.",
+        resumable=True,
+        since="0.2",
         usually_one=True,
     )
     test_size: int = _setting(
@@ -134,8 +158,11 @@ class Settings:
     demos: tuple[str, ...] = _setting(
         (),
         "task",
-        "JSON or JSONL file of demonstrations with input and output, and perhaps a domain.",
+        "File of demonstrations (JSON, JSONL, CSV, TSV or Parquet) with input and output, and perhaps a domain.",
         usually_one=True,
+    )
+    demos_from_train: int = _setting(
+        0, "task", "Draw this many demonstrations from the train split of --dataset-path.", low=0, since="0.2"
     )
     override: tuple[str, ...] = _setting(
         (), "task", "Python file whose task hooks replace the task's own in this run; may be repeated."
@@ -402,14 +429,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: the file is wrong; the error names the file, the table and the key.
     """
-    try:
-        return parse_settings(path.read_text(encoding="utf-8-sig"), f"settings file {path}")
-    except FileNotFoundError as error:
-        raise SettingsError(f"settings file {path} does not exist") from error
-    except OSError as error:
-        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"settings file {path} is not TOML: {error}") from error
+    title = f"settings file {path}"
+    return parse_settings(read_toml_text(path, title), title)
 
 
 def parse_settings(text: str, source: str) -> dict[str, Any]:
@@ -418,16 +439,14 @@ def parse_settings(text: str, source: str) -> dict[str, Any]:
     Raises:
         SettingsError: the text is wrong; the error names ``source``, the table and the key.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not TOML: {error}") from error
     values: dict[str, Any] = {}
-    for section, table in document.items():
+    for section, table in parse_toml(text, source).items():
         if section in INFORMATIVE_TABLES:
             continue
         if section not in _BY_SECTION or not isinstance(table, Mapping):
-            raise SettingsError(f"{source}: there is no table [{section}]; the tables are {', '.join(_BY_SECTION)}")
+            near = difflib.get_close_matches(section, _BY_SECTION, n=1)
+            hint = f"did you mean [{near[0]}]?" if near else f"the tables are {', '.join(_BY_SECTION)}"
+            raise SettingsError(f"{source}: there is no table [{section}]; {hint}")
         for key, value in table.items():
             setting = find_setting(section, key)
             if setting is None:
@@ -464,7 +483,10 @@ def resolve(*layers: Mapping[str, Any]) -> Settings:
     for setting in fields(Settings):
         check(setting, getattr(settings, setting.name))
     if not settings.task:
-        raise SettingsError("no task is named; give --task NAME (`dsrl tasks` lists the installed tasks)")
+        raise SettingsError(
+            "no task is named; give --task NAME (`dsrl tasks` lists the installed tasks), or describe a task of your own "
+            'with --task-instruction "..." and --answer, for example --answer tag:yes,no'
+        )
     if not settings.name:
         return replace(settings, name=_make_name(settings))
     if not _RUN_NAME.fullmatch(settings.name):

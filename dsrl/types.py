@@ -134,6 +134,22 @@ class Prompt(str):
         return f"Prompt({str(self)!r}{system}{', is_chat=True' if self.is_chat else ''})"
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``dsrl doctor`` shows of a plugin.
+
+    Attributes:
+        level: ``ok``: it works. ``note``: good to know. ``warning``: something is missing or smaller than usual.
+            ``problem``: the plugin cannot work here.
+        text: what was found, in one sentence.
+        mend: the command or the flag that helps; empty if there is none.
+    """
+
+    level: Literal["ok", "note", "warning", "problem"]
+    text: str
+    mend: str = ""
+
+
 #: The least score of a judge, 0 to 1, of an answer that counts as right.
 RIGHT_SCORE = 0.5
 
@@ -462,6 +478,7 @@ class TrainItem:
             :func:`dsrl.plugins.several_tasks.get_task`.
         attempts: number of attempts that the pass rate was measured with; 0 if it was not measured.
         passed: number of right attempts.
+        output: an output with the right answer, for supervised fine-tuning; empty if there is none.
     """
 
     id: str
@@ -471,6 +488,7 @@ class TrainItem:
     task: str = ""
     attempts: int = 0
     passed: int = 0
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)

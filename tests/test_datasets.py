@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from dsrl.datasets import PARQUET_REVISION, read_dataset, read_demos
+from dsrl.datasets import PARQUET_REVISION, Columns, read_dataset, read_demos
 from dsrl.errors import DataError
 from dsrl.types import Example
 
@@ -255,13 +255,17 @@ def test_any_number_of_demonstrations_is_read(tmp_path: Path, count: int, shape:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"input": "a"}', ':1: demonstrations are a JSON list or JSONL of {"input": "...", "output": "..."}'),
-        ('{"question": "a", "answer": "b"}', "the keys here are question, answer"),
-        ('[{"input": "a", "output": 5}]', ", item 1: demonstrations are"),
+        (
+            '{"input": "a"}',
+            ":1: a demonstration has the columns input and output; the columns here are input. Name yours",
+        ),
+        ('{"question": "a", "answer": "b"}', "the columns here are question, answer"),
+        ('{\n"demos": [{"input": "a", "output": "b"}]\n}', "items.jsonl: a demonstration has the columns"),
+        ('[{"input": "a", "output": ["b"]}]', ", item 1: the column output is neither a text nor a number"),
         ('["a"]', ", item 1: not an object but str"),
         (GOOD_LINE + "oops", ":2: not JSON"),
-        ('{"input": [["a"]], "output": "b"}', ":1: demonstrations are"),
-        ("{}", "the keys here are none"),
+        ('{"input": [["a"]], "output": "b"}', ":1: the column input is neither"),
+        ("{}", "the columns here are none"),
     ],
 )
 def test_demonstrations_of_another_shape_are_reported(tmp_path: Path, text: str, words: str) -> None:
@@ -270,6 +274,19 @@ def test_demonstrations_of_another_shape_are_reported(tmp_path: Path, text: str,
         read_demos(path)
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_demonstrations_come_in_tables_with_other_columns(tmp_path: Path) -> None:
+    path = tmp_path / "demos.csv"
+    path.write_text("Subject,Body,Team,Domain\nBill, twice ,billing,shop\n")
+    columns = Columns(("subject", "body"), "TEAM")
+    assert list(read_demos(path, columns)) == [Example("subject: Bill\nbody: twice", "billing", "shop")]
+    assert list(read_demos(written(tmp_path, GOOD_LINE), columns)) == [Example("a", "b")], (
+        "the usual columns are read too"
+    )
+    path = tmp_path / "demos.json"
+    path.write_text('{\n  "INPUT": "6 * 7",\n  "Output": 42\n}\n')
+    assert list(read_demos(path)) == [Example("6 * 7", "42")], "one object is one demonstration"
 
 
 def test_a_missing_demonstrations_file_is_reported(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ EXCEPTIONS = {
         [f"testing/contracts/{path.name}" for path in (ROOT / "dsrl/testing/contracts").glob("[!_]*.py")],
         "it consists of tests; tests/testing/test_contracts.py tests them with good and faulty plugins",
     ),
+    "pipeline/ablation.py": "tests/cli/test_ablate.py tests it with whole runs, by its command",
+    "pipeline/given_data.py": "tests/cli/test_train.py tests it with whole runs, by its command",
     "testing/small_task.py": "it is the task of other tests",
 }
 

@@ -63,7 +63,11 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
     extras = project["project"].get("optional-dependencies", {})
     wanted = always.union(*(names(extras[extra]) for extra in extras.keys() - FOR_DEVELOPERS))
     # pyjnius is not in the default environment.
-    owners = packages_distributions() | {"dsrl": ["data-synthesis-rl"], "jnius": ["pyjnius"], "jnius_config": ["pyjnius"]}
+    owners = packages_distributions() | {
+        "dsrl": ["data-synthesis-rl"],
+        "jnius": ["pyjnius"],
+        "jnius_config": ["pyjnius"],
+    }
     found = list(imported(folder, packages))
     missing = [
         f"{place} imports {module}"

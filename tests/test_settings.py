@@ -217,7 +217,7 @@ def test_a_settings_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         read_settings(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"[task]\nname = '\xe9'\n")
-    with pytest.raises(SettingsError, match=r"latin\.toml is not TOML"):
+    with pytest.raises(SettingsError, match=r"latin\.toml is not UTF-8 \(byte 15\)"):
         read_settings(tmp_path / "latin.toml")
 
 

@@ -155,6 +155,12 @@ def test_write_is_deterministic_and_diverse() -> None:
     assert len(set(texts)) > 270
 
 
+def test_a_thousand_samples_hardly_repeat_a_problem() -> None:
+    for first in (0, 1000, 2000):
+        texts = [procedural.write(random.Random(first + n), 1 + n % 5, "")[0] for n in range(1000)]
+        assert len(set(texts)) > 980, "the run sets repetitions aside"
+
+
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_the_generator_cannot_write_held_out_items(split: str) -> None:
     items = procedural.make_held_out_items(split, 600)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from dsrl.cli.streams import prepare_streams
 #: command -> (module, summary)
 COMMANDS = {
     "run": ("dsrl.cli.run", "Run the pipeline from a task to a trained and evaluated model."),
+    "train": ("dsrl.cli.train", "Train on given data instead of samples, and evaluate."),
     "plan": ("dsrl.cli.plan", "Forecast the calls, tokens, dollars and time of a run."),
     "batches": ("dsrl.cli.batches", "List the batches at the providers, or cancel one."),
     "runs": ("dsrl.cli.runs", "List the runs of this folder."),
@@ -32,9 +33,12 @@ COMMANDS = {
     "eval": ("dsrl.cli.eval", "Evaluate a run on a test set that is given later."),
     "report": ("dsrl.cli.report", "Write the report of a run: one HTML file to look at."),
     "compare": ("dsrl.cli.compare", "Compare runs that were evaluated on the same test items."),
+    "ablate": ("dsrl.cli.ablate", "Train a run again with other settings, from what is stored."),
     "export": ("dsrl.cli.export", "Write the training set of a run for other tools."),
+    "push": ("dsrl.cli.push", "Put the trained model and its data on the Hugging Face Hub."),
     "rm": ("dsrl.cli.rm", "Remove a run."),
     "tasks": ("dsrl.cli.tasks", "List the installed tasks, or show one."),
+    "doctor": ("dsrl.cli.doctor", "Show which samplers and trainers this machine or cluster can run."),
     "plugins": ("dsrl.cli.plugins", "List the installed plugins, check them, or look into a catalogue."),
     "new": ("dsrl.cli.new", "Write the package of a new plugin."),
 }

@@ -50,7 +50,7 @@ def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: boo
     if as_json:
         print_json(asdict(comparison))
         return
-    columns = ["run", "task", "base", "trained", "cost", "seconds", "tokens"]
+    columns = ["run", "task", "base", "trained", "teacher", "cost", "seconds", "tokens"]
     title = f"{comparison.n_test} test items"
     print_table(title, columns, [_make_run_row(run) for run in comparison.runs], borders=False)
     print_line()
@@ -62,7 +62,8 @@ def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: boo
 
 
 def _make_run_row(run: ComparedRun) -> list[str]:
-    accuracies = ["" if share is None else f"{share:.1%}" for share in (run.base_accuracy, run.trained_accuracy)]
+    shares = (run.base_accuracy, run.trained_accuracy, run.teacher_accuracy)
+    accuracies = ["" if share is None else f"{share:.1%}" for share in shares]
     cost = "?" if run.cost_usd is None else dollars(run.cost_usd)
     return [run.run, run.task, *accuracies, cost, f"{run.seconds:.0f}", str(run.tokens)]
 

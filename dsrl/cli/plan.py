@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plan", cls=RunCommand)
-@settings_options
+@settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
 @click.option(
     "--probe",

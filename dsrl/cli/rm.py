@@ -21,15 +21,12 @@ def command(run: str, yes: bool, runs_dir: Path) -> None:
     model that was written to another folder (--output-model) stays too.
     """
     from dsrl.errors import StoreError
-    from dsrl.storage.files import ProcessLock
-    from dsrl.storage.run_store import run_folders
+    from dsrl.storage.run_store import lock_run, run_folders
 
     folder = runs_dir / run
     if folder not in run_folders(runs_dir):  # also refuses a name with a path in it
         raise StoreError(f"there is no run {run!r} in {runs_dir}; `dsrl runs` lists the runs")
-    lock = ProcessLock(folder / ".lock")
-    if not lock.acquire(wait=False):
-        raise StoreError(f"run {run!r} is being worked on by {lock.read_owner()}; stop that first")
+    lock = lock_run(folder, "stop that first")
     try:
         if not yes:
             click.confirm(f"Remove {folder} and everything in it?", abort=True, err=True)

@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,12 +21,16 @@ from dsrl.cli.common import (
     get_verbosity,
     json_option,
     print_json,
+    print_line,
     print_note,
 )
-from dsrl.errors import DsrlError
+from dsrl.errors import DsrlError, SettingsError
 from dsrl.settings import Settings, flag_of
 from dsrl.storage import STAGES
 from dsrl.storage.run_log import NOTES
+
+if TYPE_CHECKING:
+    from dsrl.api import RunResult
 
 #: Seconds that the end of the process may take.
 _LONGEST_END = 5.0
@@ -83,8 +87,10 @@ class RunCommand(Command):
         by_section: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
-            if record:
-                by_section.setdefault(sections.get(option.name or "", ""), []).append(record)
+            if record and isinstance(option, click.Option):
+                by_section.setdefault(
+                    "task" if option.name == "answer" else sections.get(option.name or "", ""), []
+                ).append(record)
         others = by_section.pop("", [])
         for section, records in by_section.items():
             with formatter.section(f"Settings [{section}]"):
@@ -112,11 +118,31 @@ def _end_process(sentence: str) -> None:
     os._exit(DsrlError.exit_code)
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every setting to a command. Its value is None or empty if the user does not give it."""
-    for setting in reversed(fields(Settings)):
-        command = _make_option(setting)(command)
-    return command
+def settings_options(names: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add an option for every setting to a command. Its value is None or empty if the user does not give it.
+
+    Args:
+        names: the settings; empty for all.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(fields(Settings)):
+            if not names or setting.name in names:
+                command = _make_option(setting)(command)
+            if setting.name == "task_instruction":
+                command = _answer_option(command)
+        return command
+
+    return add
+
+
+#: Not a setting of its own: it names the task ``words`` with this answer format.
+_answer_option = click.option(
+    "--answer",
+    metavar="FORM[:CHOICES]",
+    help="In place of --task, with --task-instruction: the form of an answer (tag, boxed, hashes or choice) and perhaps its "
+    "choices, for example tag:yes,no. The same as --task words:FORM:CHOICES.",
+)
 
 
 def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -142,10 +168,21 @@ def _make_option(setting: Field[Any]) -> Callable[[Callable[..., Any]], Callable
 
 
 def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return setting -> value for the flags that the user gave."""
+    """Return setting -> value for the flags that the user gave.
+
+    Raises:
+        SettingsError: a flag says the same as another, in other words.
+    """
     from dsrl.plugins.binding import parse_options
 
     settings: dict[str, Any] = {}
+    if answer := values.get("answer"):
+        if values.get("task"):
+            raise SettingsError(
+                f"--answer {answer} is for a task of your own, but --task names {', '.join(values['task'])}, which has an "
+                "answer format already; give one of the two"
+            )
+        values["task"] = (f"words:{answer}",)
     for setting in fields(Settings):
         value = values.get(setting.name)
         if value is None or value == ():
@@ -155,8 +192,41 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def repeats_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--repeats`` to a command."""
+    return click.option(
+        "--repeats",
+        type=click.IntRange(1),
+        default=1,
+        help="Train so many times on the same samples, with the seeds s, s+1, ..., and show the spread.",
+    )(command)
+
+
+def print_repeated(result: RunResult, repeats: int, runs_dir: Path, cache_dir: Path, as_json: bool) -> None:
+    """Print the result of a run; repeat its training with other seeds before, and print their spread, if asked for."""
+    from dsrl import api
+
+    repeated = None
+    if repeats > 1:
+        progress: Literal["none", "auto"] = "none" if get_verbosity().quiet else "auto"
+        ablation = api.ablate(
+            result.run, variants=(), seeds=repeats, runs_dir=runs_dir, cache_dir=cache_dir, progress=progress
+        )
+        (repeated,) = ablation.results
+    if as_json:
+        print_json(asdict(result) if repeated is None else {**asdict(result), "repeated": asdict(repeated)})
+        return
+    from dsrl.cli.show import print_result
+
+    print_result(result)
+    if repeated is not None:
+        shown = ", ".join(f"{accuracy:.1%}" for accuracy in repeated.accuracies)
+        print_line(f"{repeats} trainings with the seeds {repeated.seeds[0]} to {repeated.seeds[-1]}: {shown}")
+        print_line(f"mean {repeated.mean:.1%}, standard deviation {repeated.spread or 0.0:.1%}")
+
+
 @click.command("run", cls=RunCommand)
-@settings_options
+@settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="The last stage to run.")
 @click.option(
@@ -165,12 +235,14 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
     metavar="SHARE",
     help="Exit with code 4 if the lower end of the gain's 95% interval is below this, or if nothing was evaluated.",
 )
+@repeats_option
 @folder_options
 @json_option
 def command(
     config: Path | None,
     stop_after: str,
     require_gain: float | None,
+    repeats: int,
     runs_dir: Path,
     cache_dir: Path,
     as_json: bool,
@@ -197,16 +269,9 @@ def command(
         progress="none" if get_verbosity().quiet else "auto",
         **collect_settings(values),
     )
-    if as_json:
-        print_json(asdict(result))
-    else:
-        from dsrl.cli.show import print_result
-
-        print_result(result)
-        if stop_after != STAGES[-1]:
-            print_note(
-                f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue."
-            )
+    print_repeated(result, repeats, runs_dir, cache_dir, as_json)
+    if not as_json and stop_after != STAGES[-1]:
+        print_note(f"Stopped after the stage {stop_after!r}. Run the same command without --stop-after to continue.")
     if require_gain is not None:
         _check_gain(result.gain_ci95, require_gain)
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 #: Matches that are shown to a person, and characters of what both texts share; ``--json`` has all of them.
 _SHOWN_MATCHES, _SHOWN_SPAN = 10, 160
+#: Characters of the longest bar of a histogram.
+_BAR_WIDTH = 20
+#: Reason for which a reply held no sample -> what to do. Such a sample has the text of the reply in place of its output.
+_MENDS = {
+    "truncated": "the reply was cut off at --teacher-max-tokens {}; give a larger one to a new run",
+    "not_json": "the reply holds no JSON object; --retries-unreadable 2 asks again, or try another teacher",
+    "no_input_or_output": "the reply lacks an input or an output; --retries-unreadable 2 asks again, or try another teacher",
+}
 
 
 @click.command("show", cls=Command)
@@ -38,7 +46,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
     from dsrl.api import read_result
-    from dsrl.pipeline.summary import load_notes, load_settings
+    from dsrl.pipeline.report.data import count_labels, count_pass_rates
+    from dsrl.pipeline.summary import load_notes, load_settings, summarise_held_out
     from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
     from dsrl.storage.lineage import lineage
@@ -49,20 +58,41 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     try:
         if sample is not None:
             history = lineage(store, sample)
+            if history["dropped"] in _MENDS:
+                mend = _MENDS[history["dropped"]].format(load_settings(store).teacher_max_tokens)
+                history = {**history, "output": "", "reply": history["output"], "mend": mend}
             print_json(history) if as_json else _print_history(history)
             return
         result = read_result(store, workspace)
-        settings = to_toml(load_settings(store))
+        settings_of_run = load_settings(store)
+        settings = to_toml(settings_of_run)
         definition = store.definition()
         run_notes = load_notes(store, workspace)
+        rows = list(store.list_sample_rows())
+        held_out = summarise_held_out(store, settings_of_run.iterations)
         matches = store.list_matches()
     finally:
         store.close()
     if as_json:
-        details = {"settings": settings, "definition": definition, "notes": run_notes}
+        counts = {"pass_rates": count_pass_rates(rows), "labels": count_labels(rows), "held_out": held_out}
+        details = {"settings": settings, "definition": definition, "notes": run_notes, **counts}
         print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
         return
     print_result(result)
+    if held_out:
+        print_line(
+            f"held-out samples  {held_out['items']} samples of the teacher (no test set): the base model is right in "
+            f"{held_out['base_pass_rate']:.1%} of its attempts, the trained model in {held_out['accuracy']:.1%}"
+        )
+    _print_pass_rates(count_pass_rates(rows))
+    if labels := count_labels(rows):
+        print_table(
+            "labels",
+            ["label", "scored", "selected"],
+            [[label, str(n), str(m)] for label, n, m in labels],
+            borders=False,
+        )
+        print_line()
     if result.spending:
         columns = ["for", "teacher", "calls", "replies", "tokens in", "tokens out", "cost"]
         print_table("spending", columns, [_make_spending_row(line) for line in result.spending], borders=False)
@@ -79,6 +109,19 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         _print_definition(f"definition of {task}" if task else "definition", own)
     rows = [[table, key, str(value)] for table, values in settings.items() for key, value in values.items()]
     print_table("settings", ["table", "setting", "value"], rows)
+
+
+def _print_pass_rates(groups: Mapping[str, Sequence[int]]) -> None:
+    """Print how many samples the base model solves in which share of its attempts, one row for each tenth."""
+    if not any(map(sum, groups.values())):
+        return
+    most = max(map(max, groups.values())) or 1
+    rows = []
+    for place, counts in enumerate(zip(*groups.values(), strict=True)):
+        bars = (f"{count:>4} {'█' * round(_BAR_WIDTH * count / most)}" for count in counts)
+        rows.append([f"{place * 10}-{place * 10 + 10}%", *bars])
+    print_table("pass rates of the base model", ["solved", *groups], rows, borders=False)
+    print_line()
 
 
 def _print_definition(title: str, definition: Mapping[str, Any]) -> None:

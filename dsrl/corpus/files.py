@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from dsrl.corpus.documents import SUFFIXES as DOCUMENT_SUFFIXES
 from dsrl.corpus.lines import make_read_error, printable_path
 from dsrl.errors import DataError
 
-#: ``lines``: JSON Lines; ``text``: plain text or Markdown; ``table``: Parquet or Arrow; ``archive``: tar.
-Kind = Literal["lines", "text", "table", "archive"]
+#: ``lines``: JSON Lines; ``text``: plain text or Markdown; ``table``: Parquet, Arrow, CSV or TSV; ``archive``: tar;
+#: ``document``: PDF, Word, HTML and the like.
+Kind = Literal["lines", "text", "table", "archive", "document"]
 
 #: What passage files end with, for errors.
-SUFFIXES = ".jsonl, .json.gz, .jsonl.zst, .parquet, .txt, .md, .tar.gz"
+SUFFIXES = ".jsonl, .json.gz, .jsonl.zst, .parquet, .csv, .txt, .md, .pdf, .docx, .html, .tar.gz"
 _MARKDOWN = (".md", ".markdown")
 #: A text of this name is about the files beside it.
 _ABOUT = re.compile(
@@ -60,7 +62,9 @@ def find_kind(name: str, is_named: bool = False) -> Kind | None:
         return "lines"
     if stem.endswith((".txt", *_MARKDOWN)):
         return "text"
-    return "table" if name.endswith((".parquet", ".arrow")) else None
+    if name.endswith(DOCUMENT_SUFFIXES):
+        return "document"
+    return "table" if name.endswith((".parquet", ".arrow", ".csv", ".tsv")) else None
 
 
 def is_markdown(name: str) -> bool:
@@ -109,8 +113,8 @@ def _find_inside(path: Path, passed_over: list[str]) -> list[PassageFile]:
         kind = find_kind(path.name, is_named=True)
         if kind is None:
             raise DataError(
-                f"{printable_path(path)} is not a passage file. Give JSON Lines, Parquet, plain text, Markdown or a tar "
-                f"archive; they end with {SUFFIXES}."
+                f"{printable_path(path)} is not a passage file. Give JSON Lines, a table, plain text, Markdown, a "
+                f"document or a tar archive; they end with {SUFFIXES}."
             )
         return [PassageFile(path, printable_path(path.name), kind, is_named=True)]
     if path.exists():

@@ -4,9 +4,10 @@ A library is a set of files and folders:
 
 * JSON Lines in UTF-8 (``.jsonl``, ``.json.gz``, ``.jsonl.zst``): every line is an object with ``text``, a string that is not
   blank, and optionally ``title`` and ``id``. Blank lines are skipped;
-* tables with these columns: Parquet, and Hugging Face data sets on disk;
+* tables with these columns: Parquet, CSV, TSV, and Hugging Face data sets on disk;
 * plain texts and Markdown (``.txt``, ``.md``), which are cut into passages at sentence ends;
-* archives of such files (``.tar``, ``.tar.gz``, ``.tar.zst``), read in place; tables in archives are passed over.
+* documents (``.pdf``, ``.docx``, ``.html`` and others, with the extra ``documents``), which are cut in the same way;
+* archives of such files (``.tar``, ``.tar.gz``, ``.tar.zst``), read in place; tables and documents in them are passed over.
 
 A line or row that is not a passage is a *bad line*, and what is wrong with it is a *fault*. The line is left out, counted,
 and reported as ``file:line``. Reading stops
@@ -33,6 +34,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from dsrl.corpus.archives import read_members
+from dsrl.corpus.documents import read_document
 from dsrl.corpus.files import PassageFile, find_files, find_kind, is_about, is_markdown
 from dsrl.corpus.lines import OnRead, ignore_bytes, make_read_error, open_stream, printable_path, read_lines
 from dsrl.corpus.records import TEXT_LENGTH, Fault, Line, Record, read_json_lines, read_table, read_text
@@ -112,6 +114,11 @@ class Corpus:
         for file in self._files:
             if file in others:
                 self._count_bytes(_measure(file.path))
+            elif file.kind == "document":
+                records = self._begin(self._open(file), printable_path(file.path), file.is_named)
+                if records is not None:
+                    yield from self._number(records, file.name, printable_path(file.path), ids)
+                self._count_bytes(_measure(file.path))
             elif file.kind == "archive":
                 with closing(_open_stream(file.path, self._count_bytes)) as stream:
                     for name, content in read_members(stream, printable_path(file.path)):
@@ -155,8 +162,8 @@ class Corpus:
         self.bytes_read += size
 
     def _holds_passages(self, file: PassageFile) -> bool:
-        if file.kind == "archive":
-            return True  # its files are checked when they are read
+        if file.kind in ("archive", "document"):
+            return True  # they take long to open, and are checked when they are read
         with closing(self._open(file)) as records:
             return self._begin(records, printable_path(file.path), file.is_named) is not None
 
@@ -166,8 +173,8 @@ class Corpus:
         if kind is None or any(part.startswith(".") for part in name.split("/")):
             return
         shown = f"{printable_path(file.path)}/{name}"
-        if kind in ("table", "archive"):
-            self.passed_over.append(f"{shown}: tables and archives in an archive are not read; unpack it")
+        if kind in ("table", "archive", "document"):
+            self.passed_over.append(f"{shown}: a {kind} in an archive is not read; unpack it")
         elif kind == "text" and is_about(name):
             self.passed_over.append(f"{shown}: a text about the library")
         else:
@@ -181,6 +188,14 @@ class Corpus:
         shown = printable_path(file.path)
         if file.kind == "table":
             yield from read_table(read_rows(file.path, shown, on_read), self.passage_length)
+            return
+        if file.kind == "document":
+            lines = read_document(file.path, shown)
+            if isinstance(lines, Fault):
+                yield lines
+            else:
+                title = printable_path(file.path.name.partition(".")[0])
+                yield from read_text(lines, title, self.passage_length or TEXT_LENGTH, is_markdown=True)
             return
         with closing(_open_stream(file.path, on_read)) as stream:
             yield from self._read_lines(file.path.name, file.kind, read_lines(stream, shown))

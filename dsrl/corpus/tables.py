@@ -1,7 +1,8 @@
-"""The rows of Parquet files and of Arrow files, in which Hugging Face data sets are stored."""
+"""The rows of Parquet files, of Arrow files, in which Hugging Face data sets are stored, and of CSV and TSV files."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ def read_rows(path: Path, name: str, on_read: OnRead = ignore_bytes) -> Iterator
     Of a table without the column ``text``, only the first row is yielded, with the names of all columns.
 
     Args:
-        path: a file that ends with ``.parquet`` or ``.arrow``.
+        path: a file that ends with ``.parquet``, ``.arrow``, ``.csv`` or ``.tsv``.
         name: the file, for errors.
         on_read: is called with the number of bytes that were read, approximately.
 
     Raises:
         DataError: the file cannot be read or is damaged.
     """
+    if path.name.lower().endswith((".csv", ".tsv")):
+        yield from _read_csv(path, name, on_read)
+        return
     import pyarrow as pa
 
     number = 0
@@ -48,6 +52,31 @@ def read_rows(path: Path, name: str, on_read: OnRead = ignore_bytes) -> Iterator
         raise DataError(
             f"{name} is damaged after row {number:,} ({error}). Download or write the file again."
         ) from error
+    except OSError as error:
+        raise make_read_error(name, error) from error
+
+
+def _read_csv(path: Path, name: str, on_read: OnRead) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a CSV or TSV file by the number of their last line; the names of columns in any case."""
+    try:
+        # Bytes that are not UTF-8 come through, so that only their row is bad.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter="\t" if path.name.lower().endswith(".tsv") else ",")
+            header = [column.strip().lower() for column in next(reader, [])]
+            if "text" not in header:
+                if header:
+                    yield 1, dict.fromkeys(header)
+                return
+            for row in reader:
+                if row:
+                    fields = dict(zip(header, row, strict=False))
+                    yield (
+                        reader.line_num,
+                        {c: fields[c].encode("utf-8", "surrogateescape") for c in COLUMNS if c in fields},
+                    )
+            on_read(path.stat().st_size)
+    except csv.Error as error:
+        raise DataError(f"{name}:{reader.line_num + 1}: not CSV ({error}). Write the file again.") from error
     except OSError as error:
         raise make_read_error(name, error) from error
 

@@ -23,6 +23,7 @@ class ComparedRun:
     Attributes:
         run, task: names of the run and of its task.
         base_accuracy, trained_accuracy: share of right answers; None if the model was not evaluated.
+        teacher_accuracy: the same of the teacher (``dsrl eval --teacher``).
         cost_usd: None if the cost of a call is not known.
         seconds: time of the whole run.
         tokens: tokens of the teachers, in and out.
@@ -32,6 +33,7 @@ class ComparedRun:
     task: str
     base_accuracy: float | None
     trained_accuracy: float | None
+    teacher_accuracy: float | None
     cost_usd: float | None
     seconds: float
     tokens: int
@@ -39,7 +41,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The trained model of a second run against that of a first run, on the same items.
+    """The trained model of a second run against that of a first run, or the teacher of a run, on the same items.
 
     Attributes:
         first, second: names of the runs.
@@ -89,11 +91,13 @@ def compare_runs(stores: Mapping[str, RunStore], workspace: Workspace) -> Compar
         if fault := _find_difference(items[first], own):
             raise DataError(f"the runs {first!r} and {name!r} cannot be compared: {fault}")
     answers = {name: store.evaluations("trained") for name, store in stores.items()}
+    teachers = {name: store.evaluations("teacher") for name, store in stores.items()}
+    answers |= {f"teacher of {name}": own for name, own in teachers.items()}
     whole = {name: own for name, own in answers.items() if own and len(own) == len(items[first])}
     results = {name: load_result(store, workspace) for name, store in stores.items()}
     return Comparison(
         n_test=len(items[first]),
-        runs=tuple(_describe_run(name, result) for name, result in results.items()),
+        runs=tuple(_describe_run(name, result, whole.get(f"teacher of {name}")) for name, result in results.items()),
         differences=tuple(_compare_pairs(whole)),
     )
 
@@ -111,12 +115,13 @@ def _find_difference(first: Sequence[EvalItem], second: Sequence[EvalItem]) -> s
     return ""
 
 
-def _describe_run(name: str, result: Mapping[str, Any]) -> ComparedRun:
+def _describe_run(name: str, result: Mapping[str, Any], teacher: Mapping[int, bool] | None) -> ComparedRun:
     return ComparedRun(
         run=name,
         task=result["task"],
         base_accuracy=result["base_accuracy"],
         trained_accuracy=result["trained_accuracy"],
+        teacher_accuracy=sum(teacher.values()) / len(teacher) if teacher else None,
         cost_usd=result["cost_usd"],
         seconds=result["seconds"].get("total", 0.0),
         tokens=sum(line["prompt_tokens"] + line["completion_tokens"] for line in result["spending"]),

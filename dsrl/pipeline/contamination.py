@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.similarity.copies import RULES
 from dsrl.storage.matches import CONTAMINATED, Match, Meaning
 from dsrl.types import Sample
 
@@ -42,7 +43,7 @@ def drop_contaminated(run: OpenRun, samples: Iterable[Sample]) -> tuple[list[Sam
 
 def find_contamination(run: OpenRun, sample: Sample) -> Match | None:
     """Return the test item that a sample copies most clearly; None if it copies none, or if no items are known."""
-    return next(_list_matches(run, sample, "contaminated"), None)
+    return next(iter(_list_matches(run, sample, "contaminated")), None)
 
 
 def warn_about_contamination(run: OpenRun, iteration: int) -> None:
@@ -97,11 +98,16 @@ def _digest(run: OpenRun, trained: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _list_matches(run: OpenRun, sample: Sample, meaning: Meaning) -> Iterator[Match]:
-    """Yield the test items of its task that a sample copies, the clearest copy first."""
-    if not run.test_items:
-        return
-    items, texts = run.test_items[sample.task], run.context.test_items or ()
-    for copy in items.index.find(sample.input):
-        number = items.numbers[copy.number]
-        yield Match(sample.id, meaning, copy.rule, copy.span, copy.similarity, number, texts[number].input)
+def _list_matches(run: OpenRun, sample: Sample, meaning: Meaning) -> list[Match]:
+    """Return the test items that a sample copies, the clearest copy first, and the items of its own task before others.
+
+    The items of the other tasks are compared too, because one model is trained and tested on the tasks together.
+    """
+    texts = run.context.test_items or ()
+    own_first = sorted(run.test_items.items(), key=lambda pair: pair[0] != sample.task)
+    copies = [(copy, items.numbers[copy.number]) for _, items in own_first for copy in items.index.find(sample.input)]
+    copies.sort(key=lambda pair: RULES.index(pair[0].rule))
+    return [
+        Match(sample.id, meaning, copy.rule, copy.span, copy.similarity, number, texts[number].input)
+        for copy, number in copies
+    ]

@@ -6,19 +6,17 @@ are never test items, because the best model is chosen by them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 
 from dsrl.errors import DataError, SettingsError
-from dsrl.pipeline.run_tasks import RunTasks
+from dsrl.pipeline.run_tasks import RunTask, RunTasks
 from dsrl.pipeline.runtime import OpenRun
-from dsrl.plugins.binding import Plugin
-from dsrl.plugins.specs import TaskSpec
+from dsrl.pipeline.task_data import draw, label_items, load_examples, normalise
 from dsrl.settings import Settings
 from dsrl.storage.attempts import DevItem
-from dsrl.types import UNREADABLE, Sample
+from dsrl.types import Sample
 
 #: One of so many samples is held out.
 HELD_OUT_SHARE = 10
@@ -74,7 +72,7 @@ def _hold_out(samples: Sequence[Sample], seed: int) -> list[Sample]:
     families: dict[int, list[Sample]] = {}
     for sample in samples:
         families.setdefault(sample.slot, []).append(sample)
-    order = sorted(families, key=lambda slot: _draw(seed, slot))
+    order = sorted(families, key=lambda slot: draw(seed, "held out", slot))
     room = {label: math.ceil(n / HELD_OUT_SHARE) for label, n in Counter(s.label for s in samples).items()}
     chosen: set[int] = set()
     count = 0
@@ -118,52 +116,37 @@ def load_all_real_items(tasks: RunTasks, seed: int) -> list[DevItem]:
     Raises:
         DataError: as in :func:`load_real_items`.
     """
-    return [item for key, task in tasks.items() for item in load_real_items(task.plugin, task.dataset_path, seed, key)]
+    return [item for key, task in tasks.items() for item in load_real_items(task, seed, key)]
 
 
-def load_real_items(task: Plugin[TaskSpec], path: str, seed: int, key: str = "") -> list[DevItem]:
-    """Draw items from the train split of a data set. Items that are also test items are left out.
+def load_real_items(task: RunTask, seed: int, key: str = "") -> list[DevItem]:
+    """Draw items from the train split of the data set of a task. Test items and demonstrations are left out.
 
     Args:
         task: reads the data and the labels.
-        path: the value of ``--dataset-path``; empty for the task's own data.
         seed: draws the items.
         key: the name of the task for the items; empty in a run of one task.
 
     Raises:
         DataError: there is no train split, it holds only test items, or a gold answer cannot be read.
     """
+    path, columns = task.dataset_path, task.columns
     name = path or f"the task {task.name!r}"
-    examples = task.hook.load_dataset(path=path, split="train")
+    examples = load_examples(task.plugin, path, "train", columns)
     if examples is None:
         raise DataError(
             f"--eval-data train: task {task.name!r} has no train split of its own; give one with --dataset-path, or leave "
             "--eval-data out"
         )
-    test_inputs = {normalise(example.input) for example in task.hook.load_dataset(path=path, split="test") or ()}
+    known = {normalise(example.input) for example in load_examples(task.plugin, path, "test", columns) or ()}
+    known |= {normalise(demo.input) for demo in task.definition.demos}
     real = {normalise(example.input): example for example in examples}
-    order = sorted(real.keys() - test_inputs, key=lambda text: _draw(seed, text))
+    order = sorted(real.keys() - known, key=lambda text: draw(seed, "held out", text))
     if not order:
         raise DataError(
-            f"--eval-data train: every item of the train split of {name} is also a test item (a JSONL file has only one "
-            "split); give a data set with the splits train and test, or leave --eval-data out"
+            f"--eval-data train: every item of the train split of {name} is also a test item or a demonstration (a JSONL "
+            "file has only one split); give a data set with the splits train and test, or leave --eval-data out"
         )
-    items = []
-    for example in (real[text] for text in order[:MOST_REAL_ITEMS]):
-        label = task.hook.process_label(output=example.output, input=example.input)
-        if label is UNREADABLE:
-            raise DataError(
-                f"--eval-data train: no answer can be read in the gold output {example.output[-80:]!r} of an item in the "
-                f"train split of {name}; correct it, or leave --eval-data out"
-            )
-        items.append(DevItem(None, example.input, str(label), key))
-    return items
-
-
-def normalise(text: str) -> str:
-    """Return a text that is equal for inputs that differ only in upper and lower case and in white space."""
-    return " ".join(text.casefold().split())
-
-
-def _draw(seed: int, item: object) -> bytes:
-    return hashlib.sha256(f"held out:{seed}:{item}".encode("utf-8", "replace")).digest()
+    chosen = [real[text] for text in order[:MOST_REAL_ITEMS]]
+    labels = label_items(task.plugin, chosen, f"the train split of {name} (--eval-data train)")
+    return [DevItem(None, example.input, label, key) for example, label in labels]

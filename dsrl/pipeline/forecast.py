@@ -263,7 +263,7 @@ def _count_test_items(context: RunContext) -> int:
     """
     size = context.settings.test_size
     judged = [context.tasks[key] for key in list_judged(context.tasks)]
-    return sum(len(load_items(task.plugin, task.dataset_path, size)) for task in judged)
+    return sum(len(load_items(task.plugin, task.dataset_path, size, columns=task.columns)) for task in judged)
 
 
 def _estimate_verified_share(statistics: Statistics) -> Range:

@@ -87,6 +87,28 @@ def make_model_card(
     return replace_surrogates("\n".join(lines))
 
 
+def make_data_card(settings: Settings, result: Mapping[str, Any], model: str) -> str:
+    """Return the text of the card of a training set on the hub.
+
+    Args:
+        settings: the settings of the run.
+        result: the object of ``dsrl run --json``.
+        model: the hub id of the model that was trained on it.
+    """
+    lines = ["---", "tags: [dsrl, synthetic-data]", "configs:", "- config_name: default", "  data_files: train.jsonl"]
+    lines += ["---", _MARK, f"# Training set of {_line(model)}", ""]
+    lines += [f"Synthetic samples for the task `{_line(result['task'])}`, made with dsrl.", ""]
+    lines += [*_describe_data(settings, result), ""]
+    lines += [
+        "Each row has `prompt` (chat messages), `answer` (the label), `id`, `task`, `domain`, `passed` of `attempts` of the "
+        "base model, its `score`, and the id of the `passage` that it rests on.",
+        "",
+        "The terms of the teacher's provider, and of the passages, may limit what these texts can be used for.",
+        "",
+    ]
+    return replace_surrogates("\n".join(lines))
+
+
 def find_license(model: str) -> str:
     """Return the licence that the card of a model on the disk states; empty if there is none, or for a hub id."""
     path = Path(model) / CARD

@@ -1,8 +1,9 @@
 """All checks of a run before the first call of a teacher is paid for.
 
 Everything that can be wrong with the inputs of a run is found here: the teachers and the budget, files and folders, the test
-data, the base model (by the sampler's hook ``check``), and the trainer (by its hook ``check``). Nothing is written to the
-disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leaves out, is not checked.
+data, the hooks that score answers, the base model (by the sampler's hook ``check``), and the trainer (by its hook
+``check``). Nothing is written to the disk. What belongs to a finished stage, or to a stage that ``--stop-after`` leaves out,
+is not checked.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
 from dsrl.pipeline.dry_run import make_first_judge_request, make_first_request
+from dsrl.pipeline.metric_logs import check_logs
 from dsrl.pipeline.run_tasks import list_judged
 from dsrl.pipeline.stages.evaluated import load_all_items, load_items
 from dsrl.pipeline.stages.trained import UNKNOWN_OUTPUT, check_output_empty, make_job, owns_output
 from dsrl.pipeline.teachers import TeacherRole
-from dsrl.plugins.several_tasks import check_trainer_takes_tasks
+from dsrl.plugins.scoring import compute_reward, grade
+from dsrl.plugins.several_tasks import check_trainer_takes_tasks, join_tasks
 from dsrl.storage.disk import check_room, check_writable
 from dsrl.storage.evaluations import EvalItem
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.budget import check_first_call, check_price
 from dsrl.teaching.ledger import CallPolicy
 from dsrl.teaching.reply_store import read_statistics
-from dsrl.types import TrainItem
+from dsrl.types import UNREADABLE, TrainItem
 
 #: A sample takes at least this many bytes in run.db, and its replies take as many in calls.db.
 _BYTES_PER_SAMPLE = 1024
@@ -70,6 +73,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         DsrlError: the text says what is wrong, where, and what would work.
     """
     state = _read_state(context)
+    check_logs(context.settings.log_to)
     check_teachers(context)
     check_files(context)
     if context.includes("trained"):
@@ -83,6 +87,8 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
     if context.includes("selected"):
         is_needed = not state.is_selected or state.has_unpaid_rows
         check_eval_data(context.settings, context.tasks, is_needed)
+    if context.includes("trained") and not state.is_trained:
+        _check_scoring(context)
     items = None
     if context.includes("evaluated"):
         items = load_all_items(context)
@@ -129,15 +135,22 @@ def check_files(context: RunContext) -> None:
     Raises:
         DataError: names the file and its flag.
     """
-    for path in (task.dataset_path for task in context.tasks.values()):
-        is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json"))
-        if is_local and not os.path.exists(path):
-            raise DataError(
-                f"data set {path} does not exist; give --dataset-path an existing file, a folder or a hub id"
-            )
+    for task in context.tasks.values():
+        check_data_path(task.dataset_path, "--dataset-path")
     output = context.settings.output_model
     if output and os.path.exists(output) and not os.path.isdir(output):
         raise DataError(f"--output-model {output} is a file; name a folder that is empty or does not exist")
+
+
+def check_data_path(path: str, flag: str) -> None:
+    """Refuse a local data set that does not exist.
+
+    Raises:
+        DataError: names the path and its flag.
+    """
+    is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json", ".csv", ".tsv", ".parquet"))
+    if is_local and not os.path.exists(path):
+        raise DataError(f"data set {path} does not exist; give {flag} an existing file, a folder or a hub id")
 
 
 def describe_foreign_task(context: RunContext) -> str:
@@ -206,6 +219,16 @@ def _check_first_call(context: RunContext) -> None:
             check_first_call(policy.budget, role.price, request, role.label, batch)
 
 
+def _check_scoring(context: RunContext) -> None:
+    """Score a demonstration of each task as an answer to itself, so that a hook that fails on every answer is told now."""
+    for task in context.tasks.values():
+        for demo in () if task.rubric else task.definition.demos[:1]:
+            label = task.plugin.hook.process_label(output=demo.output, input=demo.input)
+            if label is not UNREADABLE:
+                grade(task.plugin, demo.output, str(label), demo.input)
+                compute_reward(task.plugin, demo.output, str(label), demo.input)
+
+
 def _check_folders(context: RunContext) -> None:
     check_writable(context.folder, "--runs-dir")
     check_writable(context.workspace.cache, "--cache-dir")
@@ -246,7 +269,9 @@ def _find_example_items(context: RunContext) -> Sequence[EvalItem]:
         return ()
     tasks = context.tasks.items()
     try:
-        return [i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key)]
+        return [
+            i for key, task in tasks for i in load_items(task.plugin, task.dataset_path, _EXAMPLES, key, task.columns)
+        ]
     except DataError:
         return ()
 
@@ -264,7 +289,8 @@ def _check_trainer(context: RunContext, test_items: Sequence[EvalItem]) -> None:
     output, work = context.get_output_folder(last), context.get_work_folder(last)
     # The samples do not exist yet, and neither does the model of the iteration before.
     job = make_job(context.settings, context.base_model, _make_examples(context, test_items), output, work)
-    context.trainer.hook.check(job=job)
+    task = join_tasks({key: task.plugin for key, task in context.tasks.items()})
+    context.trainer.hook.check(job=job, task=task)
 
 
 def _make_examples(context: RunContext, test_items: Sequence[EvalItem]) -> tuple[TrainItem, ...]:

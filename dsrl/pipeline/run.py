@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsrl.pipeline.attempt_review import review_attempts
+from dsrl.pipeline.given_data import select_given_items
 from dsrl.pipeline.model_card import write_model_card
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.slots import SLOT_STAGES, make_samples
@@ -37,7 +38,7 @@ def run_pipeline(run: OpenRun, slots: int | None = None) -> bool:
     try:
         with run.clock.measure("total"):
             for stage in _run_stages(run, slots):
-                run.save_seconds()  # a kill loses only the seconds of the stage at work
+                run.save_seconds()
                 if stage == run.context.stop_after:
                     break
     finally:
@@ -48,7 +49,16 @@ def run_pipeline(run: OpenRun, slots: int | None = None) -> bool:
 def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
     """Run one stage after the other, and yield the name of each when it is finished."""
     iterations = run.settings.iterations
+    if run.store.data:  # dsrl train
+        select_given_items(run)
+        yield "selected"
+        train_model(run, 1)
+        write_model_card(run)
+        yield "trained"
+        iterations = 0
     for iteration in range(1, iterations + 1):
+        if iterations > 1:
+            run.progress.start_iteration(iteration, iterations)
         index = open_index(run, iteration)  # before the first call of a teacher: the library may be broken
         name_keywords(run, iteration)
         yield "keywords"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from dsrl.datasets import read_demos
+from dsrl.datasets import Columns, read_demos
 from dsrl.errors import SettingsError
 from dsrl.pipeline.instructor import Definition
+from dsrl.pipeline.task_data import choose_demos, label_items
 from dsrl.pipeline.task_settings import get_task_options, get_task_value, get_task_values
 from dsrl.pipeline.teachers import TeacherRoles, resolve_teachers
 from dsrl.plugins.binding import Plugin, load
@@ -29,6 +29,7 @@ class RunTask:
         domain_demos: domain -> demonstrations, for the domains that have demonstrations of their own.
         teachers: the teacher for each purpose.
         dataset_path: the value of ``--dataset-path``; empty for the task's own data.
+        columns: the columns of the user's data; None if the user has named none.
         rubric: what a teacher judges answers by; empty if the task is not judged.
     """
 
@@ -39,6 +40,7 @@ class RunTask:
     domain_demos: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     teachers: TeacherRoles = field(default_factory=dict)
     dataset_path: str = ""
+    columns: Columns | None = None
     rubric: str = ""
 
     def get_definition(self, domain: str) -> Definition:
@@ -122,18 +124,28 @@ def find_base_model(settings: Settings) -> str:
 def _bind_task(settings: Settings, name: str) -> RunTask:
     task = load_task(settings, name)
     domains = get_task_values(settings, "domain", name) or tuple(task.hook.domains())
-    path = get_task_value(settings, "demos", name)
-    demos, domain_demos = _sort_demos(path, domains) if path else _get_own_demos(task, domains)
+    dataset_path = get_task_value(settings, "dataset_path", name)
+    columns = Columns(get_task_values(settings, "input_column", name), get_task_value(settings, "output_column", name))
+    if columns == Columns():
+        columns = None
+    demos, domain_demos = _find_demos(settings, task, domains, dataset_path, columns)
+    description = get_task_value(settings, "task_instruction", name) or task.hook.description()
     definition = Definition(
-        description=get_task_value(settings, "task_instruction", name) or task.hook.description(),
+        description=description,
         input_instruction=task.hook.input_instruction(),
         output_instruction=task.hook.output_instruction(),
         demos=demos,
         system_prompt=settings.system_prompt,
     )
-    dataset_path = get_task_value(settings, "dataset_path", name)
     return RunTask(
-        name, task, definition, domains, domain_demos, dataset_path=dataset_path, rubric=get_rubric(settings, task)
+        name,
+        task,
+        definition,
+        domains,
+        domain_demos,
+        dataset_path=dataset_path,
+        columns=columns,
+        rubric=get_rubric(settings, task),
     )
 
 
@@ -153,6 +165,29 @@ def get_rubric(settings: Settings, task: Plugin[TaskSpec]) -> str:
 _Demos = tuple[tuple[Example, ...], dict[str, tuple[Example, ...]]]
 
 
+def _find_demos(
+    settings: Settings, task: Plugin[TaskSpec], domains: tuple[str, ...], dataset_path: str, columns: Columns | None
+) -> _Demos:
+    """Return the demonstrations of the user's file or train split, or else the task's own.
+
+    Raises:
+        DsrlError: they cannot be read, or no answer can be read in one of them.
+    """
+    path = get_task_value(settings, "demos", task.name)
+    count = settings.demos_from_train
+    if path and count:
+        raise SettingsError("--demos and --demos-from-train both name demonstrations; give one of them")
+    if count:
+        return choose_demos(task, dataset_path, count, settings.seed, columns), {}
+    if not path:
+        return _get_own_demos(task, domains)
+    demos = read_demos(path, columns or Columns())
+    if not get_rubric(settings, task):
+        for _ in label_items(task, demos, f"the demonstrations {path}"):
+            pass
+    return _sort_demos(path, tuple(demos), domains)
+
+
 def _get_own_demos(task: Plugin[TaskSpec], domains: tuple[str, ...]) -> _Demos:
     """Return the demonstrations of a task; a task whose hook takes no domain has the same for all domains."""
     demos = tuple(task.hook.demos(domain=""))
@@ -162,14 +197,12 @@ def _get_own_demos(task: Plugin[TaskSpec], domains: tuple[str, ...]) -> _Demos:
     return demos, {domain: own for domain, own in by_domain.items() if own and own != demos}
 
 
-def _sort_demos(path: str, domains: tuple[str, ...]) -> _Demos:
-    """Read a file of demonstrations. Those of the whole task are all of them if none is without a domain.
+def _sort_demos(path: str, demos: tuple[Example, ...], domains: tuple[str, ...]) -> _Demos:
+    """Sort demonstrations by domain. Those of the whole task are all of them if none is without a domain.
 
     Raises:
-        DataError: the file cannot be read.
         SettingsError: a demonstration names a domain that the task does not have.
     """
-    demos = tuple(read_demos(Path(path)))
     for demo in demos:
         if demo.domain and demo.domain not in domains:
             known = f"the domains are {', '.join(domains)}" if domains else "the task has no domains; give --domain"

@@ -26,15 +26,32 @@ from dsrl.teaching.reply_store import PaidCalls
 
 #: Seconds that the end of a failed run may take before the user is told why it takes so long.
 CLOSING_NOTE_DELAY = 2.0
+#: Seconds between two times when the seconds of the stages are stored.
+_SAVING_INTERVAL = 5.0
 
 
 class StageClock:
     """Counts the seconds in which a stage is at work, once for all its groups; stages that overlap count both."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._active: dict[str, int] = {}
         self._started: dict[str, float] = {}
+        self._next = monotonic() + _SAVING_INTERVAL
+
+    def is_due(self) -> bool:
+        """Return whether the seconds were not stored for a while; it is true once in each interval."""
+        if monotonic() < self._next:
+            return False
+        self._next = monotonic() + _SAVING_INTERVAL
+        return True
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage -> seconds until now, also of a stage that is at work."""
+        now = monotonic()
+        active = {stage: now - self._started[stage] for stage, count in self._active.items() if count}
+        return {stage: self._seconds.get(stage, 0.0) + active.get(stage, 0.0) for stage in {**self._seconds, **active}}
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -47,7 +64,7 @@ class StageClock:
         finally:
             self._active[stage] -= 1
             if not self._active[stage]:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + monotonic() - self._started[stage]
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + monotonic() - self._started[stage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +142,12 @@ class OpenRun:
         """
         if self.store.add_event("warning", text, topic):
             self.progress.note(text)
+
+    def advance(self, stage: str, by: int = 1) -> None:
+        """Show that more of a stage is done. Its seconds are stored now and then, so that a kill loses few of them."""
+        self.progress.advance(stage, by)
+        if self.clock.is_due():
+            self.save_seconds()
 
     def save_seconds(self) -> None:
         """Store the seconds that the stages have worked so far, and the warnings that plugins have logged."""
@@ -225,4 +248,5 @@ class OpenRun:
         """
         context = self.context
         async with close_sampler(bind_sampler(context.settings, model)) as sampler:
-            yield AnsweringModel(sampler, context.tasks, context.settings.max_completion_tokens, judges or {})
+            tokens = context.settings.max_completion_tokens
+            yield AnsweringModel(sampler, context.tasks, tokens, judges or {}, self.progress.set_status)

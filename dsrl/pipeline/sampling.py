@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
 from typing import Protocol
 
-from dsrl.errors import PluginError
+from dsrl.errors import PluginError, SettingsError
 from dsrl.pipeline.judging import Judges, judge_all, make_submission
+from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.plugins.binding import Plugin, load, takes_option
 from dsrl.plugins.scoring import grade
@@ -35,6 +38,31 @@ def bind_sampler(settings: Settings, model: str) -> Plugin[SamplerSpec]:
     return load(PluginRef("sampler", settings.sampler, options), "sampler")
 
 
+def decide_chat(settings: Settings, sampler: Plugin[SamplerSpec], model: str) -> bool:
+    """Decide whether a model is asked through its chat template (``--chat-template``).
+
+    Args:
+        settings: the settings of the run.
+        sampler: runs the model.
+        model: a folder or a hub id.
+
+    Raises:
+        SettingsError: the user demands a template, and the model has none or the sampler cannot use it.
+    """
+    setting, folder = settings.chat_template, Path(model)
+    # A server may answer chat prompts for a model without a template; the trainer could not render them.
+    may_have = not folder.is_dir() or has_chat_template(folder)
+    is_chat = False
+    if setting != "off" and may_have and sampler.implements("has_chat_template"):
+        is_chat = bool(sampler.hook.has_chat_template(system=settings.system_prompt))
+    if setting == "on" and not is_chat:
+        raise SettingsError(
+            f"--chat-template on: the base model {model} has no chat template, or the sampler {sampler.name!r} cannot use "
+            "it; give --chat-template off, another --base-model or another --sampler"
+        )
+    return is_chat
+
+
 class Question(Protocol):
     """What a model can be asked: a sample, a test item.
 
@@ -50,6 +78,10 @@ class Question(Protocol):
     def input(self) -> str: ...
 
 
+def _ignore(text: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
     """A model that answers inputs of the tasks of a run.
@@ -59,12 +91,15 @@ class AnsweringModel:
         tasks: make the prompts, read and grade the answers.
         max_tokens: maximum length of an answer in tokens.
         judges: judge the answers of the judged tasks.
+        set_status: shows what the run is waiting for.
     """
 
     sampler: Plugin[SamplerSpec]
     tasks: RunTasks
     max_tokens: int
     judges: Judges = field(default_factory=dict)
+    set_status: Callable[[str], None] = _ignore
+    _has_answered: Event = field(default_factory=Event, init=False)
 
     async def answer(
         self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0
@@ -74,6 +109,9 @@ class AnsweringModel:
         Raises:
             PluginError: the sampler returned another number of texts.
         """
+        # Most samplers load their model with the first call.
+        if not self._has_answered.is_set():
+            self.set_status("loading the model, or waiting for its first answers")
         texts = await self.sampler.hook.sample(
             prompts=[self.tasks[question.task].definition.make_prompt(question.input) for question in questions],
             n=n,
@@ -84,6 +122,9 @@ class AnsweringModel:
             first=0,
             adapter=None,
         )
+        if not self._has_answered.is_set():
+            self._has_answered.set()
+            self.set_status("")
         answers = [list(completions) for completions in texts]
         if len(answers) != len(questions) or any(len(completions) != n for completions in answers):
             raise PluginError(

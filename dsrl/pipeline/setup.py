@@ -15,21 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import dsrl
-from dsrl.errors import DataError, SettingsError
+from dsrl.datasets import list_local_splits
+from dsrl.errors import DataError, PluginError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
-from dsrl.pipeline.model_folder import has_chat_template
 from dsrl.pipeline.plugin_warnings import collect_warnings
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.pipeline.sampling import decide_chat
 from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
-from dsrl.pipeline.task_settings import check_task_settings
+from dsrl.pipeline.task_settings import check_task_settings, get_task_value
 from dsrl.plugins.base_models import resolve_model
-from dsrl.settings import Settings, differences, read_settings, resolve, to_toml
+from dsrl.plugins.binding import find_own_settings
+from dsrl.plugins.recipes import RECIPE_SETTINGS
+from dsrl.settings import Settings, check, convert, differences, read_settings, resolve, to_toml
 from dsrl.storage.run_store import RunStore
 
 #: Libraries whose versions influence the results.
@@ -49,8 +52,31 @@ def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     file = read_settings(config) if config else {}
     chosen = {**file, **flags}
     base_model = chosen.get("base_model") or _find_task_model(chosen) or Settings.base_model
-    settings = resolve({"base_model": base_model}, resolve_model(base_model).recipe.settings, file, flags)
+    recipe = {**resolve_model(base_model).recipe.settings, **find_trainer_settings(str(chosen.get("trainer", "")))}
+    settings = resolve({"base_model": base_model}, recipe, file, flags)
     check_task_settings(settings)
+    return settings
+
+
+def find_trainer_settings(trainer: str) -> dict[str, Any]:
+    """Return the numbers that a trainer gives where the user gives none. They are stronger than those of a base model.
+
+    Args:
+        trainer: the value of ``--trainer``; empty for the usual one.
+
+    Raises:
+        PluginError: it gives a number that a base model may not give either (:mod:`dsrl.plugins.recipes`).
+        SettingsError: a number is not possible.
+    """
+    if not trainer:
+        return {}
+    settings = {}
+    for name, value in find_own_settings("trainer", trainer).items():
+        place = f"the settings of the trainer {trainer!r}, {name}"
+        if name not in RECIPE_SETTINGS:
+            raise PluginError(f"{place}: a trainer may only give {', '.join(RECIPE_SETTINGS)}")
+        settings[name] = convert(RECIPE_SETTINGS[name], value, place)
+        check(RECIPE_SETTINGS[name], settings[name], place)
     return settings
 
 
@@ -60,7 +86,7 @@ def _find_task_model(chosen: dict[str, Any]) -> str:
         return ""
     named = {name: value for name, value in chosen.items() if name in ("task", "task_option", "override")}
     settings = resolve(named)
-    check_task_settings(replace(settings, domain=(), demos=(), dataset_path=(), task_instruction=()))
+    check_task_settings(settings)
     return find_base_model(settings)
 
 
@@ -91,6 +117,8 @@ def open_run(context: RunContext, progress: Progress) -> Iterator[OpenRun]:
             context, note = _add_test_items(context)
             if note:
                 run.add_note(note)
+            for note in (*_describe_replaced_words(context), *_describe_unused_train(context)):
+                run.add_note(note)
             if note := _describe_missing_items(context):
                 run.add_note(note)
             if text := describe_foreign_task(context):
@@ -114,6 +142,35 @@ def _describe_missing_items(context: RunContext) -> str:
         f"not evaluated: {tasks} no test set. Give one with --dataset-path, now or later: the same command then "
         "evaluates the trained model"
     )
+
+
+def _describe_replaced_words(context: RunContext) -> list[str]:
+    """Return a sentence for each task whose description the user has replaced, while its answers stay as they were."""
+    sentences = []
+    for task in context.tasks.values():
+        own = get_task_value(context.settings, "task_instruction", task.name)
+        if own and not task.name.startswith("words:"):
+            answer_format = task.plugin.hook.answer_format() if task.plugin.implements("answer_format") else None
+            choices = f" ({', '.join(answer_format.choices)})" if answer_format and answer_format.choices else ""
+            sentences.append(
+                f"--task-instruction replaces the description of the task {task.name!r}; its answers{choices}, "
+                "instructions, demonstrations, data and reward stay. For a task of your own, give --answer "
+                "in place of --task"
+            )
+    return sentences
+
+
+def _describe_unused_train(context: RunContext) -> list[str]:
+    """Return a sentence for each data set whose train split this run does not use."""
+    settings = context.settings
+    if settings.demos_from_train or settings.eval_data == "train" or not context.includes("initial"):
+        return []
+    return [
+        f"the train split of {task.dataset_path} is not used: --demos-from-train 3 takes demonstrations from it, and "
+        "--eval-every 5 --eval-data train evaluates on it during the training"
+        for task in context.tasks.values()
+        if "train" in list_local_splits(task.dataset_path)
+    ]
 
 
 def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
@@ -164,11 +221,6 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
     return notes
 
 
-def _may_have_template(model: str) -> bool:
-    # A server may answer chat prompts for a model without a template; the trainer could not render them.
-    return not Path(model).is_dir() or has_chat_template(Path(model))
-
-
 def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     """Decide whether the base model is asked through its chat template.
 
@@ -179,18 +231,11 @@ def _resolve_chat_template(context: RunContext, store: RunStore) -> RunContext:
     """
     if not context.includes("attempted"):
         return context
-    setting, sampler = context.settings.chat_template, context.sampler
-    if store.stages.has_reached("attempted"):
-        is_chat = store.read_table("model").get("chat_template") == "on"
-    elif setting == "off" or not sampler.implements("has_chat_template") or not _may_have_template(context.base_model):
-        is_chat = False
-    else:
-        is_chat = bool(sampler.hook.has_chat_template(system=context.settings.system_prompt))
-    if setting == "on" and not is_chat:
-        raise SettingsError(
-            f"--chat-template on: the base model {context.base_model} has no chat template, or the sampler {sampler.name!r} "
-            "cannot use it; give --chat-template off, another --base-model or another --sampler"
-        )
+    is_chat = (
+        store.read_table("model").get("chat_template") == "on"
+        if store.stages.has_reached("attempted")
+        else decide_chat(context.settings, context.sampler, context.base_model)
+    )
     tasks = {
         key: replace(task, definition=replace(task.definition, is_chat=is_chat)) for key, task in context.tasks.items()
     }

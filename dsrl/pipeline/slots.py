@@ -268,7 +268,7 @@ class SlotRunner:
                 verdicts = await self._run_paid("verified", (self._verify_one(s, votes) for s in unverified))
             self._store.add_verdicts(verdicts)
             group.samples |= {sample.id: sample for sample, _ in verdicts}
-            self._run.progress.advance("verified", len(verdicts))
+            self._run.advance("verified", len(verdicts))
 
     async def _attempt(self, group: SlotGroup) -> None:
         if samples := group.find_unattempted():
@@ -277,7 +277,7 @@ class SlotRunner:
                 attempts = await self._grade_paid("attempted", attempt(self._model, samples), len(samples))
             self._store.add_greedy_attempts(attempts)
             group.solved |= {a.sample: a.solved for a in attempts}
-            self._run.progress.advance("attempted", len(attempts))
+            self._run.advance("attempted", len(attempts))
 
     async def _rewrite(self, group: SlotGroup) -> None:
         # The budget may not have paid for the judgement of an attempt.
@@ -298,7 +298,7 @@ class SlotRunner:
                 scores = await self._grade_paid("scored", scoring, len(unscored))
             self._store.add_scores(scores)
             group.scored |= {result.sample for result, _ in scores}
-            self._run.progress.advance("scored", len(scores))
+            self._run.advance("scored", len(scores))
 
     # --- one sample each, with the teacher and the words of its task -----------------------------------------------------
 
@@ -321,7 +321,7 @@ class SlotRunner:
         samples, matches = drop_contaminated(self._run, samples)
         self._store.add_samples(samples, matches)
         group.samples |= {sample.id: sample for sample in samples}
-        self._run.progress.advance(stage, len(samples))
+        self._run.advance(stage, len(samples))
 
     def _make_source(self, slot: int) -> SampleSource:
         task, number = self._context.place_slot(slot)

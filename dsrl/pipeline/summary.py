@@ -10,8 +10,10 @@ from typing import Any
 from dsrl.pipeline.task_results import compute_accuracies, list_parts
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, parse_settings, resolve
+from dsrl.storage.metrics import Metrics
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.reply_store import Spending, read_spending
+from dsrl.types import BEST_STEP, DEV_ACCURACY
 
 
 def load_settings(store: RunStore) -> Settings:
@@ -46,6 +48,33 @@ def load_notes(store: RunStore, workspace: Workspace) -> list[str]:
 def load_result(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     """Return the object of ``dsrl run --json`` for a run that is open."""
     return summarise(store, load_settings(store), load_spending(store, workspace))
+
+
+def summarise_held_out(store: RunStore, iteration: int) -> dict[str, Any] | None:
+    """Return what the held-out samples say about the last training; None if there are none, or no evaluation on them.
+
+    Returns:
+        ``items``: their number. ``base_pass_rate``: the mean share of right attempts of the model that the training started
+        from. ``accuracy``: that of the model that was kept, greedy.
+    """
+    scores = store.scores(iteration)
+    rates = [
+        scores[item.sample].passed / scores[item.sample].attempts
+        for item in store.dev_items(iteration)
+        if item.sample in scores and scores[item.sample].attempts
+    ]
+    path = store.folder / "metrics.jsonl"
+    if not rates or not path.is_file():
+        return None
+    metrics = Metrics(path)
+    accuracies, kept = metrics.read_values(iteration, DEV_ACCURACY), metrics.read_values(iteration, BEST_STEP)
+    if not accuracies:
+        return None
+    last = kept[max(kept)] if kept else max(accuracies)
+    accuracy = accuracies.get(int(last))
+    if accuracy is None:
+        return None
+    return {"items": len(rates), "base_pass_rate": sum(rates) / len(rates), "accuracy": accuracy}
 
 
 def _summarise_clean(store: RunStore, tasks: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ TASK_SETTINGS = {
     "task_instruction": False,
     "rubric": False,
     "dataset_path": False,
+    "input_column": True,
+    "output_column": False,
     "demos": False,
     "domain": True,
     "override": True,

@@ -124,6 +124,22 @@ def takes_option(kind: str, name: str, option: str) -> bool:
     return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
+def find_own_settings(kind: str, name: str) -> Mapping[str, Any]:
+    """Return setting -> value that a plugin gives for a run that uses it (its attribute ``dsrl_settings``).
+
+    Raises:
+        PluginError: there is no such plugin, it cannot be imported, or it gives something else than numbers by name.
+    """
+    entry, info = find_plugin(kind, name)
+    settings = getattr(_import(entry, info), "dsrl_settings", {})
+    is_valid = isinstance(settings, Mapping) and all(
+        isinstance(key, str) and isinstance(value, (int, float)) for key, value in settings.items()
+    )
+    if not is_valid:
+        raise PluginError(f"{info}: dsrl_settings must hold the names of settings with numbers")
+    return dict(settings)
+
+
 def check_contract(info: PluginInfo) -> None:
     """Import an installed plugin and check its hooks against their contract, without making an instance of it.
 

@@ -14,7 +14,6 @@ A recipe cannot set a plugin, an option, a path or a text: these decide which co
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from dsrl.errors import SettingsError
 from dsrl.settings import Settings, check, convert, default_of, find_setting
+from dsrl.toml_files import parse_toml, read_toml_text
 
 #: Maximum size of a recipe in bytes.
 MAX_SIZE = 16 * 2**10
@@ -64,7 +64,8 @@ def read_recipe(path: Path) -> Recipe:
     """
     settings: dict[str, Any] = {}
     tasks: tuple[str, ...] = ()
-    for table, content in _read_toml(path).items():
+    title = f"the base model's recipe {path}"
+    for table, content in parse_toml(read_toml_text(path, title, MAX_SIZE), title).items():
         if not isinstance(content, Mapping):
             raise _make_refusal(path, f"the key {_escape(table)}, which is in no table")
         for key, value in content.items():
@@ -74,7 +75,7 @@ def read_recipe(path: Path) -> Recipe:
             setting = find_setting(table, key)
             if setting is None or setting.name not in RECIPE_SETTINGS:
                 raise _make_refusal(path, f"[{_escape(table)}] {_escape(key)}")
-            place = f"the base model's recipe {path}, [{table}] {key}"
+            place = f"{title}, [{table}] {key}"
             if not isinstance(value, (int, float)):
                 raise SettingsError(f"{place} must be a number")
             if not abs(value) <= MAX_NUMBER:
@@ -85,24 +86,6 @@ def read_recipe(path: Path) -> Recipe:
         if not content and table != "model" and table not in {s.metadata["section"] for s in RECIPE_SETTINGS.values()}:
             raise _make_refusal(path, f"[{_escape(table)}]")
     return Recipe(settings, tasks)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise SettingsError(f"the base model's recipe {path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_SIZE:
-        raise SettingsError(
-            f"the base model's recipe {path} is longer than {MAX_SIZE // 2**10} KiB; correct or remove it"
-        )
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except RecursionError as error:
-        raise SettingsError(f"the base model's recipe {path} is nested too deeply; correct or remove it") from error
-    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits
-        raise SettingsError(f"the base model's recipe {path} is not TOML: {_escape(str(error), 200)}") from error
 
 
 def _read_tasks(path: Path, value: Any) -> tuple[str, ...]:

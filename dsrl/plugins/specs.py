@@ -45,6 +45,7 @@ from dsrl.types import (
     Completion,
     DatasetInfo,
     Example,
+    Finding,
     Passage,
     Price,
     Prompt,
@@ -495,6 +496,19 @@ class SamplerSpec:
         """
 
     @hook()
+    def diagnose(self, model: str) -> Sequence[Finding]:
+        """Return what `dsrl doctor` shows of the sampler on this machine: what works, and what is missing, with the mend.
+
+        It is called in a process of its own, which is ended after three minutes. It loads no weights, and raises nothing
+        where it can return a finding.
+
+        Args:
+            model: the base model of the command, a folder or a hub id; empty if none was given.
+
+        Optional.
+        """
+
+    @hook()
     async def aclose(self) -> None:
         """Release the model and its memory after the last call. Optional."""
 
@@ -545,8 +559,8 @@ class TrainerSpec:
         Optional; without it, the trainer is refused in a run with a judged task, before a teacher is paid.
         """
 
-    @hook()
-    def check(self, job: TrainJob) -> None:
+    @hook(optional_arguments={"task": None})
+    def check(self, job: TrainJob, task: BoundPlugin[TaskSpec] | None) -> None:
         """Check, before a teacher is paid, that the trainer can work: model, device, dtype, folder of the trained model.
 
         It is called before the first ``train``, in a run that will train. It loads no weights, leaves nothing on the disk
@@ -555,9 +569,24 @@ class TrainerSpec:
         Args:
             job: the job of the last iteration; its model is the base model. Its own items do not exist yet: its items are
                 inputs of the task without labels, which show how long a prompt is. There may be none.
+            task: what ``train`` will get, but without a judge. A trainer whose workers bind the task again finds out here
+                whether they can.
 
         Raises:
             DsrlError: something is wrong; the text says what, where, and what would work.
+
+        Optional.
+        """
+
+    @hook()
+    def diagnose(self, model: str) -> Sequence[Finding]:
+        """Return what `dsrl doctor` shows of the trainer on this machine: what works, and what is missing, with the mend.
+
+        It is called in a process of its own, which is ended after three minutes. It loads no weights, and raises nothing
+        where it can return a finding.
+
+        Args:
+            model: the base model of the command, a folder or a hub id; empty if none was given.
 
         Optional.
         """

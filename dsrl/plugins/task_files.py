@@ -25,22 +25,20 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from dsrl.answers import FORMS, AnswerFormat
+from dsrl.datasets import Columns, read_dataset, read_demos
 from dsrl.errors import SettingsError
 from dsrl.plugins.files import import_file, name_module
 from dsrl.plugins.specs import hookimpl
 from dsrl.text import printable
+from dsrl.toml_files import parse_toml, read_toml_text
 from dsrl.types import Example
 
-#: Maximum size of a TOML file in bytes.
-MAX_SIZE = 2**20
 _ENDINGS = (".toml", ".py")
 _PURPOSE = "task file"
 #: Table -> key -> type of its value. The empty name stands for the keys outside of a table.
@@ -95,21 +93,6 @@ class TaskFile:
         return import_file(self._path, _PURPOSE) if self._path.endswith(".py") else FileTask(Path(self._path))
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The data sets of a task.
-
-    Attributes:
-        paths: split -> file, folder or hub id.
-        input_columns: the columns that make an input together; empty for the column ``input``.
-        output_column: the column of the right answer; empty for the column ``output``.
-    """
-
-    paths: Mapping[str, str]
-    input_columns: tuple[str, ...]
-    output_column: str
-
-
 class FileTask:
     """A task that a TOML file describes; see the module for its form.
 
@@ -129,7 +112,7 @@ class FileTask:
         self._domains = tuple(document.get("domains", ()))
         self._answer_format = reader.read_answer_format()
         self._demos = reader.read_demos(self._domains)
-        self._data = reader.read_data()
+        self._paths, self._columns = reader.read_data()
 
     @hookimpl
     def description(self) -> str:
@@ -161,32 +144,8 @@ class FileTask:
 
     @hookimpl
     def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example] | None:
-        from dsrl.datasets import read_dataset
-
-        path = path or self._data.paths.get(split, "")
-        return read_dataset(path, split, self._make_item) if path else None
-
-    def _make_item(self, row: Mapping[str, Any]) -> Example:
-        columns = {str(name).casefold(): value for name, value in row.items()}
-        output = _get_text(columns, self._data.output_column or "output")
-        if self._answer_format.choices and not self._is_readable(output):
-            choices = ", ".join(self._answer_format.choices)
-            raise ValueError(f"the answer {output[:60]!r} is not one of the choices {choices}")
-        names = self._data.input_columns or ("input",)
-        texts = [_get_text(columns, name) for name in names]
-        text = texts[0] if len(texts) == 1 else "\n".join(f"{n}: {t}" for n, t in zip(names, texts, strict=True))
-        domain = columns.get("domain")
-        return Example(text, output, domain if isinstance(domain, str) else "")
-
-    def _is_readable(self, output: str) -> bool:
-        return bool(self._answer_format.extract(output) or self._answer_format.canonical(output))
-
-
-def _get_text(columns: Mapping[str, Any], name: str) -> str:
-    value = columns.get(name.casefold())
-    if value is None:
-        raise KeyError(name)
-    return value.strip() if isinstance(value, str) else str(value)
+        path = path or self._paths.get(split, "")
+        return read_dataset(path, split, self._columns.make_item) if path else None
 
 
 class _Reader:
@@ -194,8 +153,8 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._text = _read_text(path)
-        self.document = self._parse()
+        self._text = read_toml_text(path, f"task file {path}")
+        self.document = parse_toml(self._text, f"task file {path}")
         for key, value in self.document.items():
             if key != "demos":
                 self._check(_KEYS[""], "", key, value, {*_KEYS[""], "demos"})
@@ -220,11 +179,9 @@ class _Reader:
         return AnswerFormat(form, choices)
 
     def read_demos(self, domains: tuple[str, ...]) -> tuple[Example, ...]:
-        from dsrl.datasets import read_demos
-
         demos = self.document.get("demos", [])
         if isinstance(demos, str):
-            return tuple(read_demos(self._path.parent / demos))
+            return tuple(read_demos(self._path.parent / demos, self.read_data()[1]))
         if not isinstance(demos, list) or not all(isinstance(demo, dict) for demo in demos):
             raise self._refuse("demos must be tables [[demos]] with input and output, or the path of a file", "demos")
         examples = []
@@ -240,23 +197,16 @@ class _Reader:
             examples.append(Example(demo["input"], demo["output"], demo.get("domain", "")))
         return tuple(examples)
 
-    def read_data(self) -> _Data:
+    def read_data(self) -> tuple[Mapping[str, str], Columns]:
+        """Return split -> file, folder or hub id; and the columns."""
         table = self.document.get("data", {})
         paths = {split: self._find(table[split]) for split in ("test", "train") if table.get(split)}
-        return _Data(paths, tuple(table.get("input_columns", ())), table.get("output_column", ""))
+        return paths, Columns(tuple(table.get("input_columns", ())), table.get("output_column", ""))
 
     def _find(self, path: str) -> str:
         """Return a path as seen from the file; what is not there may be a hub id."""
         file = self._path.parent / Path(path).expanduser()
         return str(file) if file.exists() or path.startswith((".", "/", "~")) or Path(path).suffix else path
-
-    def _parse(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._text)
-        except RecursionError as error:
-            raise SettingsError(f"{self._path} is nested too deeply") from error
-        except ValueError as error:  # not TOML, a number of thousands of digits
-            raise SettingsError(f"{self._path} is not TOML: {printable(str(error))[:200]}") from error
 
     def _check(self, keys: Mapping[str, type], table: str, key: str, value: Any, names: Iterable[str] = ()) -> None:
         if key not in keys:
@@ -284,17 +234,3 @@ class _Reader:
         numbers = (n for n, line in enumerate(lines[start:], start + 1) if pattern.match(line))
         number = next(numbers, 0)
         return f":{number}" if number else ""
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise SettingsError(f"task file {path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_SIZE:
-        raise SettingsError(f"task file {path} is longer than {MAX_SIZE // 2**20} MiB; put its data into another file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"task file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 Rule = Literal["exact", "13-gram", "contained", "near"]
+#: The clearest first.
+RULES: tuple[Rule, ...] = ("exact", "13-gram", "contained", "near")
 #: Fewer words that are left are not compared on their own: "5 apples" is the same answer to many questions.
 LEAST_LEFT = 5
 #: What is left of a text must have so many words to be looked for inside another one.

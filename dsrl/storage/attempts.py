@@ -177,10 +177,14 @@ class AttemptTables(Tables):
     def _forget_selected(self, database: Any, iteration: int) -> None:
         database.execute("DELETE FROM selected WHERE iteration = ?", (iteration,))
         database.execute("DELETE FROM dev_items WHERE iteration = ?", (iteration,))
+        self._forget_rewards(database, iteration)
+        reset_stages(database, iteration, ("selected", "trained"))
+
+    def _forget_rewards(self, database: Any, iteration: int) -> None:
         database.execute(
             "DELETE FROM rewards WHERE sample IN (SELECT id FROM samples WHERE iteration = ?)", (iteration,)
         )
-        reset_stages(database, iteration, ("selected", "trained"))
+        reset_stages(database, iteration, ("trained",))
 
     # --- one sample, for its lineage ---------------------------------------------------------------------------------
 

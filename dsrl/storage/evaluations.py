@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dsrl.storage.stages import WHOLE_RUN, reset_stages, set_state
 from dsrl.storage.tables import Tables, answer_text, insert
-from dsrl.types import Answer
+from dsrl.types import UNREADABLE, Answer
 
 TABLES = """
 CREATE TABLE items (
@@ -95,6 +95,20 @@ class EvaluationTables(Tables):
         with self._transaction() as database:
             insert(database, "evaluations", rows)
             set_state(database, WHOLE_RUN, "evaluated", "started")
+
+    def read_evaluations(self, model: str) -> list[Evaluation]:
+        """Return the stored answers of a model with their outputs, in the order of the test items."""
+        sql = "SELECT model, item, output, answer, correct FROM evaluations WHERE model = ? ORDER BY item"
+        return [
+            Evaluation(name, item, output, UNREADABLE if answer is None else answer, bool(correct))
+            for name, item, output, answer, correct in self._read(sql, model)
+        ]
+
+    def replace_grades(self, evaluations: Iterable[Evaluation]) -> None:
+        """Store other grades of answers that are stored."""
+        rows = [(answer_text(e.answer), e.correct, e.model, e.item) for e in evaluations]
+        with self._transaction() as database:
+            database.executemany("UPDATE evaluations SET answer = ?, correct = ? WHERE model = ? AND item = ?", rows)
 
     def _forget_trained(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM evaluations WHERE model = 'trained'")

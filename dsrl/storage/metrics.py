@@ -45,14 +45,15 @@ class Metrics:
             replace_file(self._path, b"".join(rest))
         self._steps = {step for step in self._steps if step[0] != iteration}
 
-    def add(self, iteration: int, step: int, values: Mapping[str, float]) -> None:
-        """Append a step, unless the file has it already."""
+    def add(self, iteration: int, step: int, values: Mapping[str, float]) -> bool:
+        """Append a step, unless the file has it already; return whether it was appended."""
         if (iteration, step) in self._steps:
-            return
+            return False
         line = json.dumps({"round": iteration, "step": step, **values}) + "\n"
         with store_errors(self._path), self._path.open("ab") as file:
             file.write(line.encode())
         self._steps.add((iteration, step))
+        return True
 
     def read_values(self, iteration: int, name: str) -> dict[int, float]:
         """Return step -> value of a metric, for the steps of an iteration that have it as a number."""

@@ -67,6 +67,15 @@ class RunRecord(Tables):
         """Record how many calls the run has paid for."""
         self._set_value("paid_calls", str(count))
 
+    @property
+    def data(self) -> str | None:
+        """What the samples of the run were read from, if a teacher did not write them; None if one did."""
+        return self._read_value("data")
+
+    def keep_data(self, source: str) -> None:
+        """Record what the samples of the run were read from."""
+        self._set_value("data", source)
+
     def inputs(self) -> dict[str, str]:
         """Return name of an input -> its digest when the run was started; empty if none was recorded."""
         rows = self._read("SELECT key, value FROM run WHERE key GLOB 'input-*'")

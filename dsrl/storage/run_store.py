@@ -6,9 +6,11 @@ linked by foreign keys: a sample has votes, a parent, attempts, a score, a place
 
 from __future__ import annotations
 
+import json
 import os
-import tomllib
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,6 +18,7 @@ from dsrl.errors import SettingsError, StoreError
 from dsrl.storage import attempts, evaluations, listing, matches, run_record, samples, sources, stages
 from dsrl.storage.files import ProcessLock, replace_file
 from dsrl.storage.sqlite import Schema, connect, connect_to_read, exists, store_errors
+from dsrl.toml_files import parse_toml
 
 _TABLES = ";".join(module.TABLES for module in (run_record, sources, samples, attempts, evaluations, matches, stages))
 _RENAMED = ("keywords", "passages", "patterns", "samples", "selected")
@@ -91,7 +94,7 @@ class RunStore(
         if not work and not exists(path) and not exists(self.settings_file):
             raise StoreError(f"there is no run {folder.name!r} in {folder.parent}; `dsrl runs` lists the runs")
         if work:
-            self._lock = _lock_run(folder)
+            self._lock = lock_run(folder)
         try:
             if not exists(path) and exists(self.settings_file):
                 raise StoreError(
@@ -176,10 +179,7 @@ class RunStore(
             SettingsError: the settings cannot be read.
             StoreError: the run holds no settings.
         """
-        try:
-            return dict(tomllib.loads(self.settings_text).get(name, {}))
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{self.settings_file} cannot be read: {error}") from error
+        return dict(parse_toml(self.settings_text, str(self.settings_file)).get(name, {}))
 
     def read_task_name(self) -> str | None:
         """Return the name of the task of a run of one task; None if the run holds no settings."""
@@ -198,6 +198,54 @@ class RunStore(
             self._forget_set_aside(database, iteration)
             self._forget_trained(database)
             self._forget_events(database, iteration, ("selected", "trained"))
+
+    def forget_trained(self, iteration: int) -> None:
+        """Remove what followed from the training of an iteration; its training set stays."""
+        with self._transaction() as database:
+            self._forget_rewards(database, iteration)
+            self._forget_trained(database)
+            self._forget_events(database, iteration, ("trained",))
+
+    def forget_samples(self, sample_ids: Iterable[str]) -> None:
+        """Remove samples, with those that were rewritten from them. The training set must be forgotten before."""
+        ids = json.dumps(list(sample_ids))
+        with self._transaction() as database:
+            _forget_rewritten(database, ids)
+            _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts", "matches"))
+            database.execute("DELETE FROM samples WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+
+    def forget_labels(self, sample_ids: Iterable[str]) -> None:
+        """Remove the labels of samples and what followed from them. The training set must be forgotten before."""
+        ids = json.dumps(list(sample_ids))
+        with self._transaction() as database:
+            _forget_rewritten(database, ids)
+            _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts"))
+
+    def copy_to(self, folder: Path, origin: str) -> None:
+        """Copy the database to another folder as that of a new run, which has spent nothing yet.
+
+        Args:
+            folder: it is made, and holds no run.
+            origin: a text that says what was copied; :attr:`origin` of the copy.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        path = folder / "run.db"
+        with store_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path)) as copy:
+                self._database.backup(copy)
+                with copy:
+                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls')")
+                    copy.execute("INSERT OR REPLACE INTO run VALUES ('origin', ?)", (origin,))
+                    copy.execute("DELETE FROM seconds")
+                    copy.execute("DELETE FROM events")
+
+    @property
+    def origin(self) -> str | None:
+        """What this run is a copy of; None if it is no copy."""
+        return self._read_value("origin")
 
     def count_by_part(self) -> dict[tuple[str, str], dict[str, int]]:
         """Count the samples of each (task, domain), over all iterations, in the order in which the slots use them.
@@ -237,6 +285,20 @@ class RunStore(
         )
 
 
+def _forget_rewritten(database: sqlite3.Connection, parents: str) -> None:
+    """Remove the samples that were rewritten from others; ``parents`` is a JSON list of ids."""
+    sql = "SELECT id FROM samples WHERE parent IN (SELECT value FROM json_each(?))"
+    ids = json.dumps([row[0] for row in database.execute(sql, (parents,))])
+    _forget_rows(database, ids, ("greedy_attempts", "attempts", "scores", "votes", "verdicts", "matches"))
+    database.execute("DELETE FROM samples WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+
+
+def _forget_rows(database: sqlite3.Connection, ids: str, tables: Sequence[str]) -> None:
+    """Remove the rows of samples; ``ids`` is a JSON list."""
+    for table in tables:
+        database.execute(f"DELETE FROM {table} WHERE sample IN (SELECT value FROM json_each(?))", (ids,))
+
+
 def run_folders(runs: Path) -> list[Path]:
     """Return the folders of all runs in ``runs``, also those whose database is missing or cannot be read.
 
@@ -255,12 +317,19 @@ def _is_run(folder: Path) -> bool:
         return True  # the folder cannot be read; opening it will tell the user so
 
 
-def _lock_run(folder: Path) -> ProcessLock:
+def lock_run(folder: Path, advice: str = "wait for it, or give another --name") -> ProcessLock:
+    """Lock the folder of a run, which is made if it is not there, for this process.
+
+    Args:
+        folder: the folder of the run.
+        advice: what the user can do if another process works on the run.
+
+    Raises:
+        StoreError: another process works on the run, or the folder cannot be made.
+    """
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = ProcessLock(folder / ".lock")
         if not lock.acquire(wait=False):
-            raise StoreError(
-                f"run {folder.name!r} is being worked on by {lock.read_owner()}; wait for it, or give another --name"
-            )
+            raise StoreError(f"run {folder.name!r} is being worked on by {lock.read_owner()}; {advice}")
     return lock

@@ -8,7 +8,7 @@ from typing import Any, cast
 from dsrl.storage.matches import Match, insert_matches
 from dsrl.storage.stages import set_state
 from dsrl.storage.tables import Tables, answer_text, insert, slot_bounds
-from dsrl.types import Answer, Kind, Sample
+from dsrl.types import UNREADABLE, Answer, Kind, Sample
 
 TABLES = """
 CREATE TABLE samples (
@@ -67,6 +67,26 @@ class SampleTables(Tables):
         """Return answer -> how many votes it got; ``unreadable`` counts the votes without an answer."""
         sql = "SELECT coalesce(answer, 'unreadable'), count(*) FROM votes WHERE sample = ? GROUP BY 1"
         return dict(self._read(sql, sample_id))
+
+    def list_votes(self, iteration: int) -> dict[str, list[Answer]]:
+        """Return id of a sample -> its own answer and then its votes, in their order."""
+        votes: dict[str, list[Answer]] = {}
+        rows = self._read(
+            "SELECT v.sample, v.answer FROM votes v JOIN samples s ON s.id = v.sample WHERE s.iteration = ? "
+            "ORDER BY v.sample, v.number",
+            iteration,
+        )
+        for sample, answer in rows:
+            votes.setdefault(sample, []).append(UNREADABLE if answer is None else answer)
+        return votes
+
+    def keep_first_votes(self, iteration: int, votes: int) -> None:
+        """Remove the votes of an iteration that come after so many."""
+        with self._transaction() as database:
+            database.execute(
+                "DELETE FROM votes WHERE number > ?1 AND sample IN (SELECT id FROM samples WHERE iteration = ?2)",
+                (votes, iteration),
+            )
 
     def count_written(self, iteration: int | None = None) -> dict[str, int]:
         """Return kind of sample -> how many were written, in one iteration or (None) in all."""

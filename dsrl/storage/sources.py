@@ -101,3 +101,8 @@ class SourceTables(Tables):
         with self._transaction() as database:
             insert(database, "patterns", [(iteration, *place, text) for place, text in patterns.items()])
             set_state(database, iteration, "pattern", "finished")
+
+    def clear_patterns(self, iteration: int) -> None:
+        """Make all patterns of an iteration empty, as if there were no demonstrations to summarise."""
+        with self._transaction() as database:
+            database.execute("UPDATE patterns SET text = '' WHERE iteration = ?", (iteration,))

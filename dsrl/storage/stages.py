@@ -96,6 +96,11 @@ class Stages(Tables):
         with self._transaction() as database:
             set_state(database, iteration, stage, "finished", basis)
 
+    def reset(self, iteration: int, stages: Iterable[str]) -> None:
+        """Record that stages have not started; their rows stay."""
+        with self._transaction() as database:
+            reset_stages(database, iteration, stages)
+
     def set_unpaid(self, iteration: int, unpaid: Mapping[str, int]) -> None:
         """Record, for each stage, how many rows the budget did not pay for; stages that are left out have none."""
         with self._transaction() as database:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.errors import PluginError, TeacherError, TransientError
+from dsrl.errors import BudgetReached, PluginError, TeacherError, TransientError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TeacherSpec
 from dsrl.teaching.batches import Batches
@@ -47,6 +47,7 @@ class CallPolicy:
         budget: dollars for the run; None: no cap.
         prices: the user's prices by model, in place of the plugin's.
         batch: send requests in the provider's batches, if the plugin has them.
+        only_stored: return stored replies only, and refuse to request others, free ones too.
     """
 
     concurrency: int = 32
@@ -55,6 +56,7 @@ class CallPolicy:
     budget: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     batch: bool = False
+    only_stored: bool = False
 
 
 class Ledger:
@@ -140,6 +142,8 @@ class Ledger:
             missing = [number for number in numbers if number not in stored]
             if not missing:
                 return Completion(tuple(stored[number] for number in numbers))
+            if self._policy.only_stored:
+                raise BudgetReached(f"{len(missing)} replies for {request.purpose!r} are not stored")
             # If the same reply is in flight for another caller, both wait for the same call.
             tasks = {task for number in missing if (task := self._in_flight.get((key, number)))}
             own = self._start_calls(route, request, key, [n for n in missing if (key, n) not in self._in_flight])

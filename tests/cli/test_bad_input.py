@@ -89,6 +89,8 @@ def test_config_file_is_missing_or_misspelt(dsrl, tmp_path):
     refused(dsrl("run", "--config", "no.toml"), "no.toml does not exist", code=2)
     Path("bad.toml").write_text("[task]\nnamee = 'mednli'\n")
     refused(dsrl("run", "--config", "bad.toml"), "bad.toml", "'namee'", "did you mean 'task'", code=2)
+    Path("bad.toml").write_text("[scor]\nattempts = 3\n")
+    refused(dsrl("run", "--config", "bad.toml"), "no table [scor]; did you mean [score]?", code=2)
     Path("bad.toml").write_text("[task\n")
     refused(dsrl("run", "--config", "bad.toml"), "bad.toml is not TOML", "line 1", code=2)
 
@@ -156,6 +158,54 @@ def test_data_set_without_columns_or_without_test_split(dsrl, small):
 def test_real_items_with_unreadable_gold_answers(dsrl, small):
     Path("items.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
     refused(dsrl(*small, "--dataset-path", "items.jsonl"), "test item 1", "items.jsonl", "perhaps")
+
+
+BAD_REWARD = """
+from dsrl import AnswerFormat, Example, Solved, hookimpl
+
+@hookimpl
+def description(): return "Say whether a number is even: yes or no."
+
+@hookimpl
+def answer_format(): return AnswerFormat("tag", ("yes", "no"))
+
+@hookimpl
+def demos(): return [Example("Is 2 even?", "<answer>yes</answer>")]
+
+@hookimpl
+def procedural_sample(seed): return Example(f"Is {2 * seed} even?", "<answer>yes</answer>")
+
+@hookimpl
+def procedural_solve(input): return Solved("<answer>yes</answer>", 1)
+
+@hookimpl
+def reward(output, label):
+    BODY
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise KeyError('lost')", "reward failed with KeyError: 'lost' (bad.py:21)"),
+        ("return float('nan')", "reward returned nan; return a finite number"),
+        ("while True: pass", "reward has not returned for 1 s (bad.py:21)"),
+    ],
+    ids=["raises", "not a number", "never returns"],
+)
+def test_a_reward_that_always_fails_is_told_before_the_first_sample(dsrl, body, words):
+    Path("bad.py").write_text(BAD_REWARD.replace("BODY", body))
+    outcome = dsrl("run", "--task", "./bad.py", "--name", "bad", "--hook-timeout", "1")
+    assert (outcome.code, f"Error: task './bad.py' of a file: its hook {words}" in outcome.err) == (1, True), (
+        outcome.err
+    )
+    assert not Path("runs/bad/run.db").exists()
+
+
+def test_labels_outside_the_choices_are_told_with_the_choices(dsrl):
+    Path("items.csv").write_text("input,output\nI was charged twice.,billing\n")
+    outcome = dsrl("run", "--task", "mednli", "--dataset-path", "items.csv")
+    refused(outcome, "items of the test set items.csv", "'billing'", "the choices of the task are entailment")
 
 
 def test_training_set_larger_than_what_there_is(dsrl, small):

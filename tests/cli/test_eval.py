@@ -42,3 +42,26 @@ def test_a_run_that_is_not_trained_cannot_be_evaluated(dsrl: Any, small: Any) ->
     outcome = dsrl("eval", "small", "--dataset-path", "x.jsonl")
     assert outcome.code == 1
     assert "has no trained model yet" in outcome.err
+
+
+def test_any_model_is_evaluated_on_a_task_without_a_run(dsrl: Any) -> None:
+    outcome = dsrl("eval", "--task", "mednli", "--test-size", "20", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert (result["task"], result["model"], result["n_test"]) == ("mednli", "tiny", 20)
+    assert result["ci95"][0] <= result["accuracy"] <= result["ci95"][1]
+    assert not Path("runs").exists(), "nothing is stored"
+    Path("items.csv").write_text("note,finding\nPremise: She denies fever. Hypothesis: She has fever.,contradiction\n")
+    columns = ("--dataset-path", "items.csv", "--input-column", "note", "--output-column", "finding")
+    assert "of 1 items" in dsrl("eval", "--task", "mednli", *columns).out
+
+
+def test_what_eval_cannot_do_is_refused(dsrl: Any, small: Any) -> None:
+    words = ("--task-instruction", "Is it late?", "--answer", "choice:yes,no")
+    assert "has no test set of its own" in dsrl("eval", *words).err
+    assert dsrl("eval").code == 2
+    assert dsrl(*small, "--stop-after", "keywords").code == 0
+    outcome = dsrl("eval", "small", "--base-model", "other", "--dataset-path", "f.csv")
+    assert "--base-model is a setting of the run small already" in " ".join(outcome.err.split())
+    judged = dsrl("eval", "--task", "mednli", "--rubric", "Be kind.")
+    assert judged.code == 2, "eval has no --rubric"

@@ -16,9 +16,13 @@ def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     assert output["samples"]["selected"] == 16
     assert output["base_accuracy"] is None
     assert output["model_path"] is None
+    assert sum(output["pass_rates"]["selected"]) == 16
+    assert sum(selected for _, _, selected in output["labels"]) == 16
+    assert output["held_out"] is None
     text = dsrl("show", "small").out
-    for word in ("initial", "verified", "harder / easier", "selected", "teacher", "votes"):
+    for word in ("initial", "verified", "harder / easier", "selected", "teacher", "votes", "90-100%", "entailment"):
         assert word in text
+    assert "█" in text
 
 
 TEACHER = """

@@ -59,7 +59,10 @@ def test_the_samples_that_are_held_out_are_counted_and_the_alarm_is_told_and_kep
     shown = dsrl("show", "small")
     assert "held out" in shown.out
     assert shown.out.count("all answers of step 1 are alike") == 1
-    assert json.loads(dsrl("show", "small", "--json").out)["warnings"] == result["warnings"]
+    as_json = json.loads(dsrl("show", "small", "--json").out)
+    assert as_json["warnings"] == result["warnings"]
+    assert (as_json["held_out"]["items"], as_json["held_out"]["accuracy"]) == (held_out, 0.8)
+    assert f"{held_out} samples of the teacher (no test set)" in shown.out
     again = dsrl(*RUN, "--eval-every", "2", "--json")
     assert json.loads(again.out)["samples"]["held_out"] == held_out
     assert "the accuracy on the" not in again.err

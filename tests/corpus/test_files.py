@@ -20,7 +20,7 @@ from dsrl.errors import DataError
         *((f"a.{end}", "text") for end in ("txt", "md", "markdown", "txt.gz", "md.zst")),
         *((f"a.{end}", "table") for end in ("parquet", "arrow")),
         *((f"a.{end}", "archive") for end in ("tar", "tar.gz", "tgz", "tar.zst")),
-        *((name, None) for name in ("a.json", "a.parquet.gz", "a.zip", "a.pdf", "a", "jsonl")),
+        *((name, None) for name in ("a.json", "a.parquet.gz", "a.zip", "a.pdf.gz", "a", "jsonl")),
     ],
 )
 def test_kinds(name: str, kind: str | None) -> None:

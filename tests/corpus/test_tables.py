@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsrl.corpus.reader import Corpus
+from dsrl.corpus.tables import read_rows
 from dsrl.errors import DataError
 from dsrl.types import Passage
 
@@ -95,3 +96,22 @@ def test_a_data_set_with_a_missing_file(tmp_path: Path) -> None:
     next((tmp_path / "set").glob("data-00001*")).unlink()
     with pytest.raises(DataError, match=r"data set .* is incomplete: its file data-00001-of-00002\.arrow is missing"):
         Corpus([tmp_path / "set"])
+
+
+def test_rows_of_csv_are_read_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_bytes(b'Title,Text\r\nReturns,"Send it back,\r\nwithin a month."\r\nBad,\xff\r\nBilling,Ask us.\r\n')
+    rows = list(read_rows(path, "faq.csv"))
+    assert rows[0] == (3, {"text": b"Send it back,\r\nwithin a month.", "title": b"Returns"})
+    assert rows[1] == (4, {"text": b"\xff", "title": b"Bad"}), "the reader names the row, and loses no other"
+    corpus = Corpus([path])
+    assert [passage.title for passage in corpus] == ["Returns", "Billing"]
+    assert corpus.faults[0].startswith(f"{path}:4: ")
+
+
+def test_a_csv_without_a_column_of_texts_is_another_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a passage"}\n')
+    (tmp_path / "prices.csv").write_text("item,price\nlamp,3\n")
+    corpus = Corpus([tmp_path])
+    assert [passage.text for passage in corpus] == ["a passage"]
+    assert "prices.csv" in corpus.passed_over[0]

@@ -219,21 +219,34 @@ def two_tasks(make_context: Any, open_store: Any) -> Any:
     return prepare
 
 
-def test_a_copy_of_a_test_item_is_set_aside_among_the_samples_of_its_own_task(two_tasks: Any) -> None:
+def test_a_copy_of_a_test_item_of_any_task_is_set_aside(two_tasks: Any) -> None:
     run = two_tasks("verified")
     make_samples(run, 1)
     samples = {sample.id: sample for sample in run.store.samples(1)}
     assert Counter(sample.task for sample in samples.values()) == {"first": 3, "second": 3}
-    dropped = {(sample.task, sample.input, sample.dropped) for sample in samples.values() if sample.dropped}
-    assert dropped == {("first", COPY, "contaminated"), ("second", OTHER.lower(), "contaminated")}
-    matches = {samples[match.sample].task: (match.item, match.item_input) for match in run.store.list_matches()}
-    assert matches == {"first": (1, ITEM), "second": (3, OTHER)}
-    # The items of the other task are not compared.
-    kept = {(sample.task, sample.input) for sample in samples.values() if not sample.dropped}
-    assert {("first", OTHER.lower()), ("second", COPY)} <= kept
+    dropped = {(sample.task, sample.input) for sample in samples.values() if sample.dropped == "contaminated"}
+    assert dropped == {(task, text) for task in ("first", "second") for text in (COPY, OTHER.lower())}
+    matches = {(samples[m.sample].task, m.item, m.item_input, m.rule) for m in run.store.list_matches()}
+    assert matches == {
+        (task, number, text, "exact") for task in ("first", "second") for number, text in ((1, ITEM), (3, OTHER))
+    }
 
 
-def test_the_selection_looks_for_copies_in_each_task_and_for_duplicates_in_all(two_tasks: Any) -> None:
+def test_the_clearest_copy_is_shown_whatever_its_task(two_tasks: Any) -> None:
+    run = two_tasks(select=8)
+    items = [EvalItem(f"{ITEM} Say why they wait.", "yes", "first"), EvalItem(ITEM, "yes", "second")]
+    set_items(run, *items, EvalItem(OTHER, "yes", "second"), EvalItem(OTHER, "yes", "first"))
+    add_scored(run, ("first", ITEM), ("first", OTHER), ("second", OTHER), ("first", "One?"))
+    select_samples(run, 1)
+    # The second text is an item of both tasks: that of its own task is shown.
+    assert [(m.sample, m.item, m.rule) for m in run.store.list_matches()] == [
+        ("1-0", 1, "exact"),
+        ("1-1", 3, "exact"),
+        ("1-2", 2, "exact"),
+    ]
+
+
+def test_the_selection_looks_for_copies_and_duplicates_in_all_tasks(two_tasks: Any) -> None:
     run = two_tasks(select=8)
     texts = (
         ("first", "One?"),
@@ -245,15 +258,16 @@ def test_the_selection_looks_for_copies_in_each_task_and_for_duplicates_in_all(t
     )
     add_scored(run, *texts)
     select_samples(run, 1)
-    assert set(run.store.selected(1)) == {"1-0", "1-2", "1-5"}
+    assert set(run.store.selected(1)) == {"1-0", "1-5"}
     assert {(m.sample, m.meaning, m.item, m.other) for m in run.store.list_matches()} == {
+        ("1-2", "contaminated", 3, None),
         ("1-3", "contaminated", 3, None),
         ("1-4", "contaminated", 1, None),
         ("1-1", "duplicate", None, "1-0"),
     }
 
 
-def test_items_of_two_tasks_that_are_given_later_are_compared_with_the_training_of_their_task(two_tasks: Any) -> None:
+def test_items_of_two_tasks_that_are_given_later_are_compared_with_the_training_of_both(two_tasks: Any) -> None:
     run = two_tasks(select=8)
     set_items(run, TWO_TASKS_ITEMS[0])
     add_scored(run, ("first", ITEM), ("second", "Two?"), ("first", OTHER))
@@ -262,4 +276,7 @@ def test_items_of_two_tasks_that_are_given_later_are_compared_with_the_training_
     run.store.replace_items(TWO_TASKS_ITEMS)
     compare_training(run)
     assert set(run.store.selected(1)) == {"1-0", "1-1", "1-2"}
-    assert [(m.sample, m.meaning, m.item) for m in run.store.list_matches()] == [("1-0", "trained", 1)]
+    assert [(m.sample, m.meaning, m.item) for m in run.store.list_matches()] == [
+        ("1-0", "trained", 1),
+        ("1-2", "trained", 3),
+    ]

@@ -11,7 +11,7 @@ from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.dev_items import MOST_REAL_ITEMS, check_eval_data, hold_out, load_real_items
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.run_tasks import RunTask
-from dsrl.plugins.binding import load
+from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
 from dsrl.types import Example, PluginRef, Sample
@@ -88,24 +88,35 @@ class Task:
         return [Example(f"question {number}?", "a") for number in range(300)]
 
 
+def as_run_task(task: Plugin[Any], path: str = "", demos: tuple[Example, ...] = ()) -> RunTask:
+    return RunTask(task.name, task, Definition("d", "", "o", demos), dataset_path=path)
+
+
 def test_items_of_the_train_split_are_drawn_without_test_items(bound: Any) -> None:
-    task = bound("task", Task)
+    task = as_run_task(bound("task", Task))
     for seed in range(5):
-        items = load_real_items(task, "", seed)
+        items = load_real_items(task, seed)
         assert len({item.input for item in items}) == len(items) == MOST_REAL_ITEMS
         assert "question 0?" not in {item.input for item in items}
-        assert load_real_items(task, "", seed) == items
+        assert load_real_items(task, seed) == items
         assert {item.sample for item in items} == {None}
-    assert load_real_items(task, "", 0) != load_real_items(task, "", 1)
+    assert load_real_items(task, 0) != load_real_items(task, 1)
+
+
+def test_a_demonstration_is_no_development_item(bound: Any) -> None:
+    demos = tuple(Example(f"question {number}?", "a") for number in range(250))
+    items = load_real_items(as_run_task(bound("task", Task), demos=demos), 0)
+    assert len(items) == 50
+    assert not {item.input for item in items} & {demo.input for demo in demos}
 
 
 def test_a_file_without_splits_gives_only_test_items_and_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps({"input": "q", "output": "entailment"}))
     with pytest.raises(DataError, match=r"every item of the train split of .*data\.jsonl is also a test item"):
-        load_real_items(load(MEDNLI, "task"), str(path), 0)
+        load_real_items(as_run_task(load(MEDNLI, "task"), str(path)), 0)
     with pytest.raises(DataError, match=r"every item of the train split of the task 'mednli' is also a test item"):
-        load_real_items(load(MEDNLI, "task"), "", 0)
+        load_real_items(as_run_task(load(MEDNLI, "task")), 0)
 
 
 def test_a_task_without_data_is_refused(bound: Any) -> None:
@@ -115,7 +126,7 @@ def test_a_task_without_data_is_refused(bound: Any) -> None:
             return None
 
     with pytest.raises(DataError, match="has no train split of its own; give one with --dataset-path"):
-        load_real_items(bound("task", Bare), "", 0)
+        load_real_items(as_run_task(bound("task", Bare)), 0)
 
 
 def test_real_items_are_checked_before_anything_is_paid() -> None:

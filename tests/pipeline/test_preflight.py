@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from run_contexts import edit_tasks
 
-from dsrl.errors import DataError, SettingsError, StoreError, TeacherError
+from dsrl.errors import DataError, PluginError, SettingsError, StoreError, TeacherError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.stages.evaluated import load_items
@@ -18,7 +18,8 @@ from dsrl.plugins.specs import hookimpl
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import Evaluation
 from dsrl.storage.run_store import RunStore
-from dsrl.types import PluginRef, Price, Sample, TrainJob, TrainStep
+from dsrl.testing import SmallTask
+from dsrl.types import Example, PluginRef, Price, Sample, TrainJob, TrainStep
 
 
 class CheckedSampler:
@@ -33,21 +34,23 @@ class CheckedSampler:
 
 class CheckedTrainer:
     jobs: list[TrainJob] = []  # noqa: RUF012 - of one test at a time
+    tasks: list[str] = []  # noqa: RUF012
 
     @hookimpl
     def train(self, job: TrainJob, on_step: Callable[[TrainStep], None]) -> None:
         """Never called here."""
 
     @hookimpl
-    def check(self, job: TrainJob) -> None:
+    def check(self, job: TrainJob, task: Any) -> None:
         self.jobs.append(job)
+        self.tasks.append(task.ref.name)
         raise SettingsError("the trainer is not there")
 
 
 @pytest.fixture
 def inputs(make_context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunContext]:
     monkeypatch.chdir(tmp_path)
-    CheckedTrainer.jobs = []
+    CheckedTrainer.jobs, CheckedTrainer.tasks = [], []
     plugins = {"sampler": CheckedSampler, "trainer": CheckedTrainer}
     return lambda stop_after="evaluated", **settings: make_context(stop_after, plugins, **settings)
 
@@ -58,6 +61,33 @@ def evaluate_all(store: RunStore) -> None:
     store.replace_items(items)
     for model in ("base", "trained"):
         store.add_evaluations([Evaluation(model, n, "t", item.label, True) for n, item in enumerate(items)])
+
+
+def return_nan() -> float:
+    return float("nan")
+
+
+def fail() -> float:
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("give", "words"), [(return_nan, "reward returned nan"), (fail, "reward failed with KeyError")]
+)
+def test_a_reward_that_always_fails_is_told_before_a_teacher_is_paid(
+    inputs: Any, bound: Any, give: Callable[[], float], words: str
+) -> None:
+    class BadReward(SmallTask):
+        @hookimpl
+        def reward(self) -> float:
+            return give()
+
+    task = bound("task", BadReward())
+    demos = (Example("Is it?", "<answer>yes</answer>"),)
+    with pytest.raises(PluginError, match=words):
+        check_inputs(edit_tasks(inputs(), {"demos": demos}, plugin=task))
+    # A command that does not train pays no rewards.
+    assert check_inputs(edit_tasks(inputs("verified"), {"demos": demos}, plugin=task)) is None
 
 
 def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any, tmp_path: Path) -> None:
@@ -73,6 +103,7 @@ def test_sampler_and_trainer_are_checked_where_the_run_reaches_them(inputs: Any,
     store.close()
     with pytest.raises(SettingsError, match="the trainer"):
         check_inputs(inputs(output_model="out"))
+    assert CheckedTrainer.tasks == ["mednli"], "a trainer with workers checks whether they can bind it"
     (job,) = CheckedTrainer.jobs
     assert (job.model, job.output_dir) == ("owner/base", Path("out"))
     shortest = min((item.input for item in load_items(load(PluginRef("task", "mednli"), "task"), "", 2)), key=len)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from rich.console import Console
 
 from dsrl.pipeline.budget import describe_spending
-from dsrl.pipeline.progress import LineProgress, LiveProgress
+from dsrl.pipeline.progress import LineProgress, LiveProgress, draw_curve
 from dsrl.teaching.reply_store import Spending
 from dsrl.types import TrainStep
 
@@ -57,7 +59,7 @@ def test_the_last_accuracy_on_the_development_items_stays_in_sight(capsys: pytes
         "trained 2/3  reward 0.200, accuracy 50.0% on development items",
         f"trained 3/3  {last}",
     ]
-    assert live._bars.tasks[0].fields["outcome"] == last
+    assert live._bars.tasks[0].fields["outcome"] == "reward ▁▅█ 0.300, accuracy 50.0% on development items"
 
 
 def render(live: LiveProgress) -> str:
@@ -90,3 +92,44 @@ def test_counts_and_words_fit_a_narrow_terminal() -> None:
     assert all(len(line) <= 80 for line in output.splitlines())
     assert "9999/10000" in output
     assert "[/red]  [2J medic" in output, "a model's words are neither markup nor control sequences"
+
+
+def test_a_curve_has_one_mark_for_each_value() -> None:
+    assert draw_curve([0.0, 0.5, 1.0]) == "▁▅█"
+    assert draw_curve([0.3, 0.3]) == "▁▁", "no change is no rise"
+    assert draw_curve([0.0, float("nan"), 1.0]) == "▁ █"
+    assert draw_curve([float("nan")]) == " "
+
+
+def test_the_live_display_names_the_iteration_and_what_it_waits_for() -> None:
+    live = LiveProgress()
+    live.start_iteration(1, 2)
+    live.start("initial", 8)
+    live.finish("initial", "8 written")
+    live.start_iteration(2, 2)
+    live.start("initial", 8)
+    live.set_status("loading the model")
+    *bars, last = render(live).splitlines()
+    assert "initial (1 of 2)" in bars[0]
+    assert "initial (2 of 2)" in bars[1]
+    assert last == "loading the model"
+    live.set_status("")
+    assert "loading" not in render(live)
+
+
+def test_lines_show_that_a_run_without_news_is_still_at_work(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = LineProgress()
+    lines.patience = 0.05
+    lines.start("verified", 8)
+    lines.set_status("loading the model")
+    with lines.beating():
+        deadline = time.monotonic() + 10
+        text = ""
+        while text.count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+            text += capsys.readouterr().err
+    first = text.splitlines()[0]
+    assert first.startswith("verified 0/8  loading the model  still at work: no news for ")
+    capsys.readouterr()
+    time.sleep(0.15)
+    assert capsys.readouterr().err == "", "it ends with the block"

@@ -37,9 +37,20 @@ def test_groups_of_a_stage_that_overlap_are_counted_once(now: list[float]) -> No
         now[0] = 1.0
         with clock.measure("initial"), clock.measure("verified"):
             now[0] = 3.0
-        assert clock.seconds == {"verified": 2.0}, "a group of the other stage is still at work"
+        assert clock.seconds == {"verified": 2.0, "initial": 3.0}, "those of a stage at work count until now"
         now[0] = 6.0
     assert clock.seconds == {"verified": 2.0, "initial": 6.0}
+
+
+def test_a_kill_loses_only_the_last_seconds(now: list[float], make_run: Callable[..., OpenRun]) -> None:
+    run = make_run()
+    run.progress.start("verified", 8)
+    with run.clock.measure("verified"):
+        now[0] = 100.0
+        run.advance("verified")
+        now[0] = 101.0
+        run.advance("verified")
+        assert run.store.seconds() == {"verified": 100.0}, "they are stored every few seconds"
 
 
 def test_the_seconds_of_a_stage_add_up_also_after_an_error(now: list[float]) -> None:

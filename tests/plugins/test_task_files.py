@@ -125,16 +125,13 @@ def test_files_that_cannot_be_a_task(load_file: Loaded, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is not UTF-8"):
         load(PluginRef("task", "latin.toml"), "task")
     Path("long.toml").write_bytes(b"#" * 2**20 + b"\n")
-    with pytest.raises(SettingsError, match="longer than 1 MiB"):
+    with pytest.raises(SettingsError, match="longer than 1,024 KiB"):
         load(PluginRef("task", "long.toml"), "task")
     with pytest.raises(SettingsError, match="takes no options"):
         load_file(COMPLAINTS, choices="x")
 
 
-def test_a_label_outside_the_choices_is_named_with_its_place(load_file: Loaded) -> None:
-    Path("complaints.csv").write_text("complaint,department\na,billing\nb,repair\n")
-    with pytest.raises(DataError, match=r"complaints\.csv.*'repair' is not one of the choices billing, delivery"):
-        list(load_file(COMPLAINTS).hook.load_dataset(path="", split="test"))
+def test_a_missing_column_is_named_with_its_place(load_file: Loaded) -> None:
     Path("complaints.csv").write_text("complaint,dept\na,billing\n")
     with pytest.raises(DataError, match=r"no column .*department.*the columns are complaint, dept"):
         list(load_file(COMPLAINTS).hook.load_dataset(path="", split="test"))

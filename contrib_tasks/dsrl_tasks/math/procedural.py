@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import permutations
 from typing import Literal, NamedTuple
 
 LEVELS = range(1, 6)
@@ -54,7 +55,7 @@ def _work_pairs(a: int, b: int) -> tuple[str, str]:
 
 
 def _draw_remainder(rng: random.Random) -> tuple[int, ...]:
-    return rng.randrange(10, 50), rng.randrange(3, 10)
+    return rng.randrange(10, 80), rng.randrange(3, 10)
 
 
 def _work_remainder(a: int, b: int) -> tuple[str, str]:
@@ -63,7 +64,7 @@ def _work_remainder(a: int, b: int) -> tuple[str, str]:
 
 
 def _draw_difference(rng: random.Random) -> tuple[int, ...]:
-    b = rng.randrange(2, 20)
+    b = rng.randrange(2, 30)
     return b, b + rng.randrange(1, 30)
 
 
@@ -81,8 +82,8 @@ def _work_linear(a: int, b: int, c: int) -> tuple[str, str]:
 
 
 def _draw_divisor(rng: random.Random) -> tuple[int, ...]:
-    divisor = rng.randrange(2, 8)
-    a, b = rng.sample(range(1, 7), 2)
+    divisor = rng.randrange(2, 12)
+    a, b = rng.sample(range(1, 10), 2)
     return divisor * a, divisor * b
 
 
@@ -153,19 +154,57 @@ RULED_DOMAINS = frozenset(kind.domain for kind in KINDS.values())
 HELD_OUT_DOMAINS = tuple(kind.domain for kind in KINDS.values())
 
 Forms = Mapping[str, tuple[str, ...]]
+#: Two colours, in both orders.
+_COLOURS = tuple(permutations(("red", "blue", "green"), 2))
+#: A kind whose numbers are few has more sentences, so that a thousand samples hardly repeat a problem.
 GENERATOR_FORMS: Forms = {
-    "sum": ("Compute {0} + {1}.", "What is the sum of {0} and {1}?"),
-    "pairs": ("There are {0} red {t} and {1} blue {t}. How many ways are there to choose one of each colour?",),
-    "remainder": ("What is the remainder when {0} is divided by {1}?", "Find the remainder of {0} divided by {1}."),
-    "difference": ("Solve x + {0} = {1}.", "Find x if x + {0} = {1}."),
-    "linear": ("Solve {0}x + {1} = {2}.", "Find x if {0}x + {1} = {2}."),
+    "sum": (
+        "Compute {0} + {1}.",
+        "Compute the sum of {0} and {1}.",
+        "Find the sum of {0} and {1}.",
+        "What is the sum of {0} and {1}?",
+    ),
+    "pairs": tuple(
+        f"There are {{0}} {one} {{t}} and {{1}} {other} {{t}}. How many ways are there to choose one of each colour?"
+        for one, other in _COLOURS
+    ),
+    "remainder": (
+        "What is the remainder when {0} is divided by {1}?",
+        "What is the remainder of {0} divided by {1}?",
+        "Find the remainder of {0} divided by {1}.",
+        "Find the remainder when {0} is divided by {1}.",
+        "Compute the remainder of {0} divided by {1}.",
+        "Compute the remainder when {0} is divided by {1}.",
+    ),
+    "difference": (
+        "Solve x + {0} = {1}.",
+        "Find x if x + {0} = {1}.",
+        "Compute x if x + {0} = {1}.",
+        "What is x if x + {0} = {1}?",
+    ),
+    "linear": (
+        "Solve {0}x + {1} = {2}.",
+        "Find x if {0}x + {1} = {2}.",
+        "Compute x if {0}x + {1} = {2}.",
+        "What is x if {0}x + {1} = {2}?",
+    ),
     "divisor": (
         "What is the greatest common divisor of {0} and {1}?",
         "Find the greatest common divisor of {0} and {1}.",
+        "Compute the greatest common divisor of {0} and {1}.",
+        "Which greatest common divisor do {0} and {1} have?",
     ),
-    "share": ("A bag holds {0} red {t} and {1} blue {t}. What is the probability to draw a red one?",),
-    "mixed": ("Compute {0} * {1} + {2} - {3}.", "What is {0} * {1} + {2} - {3}?"),
-    "both sides": ("Solve {0}x + {1} = {2}x + {3}.", "Find x if {0}x + {1} = {2}x + {3}."),
+    "share": tuple(
+        f"A bag holds {{0}} {one} {{t}} and {{1}} {other} {{t}}. What is the probability to draw a {one} one?"
+        for one, other in _COLOURS
+    ),
+    "mixed": ("Compute {0} * {1} + {2} - {3}.", "Find {0} * {1} + {2} - {3}.", "What is {0} * {1} + {2} - {3}?"),
+    "both sides": (
+        "Solve {0}x + {1} = {2}x + {3}.",
+        "Find x if {0}x + {1} = {2}x + {3}.",
+        "Compute x if {0}x + {1} = {2}x + {3}.",
+        "What is x if {0}x + {1} = {2}x + {3}?",
+    ),
     "three": ("A bag holds {0} red, {1} blue and {2} green {t}. What is the probability not to draw a red one?",),
 }
 DEV_FORMS: Forms = {

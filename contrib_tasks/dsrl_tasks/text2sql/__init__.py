@@ -87,12 +87,12 @@ class TextToSQL:
     @hookimpl(specname="eval")
     def is_right(self, prediction: str, label: str, input: str) -> bool:
         """Return whether two queries return the same rows on the tables of the input."""
+        if prediction == label:
+            return True
         from dsrl_tasks.text2sql.comparison import are_equal
         from dsrl_tasks.text2sql.data import find_database
         from dsrl_tasks.text2sql.queries import read_input
 
-        if prediction == label:
-            return True
         question = read_input(input)
         database = find_database(self._databases, question.database)
         if database is None and not question.schema:

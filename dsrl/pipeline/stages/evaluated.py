@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
-from dsrl.errors import DataError
+from dsrl.datasets import Columns
+from dsrl.errors import BudgetReached, DataError, RowRefused
 from dsrl.pipeline import signals
+from dsrl.pipeline.concurrency import run_together
 from dsrl.pipeline.contamination import compare_training
 from dsrl.pipeline.context import RunContext
-from dsrl.pipeline.dev_items import normalise
 from dsrl.pipeline.judging import JudgeCounts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
+from dsrl.pipeline.task_data import label_items, load_examples, normalise
 from dsrl.plugins.binding import Plugin
+from dsrl.plugins.scoring import grade
 from dsrl.plugins.specs import TaskSpec
 from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.stages import WHOLE_RUN
-from dsrl.types import UNREADABLE, Example
+from dsrl.types import UNREADABLE, Message
 
 #: Test items per call of the sampler.
 BATCH_SIZE = 256
@@ -60,7 +64,56 @@ async def _evaluate_model(
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
             run.store.add_evaluations(await evaluate(answering, name, batch))
-            run.progress.advance("evaluated", len(batch))
+            run.advance("evaluated", len(batch))
+
+
+def evaluate_teacher(run: OpenRun) -> None:
+    """Let the teacher that votes answer the test items, once each, as a baseline; stored replies are free.
+
+    If the budget does not pay for all of them, the user is told, and the others are kept.
+
+    Raises:
+        DataError: there are no test items, or the task is judged, so that no rule grades the answers.
+    """
+    items = run.store.items()
+    judged = [task.name for task in run.context.tasks.values() if task.rubric]
+    if not items or judged:
+        reason = f"the answers to the task {judged[0]} are judged" if judged else "the run has no test items"
+        raise DataError(f"the teacher cannot be evaluated: {reason}")
+    answered = run.store.evaluations("teacher")
+    missing = [(number, item) for number, item in enumerate(items) if number not in answered]
+    if not missing:
+        return
+    unpaid = signals.run(_ask_teacher(run, missing))
+    if unpaid:
+        run.add_note(
+            f"the teacher has not answered {unpaid} of {len(items)} test items: the budget does not pay for them"
+        )
+
+
+async def _ask_teacher(run: OpenRun, items: Sequence[tuple[int, EvalItem]]) -> int:
+    """Ask the teacher for its answers; return how many items the budget does not pay for."""
+    tasks, unpaid = run.context.tasks, 0
+
+    async def answer(number: int, item: EvalItem) -> Evaluation | None:
+        nonlocal unpaid
+        messages = (Message("user", tasks[item.task].definition.make_question(item.input)),)
+        try:
+            (reply,) = await instructors[item.task].ask("solve", messages, {"input": item.input})
+        except BudgetReached:
+            unpaid += 1
+            return None
+        except RowRefused:
+            return Evaluation("teacher", number, "", UNREADABLE, False)
+        return Evaluation(
+            "teacher", number, reply.text, *grade(tasks[item.task].plugin, reply.text, item.label, item.input)
+        )
+
+    async with run.open_instructors() as instructors:
+        for start in range(0, len(items), BATCH_SIZE):
+            answers = await run_together([answer(*pair) for pair in items[start : start + BATCH_SIZE]])
+            run.store.add_evaluations([each for each in answers if each is not None])
+    return unpaid
 
 
 def _store_items(run: OpenRun) -> None:
@@ -109,11 +162,15 @@ def load_all_items(context: RunContext) -> list[EvalItem]:
     """
     size = context.settings.test_size
     return [
-        item for key, task in context.tasks.items() for item in load_items(task.plugin, task.dataset_path, size, key)
+        item
+        for key, task in context.tasks.items()
+        for item in load_items(task.plugin, task.dataset_path, size, key, task.columns)
     ]
 
 
-def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> list[EvalItem]:
+def load_items(
+    task: Plugin[TaskSpec], path: str, size: int, key: str = "", columns: Columns | None = None
+) -> list[EvalItem]:
     """Load the test split of one task.
 
     Args:
@@ -121,6 +178,7 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
         path: the value of ``--dataset-path``; empty for the task's own data.
         size: the number of items to load; 0 for all.
         key: the name of the task for the items; empty in a run of one task.
+        columns: the columns that the user has named.
 
     Returns:
         The items; none if the task has no test set of its own and no path is given.
@@ -128,22 +186,14 @@ def load_items(task: Plugin[TaskSpec], path: str, size: int, key: str = "") -> l
     Raises:
         DataError: the test set is empty, or the gold answer of an item cannot be read.
     """
-    examples: Iterable[Example] | None = task.hook.load_dataset(path=path, split="test")
+    examples = load_examples(task, path, "test", columns)
     if examples is None:
         return []
-    items: list[EvalItem] = []
-    for number, example in enumerate(examples, 1):
-        if size and len(items) == size:
-            break
-        label = task.hook.process_label(output=example.output, input=example.input)
-        if label is UNREADABLE:
-            raise DataError(
-                f"test item {number} of {path or task.name}: no answer can be read in the gold output "
-                f"{example.output[-80:]!r}"
-            )
-        items.append(EvalItem(example.input, str(label), key, example.domain))
+    name = f"the test set {path}" if path else f"the test set of the task {task.name!r}"
+    labelled = label_items(task, islice(examples, size or None), name)
+    items = [EvalItem(example.input, label, key, example.domain) for example, label in labelled]
     if not items:
-        raise DataError(f"the test set {path or 'of task ' + task.name} is empty")
+        raise DataError(f"{name} is empty")
     return items
 
 

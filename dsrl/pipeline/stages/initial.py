@@ -88,7 +88,7 @@ async def ask_sample(
     """Ask for a sample, and ask again if the reply holds none and the settings allow it.
 
     Returns:
-        The sample and None, or an empty sample and the reason: one of :func:`read_sample`, or the provider's if it
+        The sample and None, or what :func:`read_sample` returns, or an empty sample and the provider's reason if it
         refuses the request.
     """
     example, reason = Example("", ""), None
@@ -109,10 +109,11 @@ def read_sample(reply: Reply) -> tuple[Example, str | None]:
     """Read the sample in a reply.
 
     Returns:
-        The sample and None, or an empty sample and the reason: ``truncated`` (cut off by the length limit),
-        ``not_json`` (no JSON object), ``no_input_or_output`` (a key is missing, or its value is empty or not a text).
+        The sample and None; or an example without an input, whose output is the text of the reply (``dsrl show --sample``
+        shows it), and the reason: ``truncated`` (cut off by the length limit), ``not_json`` (no JSON object),
+        ``no_input_or_output`` (a key is missing, or its value is empty or not a text).
     """
-    empty = Example("", "")
+    empty = Example("", replace_surrogates(reply.text))
     if reply.finish_reason == "length":
         return empty, "truncated"
     record = read_json_reply(reply.text, ("input", "output"))

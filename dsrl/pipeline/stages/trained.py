@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dsrl.errors import PluginError, StoreError
 from dsrl.pipeline import signals
 from dsrl.pipeline.judging import JudgeCounts, judge_all, make_submission
+from dsrl.pipeline.metric_logs import open_logs
 from dsrl.pipeline.model_folder import find_fault
 from dsrl.pipeline.run_tasks import RunTasks, list_judged
 from dsrl.pipeline.runtime import OpenRun
@@ -20,7 +21,7 @@ from dsrl.plugins.specs import TrainerSpec
 from dsrl.settings import Settings
 from dsrl.storage.attempts import DevItem
 from dsrl.storage.metrics import Metrics
-from dsrl.types import Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
+from dsrl.types import Answer, Message, Prompt, Sample, Score, TrainItem, TrainJob, TrainStep
 
 #: The basis of a training that an early version of dsrl started; it did not record the output folder.
 UNKNOWN_OUTPUT = "done"
@@ -63,7 +64,7 @@ def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     return make_job(
         context.settings,
         context.get_start_model(iteration),
-        make_items(context.tasks, selected, run.store.scores(iteration)),
+        make_items(context.tasks, selected, run.store.scores(iteration), run.store.list_votes(iteration)),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
         dev_items,
@@ -81,12 +82,15 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         if not is_shown:
             if step.step > 1:
                 run.progress.note(f"the training continues with step {step.step} of {step.steps}")
+            run.progress.set_status("")
             run.progress.start("trained", step.steps, step.step - 1)
             is_shown = True
-        run.progress.advance("trained")
+        run.advance("trained")
         run.progress.train_step(step)
         run.store.add_rewards(step.step, step.rewards)
-        metrics.add(iteration, step.step, {"epoch": step.epoch, **step.metrics})
+        values = {"epoch": step.epoch, **step.metrics}
+        if metrics.add(iteration, step.step, values):
+            logs.add(step.step, values)
         watch.add(step)
 
     trainer, tasks, counts = run.context.trainer, run.context.tasks, JudgeCounts()
@@ -96,9 +100,13 @@ def _train(run: OpenRun, iteration: int, job: TrainJob) -> TrainingWatch:
         return signals.call(lambda: signals.run(_judge(run, counts, answers)))
 
     task = join_tasks({key: task.plugin for key, task in tasks.items()}, list_judged(tasks), judge)
+    run.progress.set_status("loading the model for the training, or waiting for its first step")
+    name = run.settings.name if iteration == 1 else f"{run.settings.name}-iteration-{iteration}"
     try:
-        trainer.hook.train(job=job, task=task, on_step=on_step)
+        with open_logs(run.settings.log_to, run.context.folder / "logs", name, run.add_note) as logs:
+            trainer.hook.train(job=job, task=task, on_step=on_step)
     finally:
+        run.progress.set_status("")
         run.warn_of_judgements("trained", iteration, counts)
     if job.eval_every and not watch.accuracies:
         run.add_warning(
@@ -134,14 +142,26 @@ def _open_metrics(run: OpenRun) -> Metrics:
     return Metrics(run.context.folder / "metrics.jsonl", run.add_note)
 
 
-def make_items(tasks: RunTasks, samples: Iterable[Sample], scores: Mapping[str, Score]) -> tuple[TrainItem, ...]:
+def make_items(
+    tasks: RunTasks,
+    samples: Iterable[Sample],
+    scores: Mapping[str, Score],
+    votes: Mapping[str, Sequence[Answer]] | None = None,
+) -> tuple[TrainItem, ...]:
     """Make the items of a training from samples.
 
     Args:
         tasks: make the prompts.
         samples: what to train on; all have a label.
         scores: id of a sample -> its score; a sample without one was not attempted.
+        votes: id of a sample -> the answer in its own output, then its votes; a sample without any is real data.
     """
+
+    def get_output(sample: Sample) -> str:
+        own = (votes or {}).get(sample.id)
+        is_right = tasks[sample.task].rubric or own is None or own[0] == sample.label
+        return sample.output if is_right else ""  # the votes have outvoted the sample's own answer
+
     return tuple(
         TrainItem(
             id=sample.id,
@@ -151,6 +171,7 @@ def make_items(tasks: RunTasks, samples: Iterable[Sample], scores: Mapping[str, 
             task=sample.task,
             attempts=scores[sample.id].attempts if sample.id in scores else 0,
             passed=scores[sample.id].passed if sample.id in scores else 0,
+            output=get_output(sample),
         )
         for sample in samples
     )

@@ -21,7 +21,13 @@ from dsrl.testing.small_task import SmallTask
 from dsrl.types import PluginRef, Prompt, TrainItem, TrainJob, TrainStep
 
 ITEMS = tuple(
-    TrainItem(f"1-{n}", Prompt(f"Is {n} an even number?"), f"Is {n} an even number?", "no" if n % 2 else "yes")
+    TrainItem(
+        id=f"1-{n}",
+        prompt=Prompt(f"Is {n} an even number?"),
+        input=f"Is {n} an even number?",
+        label="no" if n % 2 else "yes",
+        output=f"<answer>{'no' if n % 2 else 'yes'}</answer>",
+    )
     for n in range(8)
 )
 
@@ -55,11 +61,13 @@ class TrainerContract(PluginContract):
     Attributes:
         model: the base model: the name of an installed one, a folder or a hub id; or a fixture that returns it.
         job_settings: fields of :class:`dsrl.types.TrainJob` that replace the usual ones.
+        uses_rewards: whether the trainer learns from rewards, and reports them.
     """
 
     kind = "trainer"
     model: Any = "tiny"
     job_settings: Any = {}  # noqa: RUF012 - it is read only
+    uses_rewards = True
 
     @pytest.fixture
     def task(self, installer: Installer) -> Plugin[Any]:
@@ -122,6 +130,8 @@ class TrainerContract(PluginContract):
         self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any], installer: Installer
     ) -> None:
         """One task rewards every output with 7, the other with less than 1."""
+        if not self.uses_rewards:
+            pytest.skip("the trainer uses no rewards")
         if not (subject.implements("takes_several_tasks") and subject.hook.takes_several_tasks()):
             pytest.skip("the trainer trains on one task only")
         several: Any = join_tasks({"vowels": task, "seven": bind_importable(installer, SevenTask)})
@@ -135,6 +145,8 @@ class TrainerContract(PluginContract):
         self, subject: Plugin[Any], job: TrainJob, installer: Installer
     ) -> None:
         """The judge gives every output 0.3, and the rules of the task give it 7."""
+        if not self.uses_rewards:
+            pytest.skip("the trainer uses no rewards")
         if not (subject.implements("takes_judged_tasks") and subject.hook.takes_judged_tasks()):
             pytest.skip("the trainer does not train on judged tasks")
         task = installer.bind("task", SevenTask())

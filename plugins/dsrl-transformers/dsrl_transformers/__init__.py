@@ -1,1 +1,1 @@
-"""Hugging Face models in this process: sampler ``transformers``, trainer ``grpo``, model ``tiny``."""
+"""Hugging Face models in this process: sampler ``transformers``, trainers ``grpo`` and ``sft``, model ``tiny``."""

@@ -31,8 +31,13 @@ _IRRELEVANT = ("output_dir", "work_dir", "device")
 _FOR_EVALUATION = ("dev_items", "eval_every")
 
 
-def make_fingerprint(job: TrainJob) -> str:
-    """Return a short text. Two jobs have the same one if a checkpoint of one is valid for the other."""
+def make_fingerprint(job: TrainJob, with_outputs: bool = False) -> str:
+    """Return a short text. Two jobs have the same one if a checkpoint of one is valid for the other.
+
+    Args:
+        job: the job.
+        with_outputs: whether the training depends on the outputs of the items.
+    """
     # Only what the weights depend on: a field that GRPO does not use must not make a checkpoint unusable.
     is_evaluated = job.eval_every > 0 and job.dev_items
     unused = _IRRELEVANT if is_evaluated else _IRRELEVANT + _FOR_EVALUATION
@@ -40,6 +45,8 @@ def make_fingerprint(job: TrainJob) -> str:
     for name in ("items", "dev_items"):
         if name in facts:
             facts[name] = [_describe_item(item) for item in facts[name]]
+    if with_outputs:
+        facts["outputs"] = [item.output for item in job.items]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dsrl import BoundPlugin, TrainItem, TrainJob, TrainStep, compute_rewards, grade_all, hookimpl
+from dsrl import (
+    BoundPlugin,
+    Finding,
+    SettingsError,
+    TrainItem,
+    TrainJob,
+    TrainStep,
+    compute_rewards,
+    grade_all,
+    hookimpl,
+)
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -40,6 +50,7 @@ class GRPOTrainer:
             would be that of the KL term. ``keep`` computes it, as the paper does.
         optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package
             bitsandbytes).
+        algorithm: ``grpo``, nothing else; the trainer ``verl`` also knows PPO.
     """
 
     def __init__(
@@ -50,7 +61,13 @@ class GRPOTrainer:
         gradient_checkpointing: str = "auto",
         equal_groups: str = "skip",
         optimizer: str = "adamw",
+        algorithm: str = "grpo",
     ) -> None:
+        if algorithm != "grpo":
+            raise SettingsError(
+                f"{_FLAG} algorithm={algorithm}: this trainer knows GRPO only; PPO is what the trainer verl does "
+                "(pip install dsrl-verl in an environment of its own, then --trainer verl --trainer-option algorithm=ppo)"
+            )
         seconds = checkpoint_seconds
         self._options = TrainerOptions(
             checkpoint_seconds=None if seconds is None else check_seconds(f"{_FLAG} checkpoint_seconds", seconds),
@@ -119,24 +136,40 @@ class GRPOTrainer:
                 short for prompts and answers, or the device's memory is too small for the training.
             StoreError: the model cannot be put into the output folder, or the disk has no space for checkpoints.
         """
-        from dsrl_transformers.checkpoint import check_output_place, check_training_room
-        from dsrl_transformers.language_model import hide_progress_bars, resolve_device
-        from dsrl_transformers.lora import require_peft
-        from dsrl_transformers.memory_check import check_training_memory
-        from dsrl_transformers.model_files import check_model
-        from dsrl_transformers.prompts import check_prompt_room
-        from dsrl_transformers.weights_check import check_weights
+        check_training(job, self._options)
 
-        check_output_place(job.output_dir)
-        device, forward_dtype = resolve_device(job.device, job.dtype)
-        check_optimizer(self._options.optimizer, device)
-        if job.lora_rank > 0:
-            require_peft()
-        with hide_progress_bars():
-            facts = check_model(job.model)
-        prompts = [item.prompt for item in job.items]
-        check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
-        if facts.weight_bytes is not None:
-            check_training_room(job, facts.weight_bytes, facts.itemsize)
-        check_training_memory(job, facts, device, forward_dtype.itemsize == 2, self._options)
-        check_weights(job.model)
+    @hookimpl
+    def diagnose(self, model: str) -> list[Finding]:
+        """Say on which device the trainer works, and which sizes of models fit."""
+        from dsrl_transformers.diagnosis import diagnose_training
+
+        return diagnose_training(model)
+
+
+def check_training(job: TrainJob, options: TrainerOptions) -> None:
+    """Check model, device, memory and disk for a job, as the hook ``check`` of a trainer does.
+
+    Raises:
+        DataError, DsrlError, SettingsError, StoreError: as in :meth:`GRPOTrainer.check`.
+    """
+    from dsrl_transformers.checkpoint import check_output_place, check_training_room
+    from dsrl_transformers.language_model import hide_progress_bars, resolve_device
+    from dsrl_transformers.lora import require_peft
+    from dsrl_transformers.memory_check import check_training_memory
+    from dsrl_transformers.model_files import check_model
+    from dsrl_transformers.prompts import check_prompt_room
+    from dsrl_transformers.weights_check import check_weights
+
+    check_output_place(job.output_dir)
+    device, forward_dtype = resolve_device(job.device, job.dtype)
+    check_optimizer(options.optimizer, device)
+    if job.lora_rank > 0:
+        require_peft()
+    with hide_progress_bars():
+        facts = check_model(job.model)
+    prompts = [item.prompt for item in job.items]
+    check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
+    if facts.weight_bytes is not None:
+        check_training_room(job, facts.weight_bytes, facts.itemsize)
+    check_training_memory(job, facts, device, forward_dtype.itemsize == 2, options)
+    check_weights(job.model)

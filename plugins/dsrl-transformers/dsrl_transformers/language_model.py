@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dsrl import DsrlError, Prompt, SettingsError
+from dsrl import DsrlError, SettingsError
 from dsrl_transformers.decode import Completions, DecodeSettings, decode
 from dsrl_transformers.forest import supports_trees
 from dsrl_transformers.memory import choose_cache_tokens
@@ -21,8 +21,8 @@ from dsrl_transformers.memory_estimate import is_out_of_memory, needs_narrow_bas
 from dsrl_transformers.memory_saving import store_in_bfloat16
 from dsrl_transformers.model_files import translate_errors
 from dsrl_transformers.plain import decode_plainly
-from dsrl_transformers.prompts import encode_prompt, find_end_of_turn
 from dsrl_transformers.rows import supports_chains
+from dsrl_transformers.text_codec import TextCodec, collect_stop_tokens, read_context
 from dsrl_transformers.weights_check import make_value_error
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,12 @@ _GENERATE_CACHE_TOKENS = 32768
 _FEWEST_CACHE_TOKENS = 1024  # with less, the memory is too small for the model itself
 
 
-@dataclass
-class LanguageModel:
+@dataclass(kw_only=True)
+class LanguageModel(TextCodec):
     """A model ready to sample from.
 
     Attributes:
         model: a causal language model in evaluation mode.
-        tokenizer: its tokenizer.
-        stop: tokens that end a completion.
-        context: length of the model's context in tokens; None if the model's settings do not say it.
         has_trees: whether completions can share their computation (:func:`~dsrl_transformers.forest.supports_trees`).
         autocast_dtype: the type of the forward pass if it differs from the type of the weights, else None.
         has_chains: whether completions can be rows of one cache (:func:`~dsrl_transformers.rows.supports_chains`); None
@@ -49,9 +46,6 @@ class LanguageModel:
     """
 
     model: Any
-    tokenizer: Any
-    stop: frozenset[int]
-    context: int | None
     has_trees: bool
     autocast_dtype: torch.dtype | None = None
     has_chains: bool | None = None
@@ -64,47 +58,11 @@ class LanguageModel:
             return nullcontext()
         return torch.autocast(self.model.device.type, dtype=self.autocast_dtype)
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Turn a prompt into tokens, at least one.
-
-        Raises:
-            DataError: the chat template cannot render the prompt.
-        """
-        ids = encode_prompt(self.tokenizer, prompt)
-        if ids:
-            return ids
-        start = self.tokenizer.bos_token_id
-        return [min(self.stop, default=0) if start is None else start]
-
-    def decode_text(self, tokens: Sequence[int]) -> str:
-        """Turn the tokens of a completion into text, without stop tokens and other special tokens."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
     def fit_to_context(
         self, prompts: Sequence[list[int]], settings: DecodeSettings
     ) -> tuple[list[list[int]], DecodeSettings]:
-        """Shorten prompts, and the maximum length of completions, so that both fit into the model's context.
-
-        A prompt loses its beginning, because the end of the question and the output instruction come last. Completions leave
-        at least half of the context to the prompt.
-        """
-        if self.context is None:
-            return list(prompts), settings
-        max_tokens = min(settings.max_tokens, self.context // 2)
-        room = self.context - max_tokens
-        too_long = sum(len(ids) > room for ids in prompts)
-        if too_long:
-            log.warning(
-                "%d of %d prompts have more than %d tokens, the space that the model's context leaves for a prompt. Their "
-                "beginnings are cut off.",
-                too_long, len(prompts), room,
-            )  # fmt: skip
-        start = self.tokenizer.bos_token_id
-        shortened = []
-        for ids in prompts:
-            head = ids[:1] if ids[0] == start and len(ids) > room else []
-            shortened.append(head + ids[max(0, len(ids) - room + len(head)) :] if len(ids) > room else ids)
+        """Do as :meth:`~dsrl_transformers.text_codec.TextCodec.cut_to_context`, with the settings of a call."""
+        shortened, max_tokens = self.cut_to_context(prompts, settings.max_tokens)
         return shortened, replace(settings, max_tokens=max_tokens)
 
     def complete(
@@ -197,8 +155,8 @@ def load_model(
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
-        stop=_get_stop_tokens(model, tokenizer),
-        context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
+        stop=collect_stop_tokens(model.generation_config, tokenizer),
+        context=read_context(model.config),
         has_trees=has_trees,
         # Adapters are float32, so a forward pass in bfloat16 needs autocast for them, too.
         autocast_dtype=forward_dtype if forward_dtype != torch.float32 and purpose != "sample" else None,
@@ -305,11 +263,3 @@ def _parse_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
         raise SettingsError(f"The dtype {name!r} is not supported here; use --dtype auto, float32 or bfloat16.")
     return torch.float32 if name == "float32" else torch.bfloat16
-
-
-def _get_stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    ids = getattr(model.generation_config, "eos_token_id", None)
-    tokens = [ids] if isinstance(ids, int) else list(ids or [])
-    if tokenizer.eos_token_id is not None:
-        tokens.append(tokenizer.eos_token_id)
-    return frozenset({*tokens, *find_end_of_turn(tokenizer)})

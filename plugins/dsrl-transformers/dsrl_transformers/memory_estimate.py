@@ -14,10 +14,10 @@ A checkpoint needs no memory of its own: it is written from where the weights ar
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
+
+from dsrl.machine import read_free_memory, read_total_memory
 
 #: Frozen weights that would take more than this share of the memory in float32 are kept in bfloat16.
 _MAX_FROZEN_SHARE = 0.5
@@ -179,7 +179,7 @@ def read_capacity(device: Any) -> int | None:
         return int(torch.cuda.mem_get_info(device)[1])
     if device.type != "cpu":
         return None
-    return min(filter(None, (_read_meminfo("MemTotal"), _read_cgroup_limit())), default=None)
+    return read_total_memory()
 
 
 def read_available_memory(device: Any) -> int | None:
@@ -190,30 +190,7 @@ def read_available_memory(device: Any) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    return min(filter(None, (_read_meminfo("MemAvailable"), _read_cgroup_limit())), default=None)
-
-
-def _read_meminfo(name: str) -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _read_cgroup_limit() -> int | None:
-    """Return the limit that a container puts on the memory; None if there is none."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return int(Path(path).read_text())
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return None
+    return read_free_memory()
 
 
 #: In lower case, what a RuntimeError says if a device or the main memory has too little space: the allocator for the CPU (of

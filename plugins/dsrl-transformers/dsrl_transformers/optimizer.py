@@ -33,8 +33,8 @@ def check_optimizer(name: str, device: Any) -> None:
         ) from error
 
 
-def make_optimizer(name: str, weights: Iterable[Any], device: Any) -> Any:
-    """Make AdamW without weight decay; with ``adamw8bit`` its two moments have 8 bits and can move to the host's memory.
+def make_optimizer(name: str, weights: Iterable[Any], device: Any, weight_decay: float = 0.0) -> Any:
+    """Make AdamW; with ``adamw8bit`` its two moments have 8 bits and can move to the host's memory.
 
     Raises:
         DsrlError: see :func:`check_optimizer`.
@@ -45,6 +45,6 @@ def make_optimizer(name: str, weights: Iterable[Any], device: Any) -> Any:
     if name == "adamw8bit":
         import bitsandbytes
 
-        return bitsandbytes.optim.PagedAdamW8bit(list(weights), weight_decay=0.0)
+        return bitsandbytes.optim.PagedAdamW8bit(list(weights), weight_decay=weight_decay)
     # The fused kernel makes no temporary copies of the weights.
-    return torch.optim.AdamW(list(weights), weight_decay=0.0, fused=device.type in ("cpu", "cuda"))
+    return torch.optim.AdamW(list(weights), weight_decay=weight_decay, fused=device.type in ("cpu", "cuda"))

@@ -32,6 +32,17 @@ def check_seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Return a number from 0 to 1.
+
+    Raises:
+        SettingsError: the value is not such a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise SettingsError(f"{name}={value} must be a number from 0 to 1")
+    return float(value)
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return one of ``choices``.
 
@@ -45,7 +56,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TrainerOptions:
-    """The options of the trainer ``grpo``; see :class:`dsrl_transformers.grpo.GRPOTrainer`."""
+    """The options of the trainers ``grpo`` and ``sft``; see their classes."""
 
     checkpoint_seconds: float | None
     cache_tokens: int
@@ -53,3 +64,4 @@ class TrainerOptions:
     gradient_checkpointing: str
     equal_groups: str
     optimizer: str
+    weight_decay: float = 0.0

@@ -54,6 +54,10 @@ class _RowLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
+    def get_max_cache_shape(self) -> int:
+        """Return the same; in transformers before 5.11, which verl needs, the method has this name."""
+        return -1
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsrl import DataError, Prompt, hookimpl
+from dsrl import DataError, Finding, Prompt, hookimpl
 from dsrl_transformers.options import check_whole_number
 
 if TYPE_CHECKING:
@@ -120,6 +120,13 @@ class TransformersSampler:
             config = AutoConfig.from_pretrained(self._name, trust_remote_code=False)
         vocabulary = getattr(config.get_text_config(decoder=True), "vocab_size", None)
         return has_chat_template(tokenizer, system, self._name, vocabulary)
+
+    @hookimpl
+    def diagnose(self, model: str) -> list[Finding]:
+        """Say on which device the sampler works, and which sizes of models fit."""
+        from dsrl_transformers.diagnosis import diagnose_sampling
+
+        return diagnose_sampling(model)
 
     @hookimpl
     async def aclose(self) -> None:

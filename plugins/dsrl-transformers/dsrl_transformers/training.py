@@ -77,7 +77,9 @@ class Training:
         self.job, self.reward, self.grade, self.options = job, reward, grade, options
         # The checkpoint of adapters is small: one after every step, if that does not take too much of the time.
         default_seconds = 0.0 if job.lora_rank > 0 else 15.0
-        self.checkpoints = Checkpoints(job.work_dir, make_fingerprint(job), options.checkpoint_seconds, default_seconds)
+        self.checkpoints = Checkpoints(
+            job.work_dir, self._make_fingerprint(), options.checkpoint_seconds, default_seconds
+        )
         self.skipped = self.skipped_in_a_row = 0
         self.equal_steps_in_a_row, self.is_warned_of_equal_groups = 0, False
 
@@ -116,6 +118,9 @@ class Training:
         self._save_model()
         self.checkpoints.remove()
 
+    def _make_fingerprint(self) -> str:
+        return make_fingerprint(self.job)
+
     def _prepare(self) -> None:
         job = self.job
         self.lm = load_model(job.model, job.device, job.dtype, purpose="adapt" if job.lora_rank > 0 else "train")
@@ -133,7 +138,9 @@ class Training:
             self.reference = copy.deepcopy(model).requires_grad_(False)
             store_in_bfloat16(self.reference)
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = make_optimizer(self.options.optimizer, self.weights.values(), model.device)
+        self.optimizer = make_optimizer(
+            self.options.optimizer, self.weights.values(), model.device, self.options.weight_decay
+        )
         self._plan_passes(read_shape(config.get_text_config(decoder=True)))
         is_kept_small = job.lora_rank == 0
         self.evaluation = DevEvaluation(

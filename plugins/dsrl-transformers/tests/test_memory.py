@@ -308,6 +308,12 @@ def test_an_optimizer_that_is_not_there(model_dir: Path, tmp_path: Path, monkeyp
         GRPOTrainer(optimizer="sgd")
 
 
+def test_for_ppo_the_error_names_verl() -> None:
+    with pytest.raises(SettingsError, match="--trainer verl --trainer-option algorithm=ppo"):
+        GRPOTrainer(algorithm="ppo")
+    GRPOTrainer(algorithm="grpo")
+
+
 def test_a_small_model_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     from dsrl_transformers import language_model
 

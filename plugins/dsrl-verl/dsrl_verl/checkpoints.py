@@ -12,6 +12,8 @@ from typing import Any
 
 from dsrl import StoreError, TrainStep
 
+#: How the name of a local Ray's folder begins.
+RAY_PREFIX = "dsrl-ray-"
 _FOLDER = re.compile(r"global_step_(\d+)")
 
 
@@ -69,6 +71,17 @@ class WorkFolder:
         path = self.folder / f"attempt-{number}"
         path.mkdir()
         return number, path
+
+    def note_ray_folder(self, attempt: Path, folder: Path | None) -> None:
+        """Remember the folder of a local Ray, which is elsewhere, so that what a kill leaves in it can be removed."""
+        if folder is not None:
+            (attempt / "ray").write_text(str(folder), encoding="utf-8")
+
+    def list_ray_folders(self) -> list[Path]:
+        """Return the folders that local Rays of earlier attempts have left behind."""
+        found = [Path(note.read_text(encoding="utf-8")) for note in self.folder.glob("attempt-*/ray")]
+        # A path that a kill has cut off is none of ours.
+        return [path for path in found if path.name.startswith(RAY_PREFIX) and path.is_dir()]
 
     # --- steps ---
 

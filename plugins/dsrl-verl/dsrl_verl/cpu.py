@@ -130,11 +130,12 @@ def _wrap_offloading() -> None:
 def _wrap_critic() -> None:
     import verl.utils.model
 
-    def load_valuehead_model(path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+    # verl names the arguments.
+    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
         from transformers import AutoModelForTokenClassification
 
         return AutoModelForTokenClassification.from_pretrained(
-            path, dtype=torch_dtype, config=model_config, attn_implementation="eager", trust_remote_code=False
+            local_path, dtype=torch_dtype, config=model_config, attn_implementation="eager", trust_remote_code=False
         )
 
     verl.utils.model.load_valuehead_model = load_valuehead_model

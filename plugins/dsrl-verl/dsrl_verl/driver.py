@@ -1,7 +1,7 @@
 """The process that runs verl's own ``main_ppo``: ``python -m dsrl_verl.driver KEY=VALUE ..``.
 
 It ends when the process that has started it ends, also by a kill: then its standard input is closed. Otherwise a training
-that nobody reads would go on, and write into the checkpoints of the next one.
+that nobody reads would go on, and write into the checkpoints of the next one. The processes of a local Ray end with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from importlib import import_module
+from typing import Any
+
+from dsrl_verl.process import MARK, end_processes
+
+#: Seconds that a local Ray may take to start.
+_RAY_SECONDS = 300.0
 
 
 def watch_parent(descriptor: int = 0) -> None:
@@ -19,10 +26,34 @@ def watch_parent(descriptor: int = 0) -> None:
     def wait() -> None:
         while os.read(descriptor, 1024):
             pass
-        # Ray's processes end by themselves when this one is gone; what is in its group ends at once.
+        if mark := os.environ.get(MARK):
+            end_processes(mark)
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=wait, name="dsrl-parent", daemon=True).start()
+
+
+def be_patient_with_ray() -> None:
+    """Let a Ray that this process starts have more time than the 30 seconds that Ray has for it, and less to do then.
+
+    A busy machine does not keep them, and Ray has no setting for it. Nor does a training need Ray's dashboard, whose agent
+    takes most of the time: Ray leaves its optional parts out if their packages are not there.
+    """
+    services, utils = import_module("ray._private.services"), import_module("ray._private.utils")
+    get_node = services.get_node
+
+    def wait_for_node(*arguments: Any) -> Any:
+        deadline = time.monotonic() + _RAY_SECONDS
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = wait_for_node
+    utils.get_dashboard_dependency_error = lambda: "dsrl needs no dashboard"
 
 
 def main() -> None:
@@ -33,6 +64,8 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     watch_parent(pipe)
+    if MARK in os.environ:  # a local Ray
+        be_patient_with_ray()
     # By name: in verl's workers, a class of the module __main__ would be pickled as a whole.
     import_module("verl.trainer.main_ppo").main()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from dsrl import DsrlError, SettingsError
 from dsrl_verl.layout import Cluster
@@ -16,6 +18,8 @@ from dsrl_verl.options import FLAG, TrainerOptions
 
 #: The version of verl that dsrl was run with. Its settings, files and plugin interface change from version to version.
 PROVEN_VERL = "0.9.1"
+#: Bytes of verl's and Ray's processes in CPU mode, without a model.
+_CPU_PROCESSES = 3e9
 #: Seconds that a Ray cluster may take to answer.
 _RAY_SECONDS = 60.0
 _PROBE = """
@@ -27,12 +31,13 @@ print("\\n" + json.dumps([[node.get("CPU", 0), node.get("GPU", 0)] for node in n
 """
 
 
-def check_packages(engine: str, is_cpu: bool) -> None:
+def check_packages(engine: str, is_cpu: bool, has_critic: bool = False) -> None:
     """Check that verl can be used in this environment.
 
     Args:
         engine: the engine that answers; it is not needed in CPU mode.
         is_cpu: whether the training runs in CPU mode.
+        has_critic: whether a critic is trained (PPO).
 
     Raises:
         DsrlError: a package is missing, has an unproven version, or must not be beside verl.
@@ -61,6 +66,38 @@ def check_packages(engine: str, is_cpu: bool) -> None:
         raise DsrlError(
             f"verl answers with {engine}, which is not installed; install it: pip install 'verl[{engine}]=={PROVEN_VERL}' "
             f"(or choose the other engine with {FLAG} engine=..; --device cpu rehearses without one)"
+        )
+    if has_critic and not is_cpu and find_spec("flash_attn") is None:
+        raise DsrlError(
+            "verl loads the critic of PPO with flash attention only, and the package flash_attn is not installed; install "
+            f"it: pip install flash-attn --no-build-isolation (or train by {FLAG} algorithm=grpo, which needs no critic)"
+        )
+
+
+def check_cpu_memory(weights: int, has_adapters: bool, has_critic: bool) -> None:
+    """Check that a training in CPU mode fits into this machine's free memory.
+
+    Args:
+        weights: number of weights of the model.
+        has_adapters: whether only LoRA adapters are trained.
+        has_critic: whether a critic of the same size is trained.
+
+    Raises:
+        SettingsError: it does not; the text says what would.
+    """
+    import torch
+    from dsrl_transformers.memory_estimate import read_available_memory
+
+    available = read_available_memory(torch.device("cpu"))
+    # In float32: weights, gradients and two moments; the reference, the engine's model, and the weights on their way to it.
+    each = (4 if has_adapters else 16) + 12 + (16 if has_critic else 0)
+    needs = _CPU_PROCESSES + each * weights
+    if available is not None and needs > available:
+        fitting = max(0.0, (available - _CPU_PROCESSES) / each)
+        raise SettingsError(
+            f"verl on a CPU needs about {needs / 1e9:.1f} GB for a model of {weights / 1e9:.2g} billion weights, and "
+            f"{available / 1e9:.1f} GB are free, enough for {fitting / 1e9:.2g} billion; rehearse with a smaller "
+            "--base-model, or train with --trainer grpo, which needs less"
         )
 
 
@@ -114,6 +151,24 @@ def _find_remote_cluster(options: TrainerOptions) -> Cluster:
     return Cluster(options.nodes, wanted, float(os.environ.get("DSRL_VERL_GPU_GB", "80")) * 1e9)
 
 
+def choose_ray_token(address: str) -> dict[str, str]:
+    """Return the variables with which a process may join a Ray: a running one, or one of its own.
+
+    `ray start` asks for a token as soon as this user has one, and Ray's clients do not send theirs by themselves. A Ray of
+    one's own would write a token into the user's home, so that the next cluster asks for it; it gets one for itself.
+
+    Args:
+        address: the address of the cluster; empty for a Ray of one's own.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    if not address:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    places = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    has_token = any(os.environ.get(name) for name in places) or Path("~/.ray/auth_token").expanduser().is_file()
+    return {"RAY_AUTH_MODE": "token"} if has_token else {}
+
+
 def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float, float]]:
     """Return CPUs and GPUs of each living node of a Ray cluster.
 
@@ -131,6 +186,7 @@ def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float
             timeout=seconds,
             check=False,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **choose_ray_token(address)},
         )
         lines = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
         return [(float(cpus), float(gpus)) for cpus, gpus in json.loads(lines[-1])]
@@ -138,6 +194,8 @@ def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float
         reason = f"no answer within {seconds:g} s"
     except (IndexError, ValueError, TypeError):
         reason = (asked.stderr.strip().splitlines() or ["it answered with something that is no list of nodes"])[-1]
+        if "InvalidAuthToken" in asked.stderr:
+            reason = "it asks for another token than this machine has; copy ~/.ray/auth_token of its head"
     raise SettingsError(
         f"the Ray cluster at {address} cannot be used: {reason[:300]}; check `ray status --address {address}`, and that "
         "its version of Ray is the one of this environment"

@@ -52,6 +52,8 @@ def parse_options(values: Mapping[str, Any]) -> TrainerOptions:
         elif name in known:
             plain[name] = value
         else:
+            if name == "device":
+                raise SettingsError(f"the device is given as --device {value}, and not as an option of the trainer")
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"the options are {', '.join(known)}"
             raise SettingsError(

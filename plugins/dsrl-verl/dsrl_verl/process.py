@@ -24,6 +24,23 @@ _TAIL_BYTES, _TAIL_LINES = 64 * 1024, 25
 _DECORATION = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^\([\w :.=,#-]*pid=\d+[^)]*\)\s?")
 
 
+#: The variable by which the processes of a training are known, Ray's among them: they leave the group of their parent.
+MARK = "DSRL_VERL_PROCESS_OF"
+
+
+def end_processes(mark: str) -> None:
+    """End all processes of this user that a training has started and that still run; this process stays.
+
+    Args:
+        mark: the value of :data:`MARK` of the training.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
 class VerlProcess:
     """A run of verl. Used as a context, it is ended with its processes when the context ends.
 
@@ -31,14 +48,15 @@ class VerlProcess:
         overrides: the arguments of verl's command.
         log: file for what it prints.
         folder: the folder that it runs in.
-        environment: variables that are added to those of this process.
+        environment: variables that are added to those of this process. With :data:`MARK` among them, the processes of Ray
+            are ended, too.
 
     Raises:
         StoreError: the log cannot be written.
     """
 
     def __init__(self, overrides: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str]) -> None:
-        self.log = log
+        self.log, self._mark = log, environment.get(MARK)
         hydra = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
         try:
             self._file = log.open("ab")
@@ -76,6 +94,8 @@ class VerlProcess:
                 time.sleep(0.05)
         self._signal(signal.SIGKILL)
         self._process.wait()
+        if self._mark is not None:
+            end_processes(self._mark)
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

@@ -12,13 +12,14 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dsrl import Worker, WorkerError
-from dsrl_verl.reward_setup import RewardSetup
+from dsrl import BoundPlugin, PluginError, Worker, WorkerError, list_tasks
+from dsrl_verl.reward_setup import RewardSetup, copy_task
 
 #: Texts in the log are cut to this length.
 _LONGEST = 500
@@ -61,6 +62,18 @@ class Guard:
             return {"fault": "start", "text": self._start_fault}
         return {"reward": reward, "parts": parts, "right": right}
 
+    def require_start(self, **question: Any) -> None:
+        """Ask once, so that a task that the child cannot bind is told now; how the reward itself does is no matter.
+
+        Raises:
+            PluginError: the child could not be started.
+        """
+        outcome = self.compute(**question)
+        if outcome.get("fault") == "start":
+            raise PluginError(
+                f"verl's workers could not compute rewards, so the training does not start: {outcome['text']}"
+            )
+
     def write(self, row: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         """Append an outcome to the log."""
         self._log.write(json.dumps({**row, **outcome}) + "\n")
@@ -69,6 +82,28 @@ class Guard:
         """End the child."""
         self._worker.close()
         self._log.close()
+
+
+def check_task(task: BoundPlugin[Any], seconds: float, memory_mb: int) -> None:
+    """Bind the tasks of a run as a worker will.
+
+    Args:
+        task: the argument ``task`` of the trainer's hooks.
+        seconds: time that one reward may take.
+        memory_mb: mebibytes that the process of the rewards may take.
+
+    Raises:
+        PluginError: a worker could not bind one of them.
+    """
+    copies = {key: copy_task(one) for key, one in list_tasks(task).items()}
+    with tempfile.TemporaryDirectory(prefix="dsrl-verl-check-") as folder:
+        setup = Path(folder, "reward.json")
+        RewardSetup(copies, Path(folder), 0, seconds, memory_mb).write(setup)
+        guard = Guard(setup)
+        try:
+            guard.require_start(task=next(iter(copies)), output="", label="", input="", is_graded=False)
+        finally:
+            guard.close()
 
 
 @cache

@@ -65,12 +65,13 @@ class VerlTrainer:
         return True
 
     @hookimpl
-    def check(self, job: TrainJob) -> None:
+    def check(self, job: TrainJob, task: BoundPlugin[TaskSpec] | None) -> None:
         """Check a job before it has its own items; see :meth:`dsrl.plugins.specs.TrainerSpec.check`.
 
         Raises:
             DataError: there is no readable model to start from.
             DsrlError: a package is missing or has an unproven version.
+            PluginError: verl's workers could not bind the task.
             SettingsError: a setting of verl is misspelt, has a wrong type or would not be read; there are no GPUs, or too
                 few for the model; the device or dtype does not fit.
             StoreError: the model cannot be put into the output folder, or the disk has no space for the checkpoints.
@@ -81,14 +82,15 @@ class VerlTrainer:
         from dsrl_transformers.prompts import check_prompt_room
         from dsrl_transformers.weights_check import check_weights
 
-        from dsrl_verl.environment import check_packages
+        from dsrl_verl.environment import check_cpu_memory, check_packages
+        from dsrl_verl.reward import check_task
         from dsrl_verl.training import choose_machines, is_cpu_mode
         from dsrl_verl.verl_config import check_settings, read_configuration
         from dsrl_verl.verl_settings import refuse_owned
 
         options = self._options
         is_cpu = is_cpu_mode(job)
-        check_packages(options.engine, is_cpu)
+        check_packages(options.engine, is_cpu, options.algorithm == "ppo")
         refuse_owned(options.settings)
         check_settings(options.settings, read_configuration(options.strategy))
         _refuse_unfitting(job, options.checkpoint_steps, options.strategy, bool(options.ray_address))
@@ -98,9 +100,13 @@ class VerlTrainer:
         prompts = [item.prompt for item in job.items]
         check_prompt_room(job.model, facts.context, prompts, job.max_completion_tokens, job.max_prompt_tokens)
         choose_machines(job, options, facts.weights)
+        if is_cpu and facts.weights is not None:
+            check_cpu_memory(facts.weights, job.lora_rank > 0, options.algorithm == "ppo")
         if facts.weight_bytes is not None:
             check_training_room(job, facts.weight_bytes, facts.itemsize)
         check_weights(job.model)
+        if task is not None:
+            check_task(task, options.reward_seconds, options.reward_memory_mb)
 
 
 def _refuse_unfitting(job: TrainJob, checkpoint_steps: int, strategy: str, has_address: bool) -> None:

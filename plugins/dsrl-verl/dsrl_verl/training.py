@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dsrl import DsrlError, PluginError, StoreError, TrainItem, TrainJob, TrainStep, list_tasks
-from dsrl_verl.checkpoints import WorkFolder
-from dsrl_verl.environment import check_packages, find_cluster
+from dsrl_verl.checkpoints import RAY_PREFIX, WorkFolder
+from dsrl_verl.environment import check_packages, choose_ray_token, find_cluster
 from dsrl_verl.layout import Cluster, Layout, choose_layout
 from dsrl_verl.metrics import convert_metrics, count_left_out, read_step
 from dsrl_verl.model import save_model
 from dsrl_verl.options import FLAG, TrainerOptions
-from dsrl_verl.process import VerlProcess, find_own_paths
+from dsrl_verl.process import MARK, VerlProcess, end_processes, find_own_paths
 from dsrl_verl.prompts import Prompts, select_prompts
 from dsrl_verl.reward_log import RewardLog, StepRewards, Tail, is_past_share
 from dsrl_verl.reward_setup import RewardSetup, copy_task
@@ -103,6 +103,9 @@ class Training:
             self.work.remove()
             return
         check_output_is_free(job.output_dir)
+        for leftover in self.work.list_ray_folders():  # of an attempt that was killed; it may still write checkpoints
+            end_processes(str(leftover))
+            shutil.rmtree(leftover, ignore_errors=True)
         self._prepare()
         told = self.work.read_told()
         self._remember_best(told)
@@ -124,7 +127,7 @@ class Training:
     def _prepare(self) -> None:
         job = self.job
         self.is_cpu = is_cpu_mode(job)
-        check_packages(self.options.engine, self.is_cpu)
+        check_packages(self.options.engine, self.is_cpu, self.options.algorithm == "ppo")
         self.prompts, weights = _read_prompts(job)
         if self.prompts.left_out:
             log.warning(
@@ -185,20 +188,17 @@ class Training:
         guard = Guard(setup)
         try:
             item = self.items[0]
-            outcome = guard.compute(task=item.task, output="", label=item.label, input=item.input, is_graded=False)
+            guard.require_start(task=item.task, output="", label=item.label, input=item.input, is_graded=False)
         finally:
             guard.close()
-        if outcome.get("fault") == "start":
-            raise PluginError(
-                f"verl's workers could not compute rewards, so the training does not start: {outcome['text']}"
-            )
 
     # --- verl ---
 
     def _run_verl(self, step: int, checkpoint: Path | None) -> None:
         attempt, folder = self.work.begin_attempt()
         # The paths of Ray's sockets must be shorter than 108 characters, so its folder cannot be in that of the run.
-        ray = None if self.options.ray_address else Path(tempfile.mkdtemp(prefix="dsrl-ray-"))
+        ray = None if self.options.ray_address else Path(tempfile.mkdtemp(prefix=RAY_PREFIX))
+        self.work.note_ray_folder(folder, ray)
         try:
             places = self._write_files(attempt, folder, checkpoint, ray)
             self._check_reward(places.reward)
@@ -206,14 +206,14 @@ class Training:
             settings = make_settings(self.job, self.options, self.plan, self.cluster, self.layout, places)
             if self.is_evaluated:
                 settings["trainer.test_freq"] = self.job.eval_every
-            environment = self._make_environment(places.metrics)
+            environment = self._make_environment(places.metrics, ray)
             with VerlProcess(format_overrides(settings), folder / "verl.log", folder, environment) as verl:
                 self._follow(verl, Tail(places.metrics), step)
         finally:
             if ray is not None:
                 shutil.rmtree(ray, ignore_errors=True)
 
-    def _make_environment(self, metrics: Path) -> dict[str, str]:
+    def _make_environment(self, metrics: Path, ray: Path | None) -> dict[str, str]:
         paths = [*find_own_paths(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         environment = {
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
@@ -222,7 +222,11 @@ class Training:
             "RAY_DEDUP_LOGS": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "TOKENIZERS_PARALLELISM": "false",
+            **choose_ray_token(self.options.ray_address),
         }
+        if ray is not None:
+            # verl leaves lock files in the folder for temporary files.
+            environment |= {MARK: str(ray), "TMPDIR": str(ray)}
         if self.is_cpu:
             environment |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **_CPU_ENVIRONMENT}
         elif self.job.device.startswith("cuda:"):

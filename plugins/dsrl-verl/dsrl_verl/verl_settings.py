@@ -140,7 +140,7 @@ def make_settings(
         **_make_model_settings(job, plan),
         **_make_actor_settings(job, options, plan),
         **_make_rollout_settings(job, options, plan, cluster, layout),
-        **(_make_critic_settings(job, plan) if has_critic else {}),
+        **(_make_critic_settings(job, options, plan) if has_critic else {}),
         "algorithm.adv_estimator": "gae" if has_critic else "grpo",
         # A term of the loss as in the paper of GRPO; PPO takes it off the reward.
         "algorithm.use_kl_in_reward": has_critic and job.kl_coef > 0,
@@ -300,7 +300,7 @@ def _make_rollout_settings(
     if options.strategy == "megatron":
         settings[f"{_ARR}.actor.megatron.tensor_model_parallel_size"] = layout.tensor_parallel
         offloaded = layout.offload != "none"
-        settings |= {f"{_ARR}.actor.megatron.{part}_offload": offloaded for part in ("param", "grad", "optimizer")}
+        settings |= {f"{_ARR}.actor.megatron.{part}_offload": offloaded for part in ("param", "optimizer")}
     else:
         settings |= {
             f"{_ARR}.actor.fsdp_config.param_offload": layout.offload == "moved",
@@ -310,17 +310,17 @@ def _make_rollout_settings(
     return settings
 
 
-def _make_critic_settings(job: TrainJob, plan: Plan) -> dict[str, Any]:
+def _make_critic_settings(job: TrainJob, options: TrainerOptions, plan: Plan) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "critic.model.path": job.model,
         "critic.model.use_remove_padding": plan.has_flash_attention and not plan.is_cpu,
         "critic.model.enable_gradient_checkpointing": not plan.is_cpu,
-        "critic.strategy": "fsdp2",
         "critic.ppo_micro_batch_size_per_gpu": _get_micro_batch(plan),
         "critic.optim.lr": max(1e-5, job.learning_rate),
         "critic.optim.weight_decay": 0.0,
-        "critic.fsdp.dtype": _get_forward_dtype(job, plan),
     }
+    if options.strategy == "fsdp2":
+        settings |= {"critic.strategy": "fsdp2", "critic.fsdp.dtype": _get_forward_dtype(job, plan)}
     if plan.is_cpu or not plan.has_flash_attention:
         settings["critic.model.override_config.attn_implementation"] = "eager" if plan.is_cpu else "sdpa"
     if plan.template is not None:
@@ -354,6 +354,8 @@ def _make_cpu_settings(options: TrainerOptions) -> dict[str, Any]:
         f"{_ARR}.rollout.name": "dsrl_cpu",
         f"{_ARR}.rollout.load_format": "auto",
         f"{_ARR}.rollout.free_cache_engine": False,
+        # verl only compares them with its own, for a metric; the CPU engine has none.
+        f"{_ARR}.rollout.calculate_log_probs": False,
         f"{_ARR}.rollout.agent.num_workers": 1,
         f"{_ARR}.model.lora.merge": True,
         # With the default of 8 units and few CPUs the queue waits for ever.

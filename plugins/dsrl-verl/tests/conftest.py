@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsrl import Prompt, TrainItem, TrainJob
+from dsrl import Prompt, SettingsError, TrainItem, TrainJob
 from dsrl.testing.fixtures import bound, install  # noqa: F401 - pytest finds them here
 
 ROOT = Path(__file__).parents[1]
@@ -52,3 +59,36 @@ def make_job(tmp_path: Path) -> MakeJob:
         return TrainJob(**{**usual, **fields})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[str]:
+    """The address of a Ray with one node and two logical GPUs, which is not dsrl's."""
+    from dsrl_verl.environment import ask_cluster
+    from dsrl_verl.process import MARK, end_processes
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))  # short enough for Ray's sockets
+    # With --block it ends when it is told; `ray stop` would end every Ray of the machine.
+    code = "from dsrl_verl.driver import be_patient_with_ray as p; p(); from ray.scripts.scripts import main; main()"
+    options = ["--num-gpus=2", "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={folder}"]
+    command = [sys.executable, "-c", code, "start", "--head", "--block", f"--port={port}", *options]
+    # It asks for a token, as every Ray of a user does who has one.
+    (folder / "token").write_text("0123456789abcdef" * 4)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "token")
+    environment = {**os.environ, MARK: str(folder)}
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+    try:
+        while True:
+            assert process.poll() is None, (folder / "said").read_text()
+            with contextlib.suppress(SettingsError):
+                ask_cluster(f"127.0.0.1:{port}")
+                break
+            time.sleep(1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
+        end_processes(str(folder))
+        shutil.rmtree(folder, ignore_errors=True)

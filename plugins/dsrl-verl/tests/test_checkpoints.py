@@ -75,6 +75,15 @@ def test_a_folder_of_another_job_is_refused(work: WorkFolder, tmp_path: Path) ->
         WorkFolder(tmp_path / "file" / "work", "job")
 
 
+def test_the_folders_of_a_local_ray_are_found_again(work: WorkFolder, tmp_path: Path) -> None:
+    for name in ("dsrl-ray-1", "dsrl-ray-2", "mine"):
+        (tmp_path / name).mkdir()
+        work.note_ray_folder(work.begin_attempt()[1], tmp_path / name)
+    work.note_ray_folder(work.begin_attempt()[1], None)
+    (tmp_path / "dsrl-ray-2").rmdir()
+    assert work.list_ray_folders() == [tmp_path / "dsrl-ray-1"], "only what is there and has such a name"
+
+
 def test_the_end_leaves_only_its_mark(work: WorkFolder) -> None:
     save(work, 1)
     assert work.begin_attempt()[0] == 1

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
+import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dsrl_verl.options import parse_options
+from dsrl_verl.process import MARK
 from dsrl_verl.training import Training
 
-from dsrl import DsrlError, PluginError, PluginRef, Prompt, SettingsError, TrainItem, TrainJob, TrainStep, load
+from dsrl import DsrlError, PluginError, PluginRef, Prompt, TrainItem, TrainJob, TrainStep, load
 from dsrl.plugins.base_models import resolve_model
 from dsrl.testing import ResumableTrainerContract
 
 pytestmark = pytest.mark.skipif(find_spec("verl") is None, reason="verl is not installed: make test-verl")
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files, which is short enough for Ray's sockets. Nothing of Ray stays in it, nor running."""
+    folder = Path(tempfile.mkdtemp(prefix="dv-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    assert list(folder.glob("dsrl-*")) == []
+    assert list_processes(folder) == []
+    shutil.rmtree(folder)
+
+
+def list_processes(folder: Path) -> list[str]:
+    """List the processes of trainings whose local Ray has its folder in this one."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={folder}/".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80])
+    return found
+
+
+@pytest.mark.slow
 class TestTrainer(ResumableTrainerContract):
     plugin = "verl"
 
@@ -85,27 +113,55 @@ def count_right(model: Path, items: tuple[TrainItem, ...]) -> list[bool]:
     return [grade(task, text[0], item.label, item.input)[1] for text, item in zip(texts, items, strict=True)]
 
 
-def write_override(tmp_path: Path, body: str) -> Any:
-    file = tmp_path / "override.py"
-    file.write_text("import os, time\nfrom dsrl import hookimpl\n" + textwrap.dedent(body))
-    return load(PluginRef("task", "mednli", {}, (str(file),)), "task")
-
-
-def test_the_reward_rises_and_the_model_comes_back_as_verl_has_it(job: TrainJob, tmp_path: Path) -> None:
+def test_a_training_learns_is_killed_goes_on_and_brings_its_model_back(
+    job: TrainJob, tmp_path: Path, temporary: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five steps; after the second, dsrl is killed and the same command given again. Another Ray is on the machine."""
+    monkeypatch.setenv("RAY_ADDRESS", head)
     dev = make_mednli_items(112)[80:]
-    watched = TrainJob(**{**{f: getattr(job, f) for f in job.__dataclass_fields__}, "dev_items": dev, "eval_every": 5})
-    settings = {"set.trainer.validation_data_dir": str(tmp_path / "validation")}
-    steps = train(watched, **settings)
-    rewards = [step.metrics["reward"] for step in steps]
+    job = replace(job, dev_items=dev, eval_every=5)
+    dump = tmp_path / "validation"
+    settings = {"set.trainer.validation_data_dir": str(dump)}
+    (tmp_path / "job").write_bytes(pickle.dumps((job, settings)))
+    told = tmp_path / "told"
+    script = f"""
+        import pickle
+        from pathlib import Path
+        from dsrl import PluginRef, load
+        from dsrl_verl.options import parse_options
+        from dsrl_verl.training import Training
+        job, settings = pickle.loads(Path({str(tmp_path / "job")!r}).read_bytes())
+        def tell(step):
+            with open({str(told)!r}, "a") as file:
+                file.write(f"{{step.step}} {{step.metrics['reward']}}\\n")
+        Training(job, load(PluginRef("task", "mednli"), "task"), parse_options(settings)).run(tell)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    deadline = time.monotonic() + 900
+    while not (told.exists() and told.read_text().count("\n") >= 2):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    first = {int(line.split()[0]): float(line.split()[1]) for line in told.read_text().splitlines()}
+    deadline = time.monotonic() + 20
+    while list_processes(temporary):
+        assert time.monotonic() < deadline, "verl and its Ray end with dsrl"
+        time.sleep(0.2)
+    assert list(temporary.glob("dsrl-ray-*")), "a kill leaves files of Ray, and the next start removes them"
+
+    steps = train(job, **settings)
+    assert [step.step for step in steps] == list(range(max(first), 6))
+    assert steps[0].metrics["reward"] == first[max(first)], "a step that is told again keeps its first telling"
+    rewards = [*first.values(), *(step.metrics["reward"] for step in steps[1:])]
     print("rewards", rewards, "seconds", [step.metrics["seconds"] for step in steps])
-    assert [step.step for step in steps] == [1, 2, 3, 4, 5]
     assert sum(rewards[-2:]) / 2 > sum(rewards[:2]) / 2 + 0.1
     assert {len(step.rewards) for step in steps} == {16}
     assert all(step.metrics["critic/score/mean"] == pytest.approx(step.metrics["reward"], abs=1e-5) for step in steps)
     assert all(step.metrics["grad_norm"] > 0 and step.metrics["completion_length"] > 0 for step in steps)
     # Item by item: what verl's validation found right, dsrl finds right in the model that came back.
-    (dump,) = (tmp_path / "validation").glob("5.jsonl")
-    rows = [json.loads(line) for line in dump.read_text().splitlines()]
+    rows = [json.loads(line) for line in (dump / "5.jsonl").read_text().splitlines()]
     by_input = {row["input"]: row["score"] == 1.0 for row in rows}
     own = count_right(job.output_dir, dev)
     assert [by_input[str(item.prompt)] for item in dev] == own
@@ -113,103 +169,65 @@ def test_the_reward_rises_and_the_model_comes_back_as_verl_has_it(job: TrainJob,
     assert steps[-1].metrics["best_step"] == 5
     names = {path.name for path in job.output_dir.iterdir()}
     assert names <= {path.name for path in Path(job.model).iterdir()}, "nothing that the base model has not"
-    assert not list(Path("/tmp").glob("dsrl-ray-*")), "nothing of Ray stays"
 
 
-def test_a_reward_that_is_overridden_arrives_in_the_workers(job: TrainJob, tmp_path: Path) -> None:
-    task = write_override(
-        tmp_path,
-        """
-        @hookimpl
-        def reward(output, label):
-            return 7.0 + (len(output) % 2)
-        """,
-    )
-    steps = train(_shorten(job), task)
-    assert all(7.0 <= value <= 8.0 for step in steps for value in step.rewards.values())
+def test_the_reward_of_a_file_with_an_override_arrives_and_a_hang_costs_its_limit(
+    job: TrainJob, tmp_path: Path
+) -> None:
+    """A task from a file whose reward an override replaces. A worker reads neither of the two files."""
+    file, override = tmp_path / "own.py", tmp_path / "better.py"
+    file.write_text("""
+from dsrl import AnswerFormat, hookimpl
+@hookimpl
+def description(): return "Say whether the premise entails the hypothesis."
+@hookimpl
+def answer_format(): return AnswerFormat("tag", ("entailment", "contradiction", "neutral"))
+""")
+    override.write_text("""
+import os, time
+from dsrl import Reward, hookimpl
+@hookimpl
+def reward(output, label):
+    if len(output) % 11 == 0: time.sleep(1000)
+    if len(output) % 11 == 1: os._exit(3)
+    if len(output) % 11 == 2: raise ValueError("on purpose")
+    return Reward(7.0 + len(output) % 2, {"seen": 1.0})
+""")
+    task = load(PluginRef("task", str(file), {}, (str(override),)), "task")
 
+    def remove(step: TrainStep) -> None:
+        for path in (file, override):
+            path.unlink(missing_ok=True)
+        steps.append(step)
 
-def test_a_hanging_reward_costs_its_limit_and_is_counted(job: TrainJob, tmp_path: Path) -> None:
-    task = write_override(
-        tmp_path,
-        """
-        @hookimpl
-        def reward(output, label):
-            if len(output) % 11 == 0:
-                time.sleep(1000)
-            return float(label in output)
-        """,
-    )
-    start = time.monotonic()
-    steps = train(_shorten(job), task, reward_seconds=0.5, max_reward_faults=1.0)
+    steps: list[TrainStep] = []
+    job = _shorten(job)
+    Training(job, task, parse_options({"reward_seconds": 0.5, "max_reward_faults": 1.0})).run(remove)
+    assert [step.step for step in steps] == [1, 2]
     faults = sum(step.metrics["reward_faults"] for step in steps)
-    print("faults", faults, "seconds", time.monotonic() - start, [step.metrics["seconds"] for step in steps])
+    answered = 64 - faults
+    total = sum(step.metrics["reward"] for step in steps) * 32
+    print("faults", faults, "seconds", [step.metrics["seconds"] for step in steps])
     assert 0 < faults < 64
-    assert sum(step.metrics["seconds"] for step in steps) < 60 + 10 * faults
-    with pytest.raises(PluginError, match=r"hung: .* did not return within 0.5 s|took more than 0.5 s"):
-        train(_shorten(job, tmp_path / "again"), task, reward_seconds=0.5, max_reward_faults=0.0)
+    assert 7.0 * answered - 0.01 <= total <= 8.0 * answered + 0.01
+    assert all(step.metrics["reward/seen"] == 1.0 for step in steps)
 
 
-def _shorten(job: TrainJob, folder: Path | None = None) -> TrainJob:
+@pytest.mark.slow
+def test_too_many_rewards_that_fail_stop_verl(job: TrainJob, tmp_path: Path) -> None:
+    override = tmp_path / "bad.py"
+    override.write_text("from dsrl import hookimpl\n@hookimpl\ndef reward(output): raise ValueError('on purpose')\n")
+    task = load(PluginRef("task", "mednli", {}, (str(override),)), "task")
+    with pytest.raises(PluginError, match=r"stopped at step 1: .* raised: .*on purpose"):
+        train(_shorten(job), task)
+
+
+def _shorten(job: TrainJob) -> TrainJob:
     """Two steps of 8 prompts with 4 answers."""
-    fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
-    places = {"output_dir": folder / "model", "work_dir": folder / "work"} if folder else {}
-    return TrainJob(**{**fields, "items": job.items[:16], "batch_size": 8, "group_size": 4, **places})
+    return replace(job, items=job.items[:16], batch_size=8, group_size=4)
 
 
-def test_a_kill_in_the_middle_goes_on(job: TrainJob, tmp_path: Path) -> None:
-    """dsrl is killed, and verl with it; the same command goes on with the step after the last checkpoint."""
-    script = f"""
-        import pickle
-        from pathlib import Path
-        from dsrl import PluginRef, load
-        from dsrl_verl.options import parse_options
-        from dsrl_verl.training import Training
-        job = pickle.loads(Path({str(tmp_path / "job")!r}).read_bytes())
-        def tell(step):
-            with open({str(tmp_path / "told")!r}, "a") as file:
-                file.write(f"{{step.step}} {{step.metrics['reward']}}\\n")
-        Training(job, load(PluginRef("task", "mednli"), "task"), parse_options({{}})).run(tell)
-    """
-    import pickle
-
-    (tmp_path / "job").write_bytes(pickle.dumps(job))
-    told = tmp_path / "told"
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-    deadline = time.monotonic() + 400
-    while not (told.exists() and len(told.read_text().splitlines()) >= 2):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = [int(line.split()[0]) for line in told.read_text().splitlines()]
-    deadline = time.monotonic() + 60
-    while _list_ray_processes():
-        assert time.monotonic() < deadline, _list_ray_processes()
-        time.sleep(0.5)
-    steps = train(job)
-    assert [step.step for step in steps] == list(range(before[-1], 6))
-    first = float(told.read_text().splitlines()[-1].split()[1])
-    assert steps[0].metrics["reward"] == first
-    assert (job.output_dir / "model.safetensors").exists()
-    log = job.work_dir / "attempt-2" / "verl.log"
-    assert not log.exists(), "the work folder is cleaned at the end"
-
-
-def _list_ray_processes() -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if "dsrl-ray-" in command and str(os.getpid()) != entry.name:
-                found.append(command[:80])
-    return found
-
-
+@pytest.mark.slow
 def test_a_setting_of_verl_that_fails_late_shows_the_last_lines(job: TrainJob) -> None:
     with pytest.raises(DsrlError) as caught:
         train(_shorten(job), **{"set.actor.optim.optimizer": "NoSuchOptimizer"})
@@ -226,12 +244,9 @@ def test_the_check_refuses_before_anything_starts(job: TrainJob) -> None:
     load(PluginRef("trainer", "verl", {"set.actor.optim.weight_decay": 0.1}), "trainer").hook.check(job=job)
     assert "did you mean set.trainer.total_epochs" in check(**{"set.trainer.total_epoch": 3})
     assert "--batch-size" in check(**{"set.data.train_batch_size": 3})
-    fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
-    with pytest.raises(SettingsError):
-        load(PluginRef("trainer", "verl"), "trainer").hook.check(job=TrainJob(**{**fields, "dtype": "bfloat16"}))
-    assert "nothing answers at the Ray address" in check(
-        TrainJob(**{**fields, "device": "auto"}), ray_address="127.0.0.1:9", engine="vllm"
-    ) or "vllm, which is not installed" in check(TrainJob(**{**fields, "device": "auto"}), ray_address="127.0.0.1:9")
+    assert "trains in float32" in check(replace(job, dtype="bfloat16"))
+    assert "leave out --trainer-option ray_address" in check(ray_address="127.0.0.1:9")
+    assert "vllm, which is not installed" in check(replace(job, device="auto"))
 
 
 @pytest.mark.slow
@@ -239,14 +254,13 @@ def test_adapters_are_merged_into_the_base_model(job: TrainJob) -> None:
     import torch
     from safetensors.torch import load_file
 
-    fields = {name: getattr(job, name) for name in job.__dataclass_fields__}
-    steps = train(TrainJob(**{**fields, "lora_rank": 8, "learning_rate": 2e-3}))
+    steps = train(replace(job, lora_rank=8, learning_rate=2e-3))
     rewards = [step.metrics["reward"] for step in steps]
     print("lora rewards", rewards)
     assert sum(rewards[-2:]) / 2 > sum(rewards[:2]) / 2 + 0.05
     trained, before = (load_file(Path(folder) / "model.safetensors") for folder in (job.output_dir, job.model))
-    assert trained.keys() == before.keys()
-    changed = {name for name in before if not torch.equal(trained[name], before[name])}
+    assert before.keys() - trained.keys() == {"lm_head.weight"}, "it is tied to the embedding"
+    changed = {name for name in trained if not torch.equal(trained[name], before[name])}
     assert changed
     assert not [name for name in changed if "norm" in name or "embed" in name]
     own = count_right(job.output_dir, job.items[:32])

@@ -34,6 +34,7 @@ def test_settings_of_verl_stand_behind_set_also_as_tables_and_with_short_names()
         ({"algoritm": "ppo"}, "did you mean algorithm"),
         ({"trainer.logger": "x"}, "set.trainer.logger"),
         ({"algorithm": "dpo"}, "must be grpo or ppo"),
+        ({"device": "cpu"}, "given as --device cpu"),
         ({"nodes": 2}, "needs a Ray cluster"),
         ({"nodes": 0}, "at least 1"),
         ({"gpus_per_node": 1.5}, "whole number"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dsrl_verl.process import VerlProcess, find_own_paths, read_last_lines
+from dsrl_verl.process import MARK, VerlProcess, end_processes, find_own_paths, read_last_lines
 
 ROOT = Path(__file__).parents[1]
 MakeVerl = Callable[[str], dict[str, str]]
@@ -86,6 +86,25 @@ def test_verl_ends_when_dsrl_is_killed(make_verl: MakeVerl, tmp_path: Path) -> N
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_for(lambda: not is_alive(own))
+
+
+def test_the_processes_of_a_training_are_ended_and_no_others(make_verl: MakeVerl, tmp_path: Path) -> None:
+    """As those of Ray, they are in a session of their own."""
+    body = "import subprocess\nchild = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    body += "open('part', 'w').write(str(child.pid))\nos.rename('part', 'child')\ntime.sleep(1000)"
+    other = subprocess.Popen(["sleep", "1000"], env={**os.environ, MARK: f"{tmp_path}/other"})
+    try:
+        environment = {**make_verl(body), MARK: str(tmp_path)}
+        with VerlProcess([], tmp_path / "log", tmp_path, environment):
+            wait_for((tmp_path / "child").exists)
+            child = int((tmp_path / "child").read_text())
+            assert is_alive(child)
+        wait_for(lambda: not is_alive(child))
+        assert other.poll() is None
+        end_processes(f"{tmp_path}/other")
+        assert other.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        other.kill()
 
 
 def test_the_last_lines_have_no_colours_no_names_of_processes_and_no_repetitions(tmp_path: Path) -> None:

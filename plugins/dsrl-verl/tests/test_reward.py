@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 from dsrl_verl import reward
-from dsrl_verl.reward import Guard, compute_score
+from dsrl_verl.reward import Guard, check_task, compute_score
 from dsrl_verl.reward_setup import RewardSetup, TaskCopy, bind_task, copy_task
 
 from dsrl import PluginError, PluginRef, load
@@ -120,6 +122,51 @@ def test_overrides_travel_by_content(tmp_path: Path) -> None:
     again = RewardSetup.read(setup).tasks[""]
     assert again == task
     assert bind_task(again).hook.reward(output="abc", label="no", input="") == 3.0
+
+
+def test_a_task_from_a_file_travels_by_content(tmp_path: Path) -> None:
+    words = """
+        description = "Find the department."
+        demos = "demos.jsonl"
+        [answer]
+        form = "tag"
+        choices = ["billing", "delivery"]
+        [data]
+        test = "test.csv"
+    """
+    (tmp_path / "demos.jsonl").write_text('{"input": "i", "output": "<answer> billing </answer>"}\n')
+    own = """
+        from dsrl import AnswerFormat
+        @hookimpl
+        def description(): return "Say yes or no."
+        @hookimpl
+        def answer_format(): return AnswerFormat("tag", ("yes", "no"))
+    """
+    (tmp_path / "own.py").write_text(BAD + textwrap.dedent(own))
+    (tmp_path / "own.toml").write_text(textwrap.dedent(words))
+    copies = [copy_task(load(PluginRef("task", str(tmp_path / name)), "task")) for name in ("own.toml", "own.py")]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    setup = write_setup(tmp_path, copies[0])
+    toml = bind_task(RewardSetup.read(setup).tasks[""])
+    assert toml.hook.reward(output="<answer> Delivery </answer>", label="delivery", input="") == 1.0
+    assert not toml.hook.demos()
+    assert bind_task(copies[1]).hook.reward(output="abc", label="no", input="") == 3.0
+
+
+def test_a_task_that_a_worker_cannot_import_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file reads another one, which is not there any more where its copy is imported."""
+    file = tmp_path / "own.py"
+    text = "from pathlib import Path\nWORDS = Path(__file__).with_name('words').read_text()\n"
+    file.write_text(BAD.replace("import os, time", "import os, time\n" + text))
+    (tmp_path / "words").write_text("w")
+    task = load(PluginRef("task", "mednli", {}, (str(file),)), "task")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with pytest.raises(PluginError, match=r"does not start: .*words"):
+        check_task(task, 5.0, 2048)
+    check_task(load(PluginRef("task", "mednli"), "task"), 5.0, 2048)
+    assert not list((tmp_path / "temporary").iterdir()), "the check leaves nothing on the disk"
 
 
 def test_options_that_are_no_json_are_refused() -> None:

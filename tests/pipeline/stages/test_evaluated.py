@@ -46,14 +46,8 @@ def test_a_task_without_data_needs_a_path(task: Plugin[Any], tmp_path: Path) -> 
 
 
 def test_an_empty_test_set_is_refused(bound: Any) -> None:
-    with pytest.raises(DataError, match=r"the test set of task '?task0'? is empty"):
+    with pytest.raises(DataError, match=r"the test set of the task 'task0' is empty"):
         load_items(bound("task", SmallTask(items=[])), "", 0)
-
-
-def test_a_gold_answer_that_cannot_be_read_is_named_with_its_item(bound: Any) -> None:
-    task = bound("task", SmallTask(items=[Example("A?", "yes"), Example("B?", "perhaps")]))
-    with pytest.raises(DataError, match=r"test item 2 of task0: no answer can be read in the gold output 'perhaps'"):
-        load_items(task, "", 0)
 
 
 @pytest.mark.parametrize("items", [[("A?", "yes")], [{"input": "A?"}], ["A?"], 5, (1 / 0 for _ in "x")])

@@ -17,7 +17,6 @@ from dsrl.types import Example, Passage, Reply, Sample
 
 GOOD = '{"input": "1 + 1?", "output": "2"}'
 SAMPLE = Example("1 + 1?", "2")
-NOTHING = Example("", "")
 REASONS = {"truncated", "not_json", "no_input_or_output"}
 
 
@@ -76,12 +75,12 @@ def test_line_ends_inside_of_strings_are_kept() -> None:
 )
 def test_what_is_no_sample_is_dropped_with_a_reason(text: str, reason: str) -> None:
     example, why = read_sample(Reply(text))
-    assert example == NOTHING
+    assert example == Example("", text), "the text of the reply is kept for the user"
     assert why in reason.split("|")
 
 
 def test_a_reply_that_was_cut_off_is_dropped_even_if_it_can_be_read() -> None:
-    assert read_sample(Reply(GOOD, "length")) == (NOTHING, "truncated")
+    assert read_sample(Reply(GOOD, "length")) == (Example("", GOOD), "truncated")
 
 
 def test_half_surrogates_become_storable() -> None:
@@ -127,7 +126,8 @@ def test_any_reply_is_a_sample_or_a_reason(text: str, finish_reason: str) -> Non
         assert (example.input + example.output).encode()
     else:
         assert reason in REASONS
-        assert example == NOTHING
+        assert example.input == ""
+        assert example.output.encode()
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
@@ -169,7 +169,7 @@ def test_a_sample_of_a_megabyte_is_read() -> None:
 
 def test_broken_json_is_read_only_up_to_the_length_of_a_reply() -> None:
     """Reading it takes much longer than reading JSON, and the event loop stands still for so long."""
-    assert read_sample(Reply('{"input": "' + "a" * 300_000)) == (NOTHING, "not_json")
+    assert read_sample(Reply('{"input": "' + "a" * 300_000)) == (Example("", '{"input": "' + "a" * 300_000), "not_json")
 
 
 # --- asking for a sample ---------------------------------------------------------------------------------------------
@@ -226,14 +226,18 @@ def test_pattern_and_demonstrations_are_shown_where_there_are_any(asking: Any, d
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
-    [("no", "not_json"), (Reply(GOOD, "length"), "truncated"), (RowRefused("content_filter"), "content_filter")],
+    ("answer", "kept", "reason"),
+    [
+        ("no", "no", "not_json"),
+        (Reply(GOOD, "length"), GOOD, "truncated"),
+        (RowRefused("content_filter"), "", "content_filter"),
+    ],
 )
 def test_a_slot_without_a_sample_is_dropped_with_its_reason(
-    asking: Any, definition: Definition, answer: Any, reason: str
+    asking: Any, definition: Definition, answer: Any, kept: str, reason: str
 ) -> None:
     sample, _ = write(asking, definition, lambda request, number: answer)
-    assert sample == Sample("2-00007", 2, 7, "initial", "", "", dropped=reason, passage="p7")
+    assert sample == Sample("2-00007", 2, 7, "initial", "", kept, dropped=reason, passage="p7")
 
 
 # --- another try for a reply that cannot be read ----------------------------------------------------------------------

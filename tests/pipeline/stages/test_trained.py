@@ -33,7 +33,12 @@ def test_a_job_says_what_the_settings_say(one_task: RunTasks, tmp_path: Path) ->
     samples = [Sample("1-00001h", 1, 1, "harder", "Is it?", "o", label="yes", parent="1-00001")]
     scores = {"1-00001h": Score("1-00001h", 8, 3, 0.375)}
     job = make_job(settings, "base", make_items(one_task, samples, scores), tmp_path / "out", tmp_path / "work")
-    assert job.items == (TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes", attempts=8, passed=3),)
+    item = TrainItem("1-00001h", "Is it? In <answer> tags.", "Is it?", "yes", attempts=8, passed=3, output="o")
+    assert job.items == (item,)
+    # Supervised training needs an output that gives the label; the votes may have outvoted the sample's own.
+    for own, output in (("yes", "o"), ("no", "")):
+        (made,) = make_items(one_task, samples, scores, {"1-00001h": [own, "yes", "yes"]})
+        assert made.output == output
     assert (job.model, job.output_dir, job.work_dir) == ("base", tmp_path / "out", tmp_path / "work")
     assert (job.temperature, job.top_p, job.device, job.dtype) == (1.1, 0.9, "cuda:1", "bfloat16")
     same = {field.name for field in fields(job)} & values.keys()

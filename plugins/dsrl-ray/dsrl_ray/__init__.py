@@ -1,0 +1,1 @@
+"""For dsrl: the sampler ``ray``."""

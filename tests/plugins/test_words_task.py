@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dsrl.errors import SettingsError
+from dsrl.plugins.binding import Plugin, load
+from dsrl.types import UNREADABLE, PluginRef
+
+
+def load_words(argument: str) -> Plugin[Any]:
+    return load(PluginRef("task", f"words:{argument}"), "task")
+
+
+def test_a_task_in_words_reads_answers_of_its_form() -> None:
+    hook = load_words("tag:entailment, neutral,contradiction").hook
+    assert hook.process_prediction(output="<answer> Neutral. </answer>", input="") == "neutral"
+    assert hook.process_prediction(output="<answer> maybe </answer>", input="") is UNREADABLE
+    assert "entailment or neutral or contradiction" in hook.output_instruction()
+    assert load_words("hashes").hook.process_prediction(output="#### 72", input="") == "72"
+
+
+def test_its_description_is_the_users() -> None:
+    with pytest.raises(SettingsError, match="--answer needs --task-instruction"):
+        load_words("tag:a,b").hook.description()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("", "there is no form ''"),
+        ("tga:a,b", "did you mean 'tag'"),
+        ("letters", "the forms are tag, boxed, hashes, choice"),
+        ("choice", "this form needs its choices"),
+        ("tag:a,b,A", "the choice 'a' is there twice"),
+    ],
+)
+def test_a_wrong_form_is_refused(argument: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_words(argument)
+    assert words in str(caught.value)
