@@ -274,6 +274,7 @@ def _make_vectors(passages: Sequence[Passage]) -> NDArray[np.float32]:
     vectors = np.zeros((len(passages), _DIMENSIONS), dtype=np.float32)
     for number, row in enumerate(rows):
         vectors[number] = np.bincount(row.astype(np.int64), minlength=_DIMENSIONS)
-    vectors = np.log1p(vectors) * np.log(len(passages) / (1 + (vectors > 0).sum(axis=0)) + 1).astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-9)
+    rarity = np.log(len(passages) / (1 + (vectors > 0).sum(axis=0)) + 1)
+    weighed: NDArray[np.float32] = (np.log1p(vectors) * rarity).astype(np.float32)
+    weighed /= np.maximum(np.linalg.norm(weighed, axis=1, keepdims=True), 1e-9)
+    return weighed

@@ -230,8 +230,8 @@ def _read_document(docid: str, raw: str) -> Passage:
         return Passage(passage_id, text, title)
     texts = [document.get(field) for field in ("contents", "text", "segment", "body")]
     text = next((text for text in texts if isinstance(text, str) and text.strip()), raw)
-    title = document.get("title")
-    return Passage(docid, text.strip(), title if isinstance(title, str) else "")
+    heading = document.get("title")
+    return Passage(docid, text.strip(), heading if isinstance(heading, str) else "")
 
 
 def _read_version(version: str) -> tuple[int, ...]:
