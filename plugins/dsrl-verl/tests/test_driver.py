@@ -17,6 +17,7 @@ def test_a_node_that_is_not_there_yet_is_waited_for(monkeypatch: pytest.MonkeyPa
             raise RuntimeError("GCS cannot find the node")
         return "node"
 
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "1")  # the user's own stays
     monkeypatch.setattr(services, "get_node", get_node)
     monkeypatch.setattr(utils, "get_dashboard_dependency_error", utils.get_dashboard_dependency_error)
     be_patient_with_ray()
