@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 RUNS ?= 40
 SEED ?= 0
 
-.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl lint docs bench clean
+.PHONY: run test test-slow test-torture test-smollm2 test-vllm test-verifiers test-verl test-report lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -54,6 +54,11 @@ test-verl:
 	.venv-verl/bin/python -m pip install --quiet torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
 		-e plugins/dsrl-transformers -e plugins/dsrl-verl
 	.venv-verl/bin/python -m pytest plugins/dsrl-verl
+
+# The report in a real browser. It needs Chromium (Debian: apt-get install chromium; DSRL_CHROMIUM names another one).
+test-report: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report-test]"
+	$(BIN)/python -m pytest -rs tests/pipeline/report tests/pipeline/test_metric_logs.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
