@@ -50,7 +50,10 @@ def command(
         repos = plan_push(store, Workspace(runs_dir, cache_dir), repo, with_data)
     if not dry_run:
         addresses = push(repos, private, print_note)
-        print_json({"addresses": addresses}) if as_json else [print_line(address) for address in addresses]
+        if as_json:
+            print_json({"addresses": addresses})
+        else:
+            print_line("\n".join(addresses))
         return
     if as_json:
         print_json(

@@ -68,13 +68,17 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         settings = to_toml(settings_of_run)
         definition = store.definition()
         run_notes = load_notes(store, workspace)
-        rows = list(store.list_sample_rows())
+        sample_rows = list(store.list_sample_rows())
         held_out = summarise_held_out(store, settings_of_run.iterations)
         matches = store.list_matches()
     finally:
         store.close()
     if as_json:
-        counts = {"pass_rates": count_pass_rates(rows), "labels": count_labels(rows), "held_out": held_out}
+        counts = {
+            "pass_rates": count_pass_rates(sample_rows),
+            "labels": count_labels(sample_rows),
+            "held_out": held_out,
+        }
         details = {"settings": settings, "definition": definition, "notes": run_notes, **counts}
         print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
         return
@@ -84,8 +88,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             f"held-out samples  {held_out['items']} samples of the teacher (no test set): the base model is right in "
             f"{held_out['base_pass_rate']:.1%} of its attempts, the trained model in {held_out['accuracy']:.1%}"
         )
-    _print_pass_rates(count_pass_rates(rows))
-    if labels := count_labels(rows):
+    _print_pass_rates(count_pass_rates(sample_rows))
+    if labels := count_labels(sample_rows):
         print_table(
             "labels",
             ["label", "scored", "selected"],

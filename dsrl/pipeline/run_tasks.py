@@ -125,9 +125,8 @@ def _bind_task(settings: Settings, name: str) -> RunTask:
     task = load_task(settings, name)
     domains = get_task_values(settings, "domain", name) or tuple(task.hook.domains())
     dataset_path = get_task_value(settings, "dataset_path", name)
-    columns = Columns(get_task_values(settings, "input_column", name), get_task_value(settings, "output_column", name))
-    if columns == Columns():
-        columns = None
+    named = Columns(get_task_values(settings, "input_column", name), get_task_value(settings, "output_column", name))
+    columns = None if named == Columns() else named
     demos, domain_demos = _find_demos(settings, task, domains, dataset_path, columns)
     description = get_task_value(settings, "task_instruction", name) or task.hook.description()
     definition = Definition(

@@ -228,8 +228,8 @@ def _read_document(docid: str, raw: str) -> Passage:
     if "dsrl" in document:
         passage_id, text, title = map(str, document["dsrl"])
         return Passage(passage_id, text, title)
-    texts = [document.get(field) for field in ("contents", "text", "segment", "body")]
-    text = next((text for text in texts if isinstance(text, str) and text.strip()), raw)
+    values = [document.get(field) for field in ("contents", "text", "segment", "body")]
+    text = next((value for value in values if isinstance(value, str) and value.strip()), raw)
     heading = document.get("title")
     return Passage(docid, text.strip(), heading if isinstance(heading, str) else "")
 

@@ -40,7 +40,8 @@ def be_patient_with_ray() -> None:
     dashboard, whose agent takes most of the time: Ray leaves its optional parts out if their packages are not there.
     """
     os.environ.setdefault("RAY_agent_register_timeout_ms", f"{_RAY_SECONDS * 1000:.0f}")
-    services, utils = import_module("ray._private.services"), import_module("ray._private.utils")
+    services: Any = import_module("ray._private.services")
+    utils: Any = import_module("ray._private.utils")
     get_node = services.get_node
 
     def wait_for_node(*arguments: Any) -> Any:
