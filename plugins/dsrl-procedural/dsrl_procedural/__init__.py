@@ -134,19 +134,29 @@ class ProceduralTeacher:
     def _make_sample(self, rng: Random, difficulty: int, passage: str = "", domain: str = "") -> Example:
         seed = rng.getrandbits(48)
         sample = self._task.hook.procedural_sample(seed=seed, difficulty=difficulty, passage=passage, domain=domain)
-        if domain and (sample.domain not in ("", domain) or not self._task.accepts("procedural_sample", "domain")):
+        if domain and not self._task.accepts("procedural_sample", "domain"):
+            self._warn("")
+        elif domain and sample.domain not in ("", domain):
             self._warn(domain)
         return sample
 
     def _warn(self, domain: str) -> None:
-        """Warn, once for each domain, that the samples of a domain are none."""
-        if domain not in self._missed:
-            self._missed.add(domain)
+        """Warn, once for each domain, that the samples of a domain are none; the empty text stands for all domains."""
+        if domain in self._missed:
+            return
+        self._missed.add(domain)
+        if domain:
             _log.warning(
                 "the task %r has no rules for the domain %r: the teacher 'procedural' writes samples of other domains in "
                 "their place; name only domains with rules (--domain), or choose another --teacher",
                 self._task.name,
                 domain,
+            )
+        else:
+            _log.warning(
+                "the rules of the task %r know no domains (procedural_sample takes none): the teacher 'procedural' writes "
+                "the same samples for each domain",
+                self._task.name,
             )
 
     def _find_solution(self, question: str) -> Solved | None:
