@@ -11,7 +11,7 @@ RUNS ?= 40
 SEED ?= 0
 
 .PHONY: run test test-slow test-torture test-smollm2 test-vllm test-ray test-verifiers test-verl test-verl-slow test-retrieval
-.PHONY: apt-postgresql lint docs bench clean
+.PHONY: test-report apt-postgresql apt-chromium lint docs bench clean
 
 run: $(READY)
 	$(BIN)/dsrl run --task mednli
@@ -82,9 +82,18 @@ test-retrieval:
 	.venv-retrieval/bin/python -m pip install --quiet --no-deps "pyserini==1.6.0"
 	.venv-retrieval/bin/python -m pytest plugins/dsrl-pyserini plugins/dsrl-postgresql
 
+# Debian's Chromium, for make test-report.
+apt-chromium:
+	apt-get install --yes --no-install-recommends chromium
+
 # Debian's PostgreSQL; the tests start a server of their own.
 apt-postgresql:
 	apt-get install --yes --no-install-recommends postgresql
+
+# The report in a real browser. It needs Chromium (make apt-chromium; DSRL_CHROMIUM names another one).
+test-report: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report-test]"
+	$(BIN)/python -m pytest -rs tests/pipeline/report tests/pipeline/test_metric_logs.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

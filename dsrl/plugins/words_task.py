@@ -7,8 +7,10 @@ words:tag:entailment,neutral,contradiction`` with that description.
 from __future__ import annotations
 
 import difflib
+from typing import cast
 
 from dsrl.answers import FORMS, AnswerFormat
+from dsrl.answers.format import Form
 from dsrl.errors import SettingsError
 from dsrl.plugins.specs import hookimpl
 
@@ -38,7 +40,7 @@ class WordsTask:
         folded = [choice.casefold() for choice in choices]
         if twice := [choice for choice in choices if folded.count(choice.casefold()) > 1]:
             raise SettingsError(f"--answer {argument}: the choice {twice[0]!r} is there twice")
-        self._answer_format = AnswerFormat(form, choices)
+        self._answer_format = AnswerFormat(cast(Form, form), choices)
 
     @hookimpl
     def description(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,21 @@ class ItemRow:
     trained_correct: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class SampleDetails:
+    """What became of a sample.
+
+    Attributes:
+        votes: answer -> how many votes it got.
+        answers: distinct answers of the attempts, most frequent first: answer, times, whether it is right.
+        rewards: mean rewards in the order of training.
+    """
+
+    votes: dict[str, int]
+    answers: list[tuple[str, int, bool]]
+    rewards: list[float]
+
+
 class ListingTables(Tables):
     """Reads samples and test items together with everything that belongs to them."""
 
@@ -100,6 +116,28 @@ class ListingTables(Tables):
         """Return the samples of one iteration or (None) of all, in the order of iterations and slots."""
         rows = self._read(_SAMPLES, iteration)
         return [SampleRow(*_read_truths(row, 11)) for row in rows]
+
+    def list_details(self, sample_ids: Iterable[str]) -> dict[str, SampleDetails]:
+        """Return id -> what became of a sample, for these samples, in three queries."""
+        ids = list(sample_ids)
+        details = {sample_id: SampleDetails({}, [], []) for sample_id in ids}
+        chosen = "(SELECT value FROM json_each(?))"
+        text = json.dumps(ids)
+        for sample, answer, count in self._read(
+            f"SELECT sample, coalesce(answer, 'unreadable'), count(*) FROM votes WHERE sample IN {chosen} GROUP BY 1, 2",
+            text,
+        ):
+            details[sample].votes[answer] = count
+        for sample, answer, times, passed in self._read(
+            f"SELECT sample, coalesce(answer, 'unreadable'), times, passed FROM attempts WHERE sample IN {chosen} "
+            "ORDER BY sample, times DESC",
+            text,
+        ):
+            details[sample].answers.append((answer, times, bool(passed)))
+        sql = f"SELECT sample, reward FROM rewards WHERE sample IN {chosen} ORDER BY sample, step"
+        for sample, reward in self._read(sql, text):
+            details[sample].rewards.append(reward)
+        return details
 
     def list_item_rows(self) -> list[ItemRow]:
         """Return all test items of the run, in their order."""

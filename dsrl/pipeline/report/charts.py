@@ -34,7 +34,8 @@ def draw_histogram(groups: Mapping[str, Sequence[int]], unit: str) -> Markup:
             )
     for place in range(0, bins + 1, 2):
         x = _LEFT + place * step
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{place * 100 // bins}%</text>')
+        anchor = "end" if place == bins else "middle"  # the last one would be cut off at the edge
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{place * 100 // bins}%</text>')
     parts.append(f'<text x="{_LEFT + inner / 2:.0f}" y="{_HEIGHT - 2}" text-anchor="middle">{escape(unit)}</text>')
     return _wrap(parts, f"Histogram of the {unit}")
 

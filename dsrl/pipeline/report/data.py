@@ -24,8 +24,12 @@ T = TypeVar("T")
 #: Samples and test items that one page holds at most, and characters of a text in it.
 MOST_ROWS = 2_000
 LONGEST_TEXT = 700
+#: Characters of a warning, a note, a label or a setting in it.
+LONGEST_NOTE = 2_000
 #: More different labels than these are no classes: no table of confusion is shown.
 MOST_LABELS = 12
+#: A label that a smaller share of the votes agrees with may be wrong; so many samples with such a label are listed at most.
+DOUBTFUL_AGREEMENT, MOST_DOUBTFUL = 0.7, 20
 #: Classes of the pass-rate histogram.
 BINS = 10
 #: A budget of characters for all rows of a page, so that it stays below 3 MB.
@@ -42,7 +46,7 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     samples, items = store.list_sample_rows(), store.list_item_rows()
     shown_samples, shown_items = _choose(samples, _get_stratum), _choose(items, lambda row: row.task)
     length = _fit_length(len(shown_samples) + len(shown_items))
-    return {
+    report = {
         "result": result,
         "started": datetime.fromtimestamp(store.created).strftime("%Y-%m-%d %H:%M"),
         "verdict": describe_verdict(result),
@@ -53,6 +57,7 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
         "confusion": [count_confusion(items, model) for model in ("base", "trained")],
         "labels": count_labels(samples),
         "agreement": count_agreement(samples),
+        "doubtful": list_doubtful(samples),
         "matches": [asdict(match) for match in store.list_matches()][:MOST_ROWS],
         "notes": [note for note in load_notes(store, workspace) if note not in result["warnings"]],
         "settings": to_toml(settings),
@@ -60,6 +65,9 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
         "definition": store.definition() or {},
         "n_samples": len(samples),
         "n_items": len(items),
+    }
+    return {
+        **_cut_all(report),
         "sample_rows": list(_describe_samples(store, shown_samples, length)),
         "item_rows": [_describe_item(row, length) for row in shown_items],
     }
@@ -147,6 +155,22 @@ def count_agreement(samples: Sequence[SampleRow]) -> list[int]:
     return counts
 
 
+def list_doubtful(samples: Sequence[SampleRow]) -> list[dict[str, Any]]:
+    """Return the samples whose label may be wrong, most doubtful first: few of the readable votes agree with it."""
+    doubtful = [row for row in samples if row.label is not None and (row.agreement or 1.0) < DOUBTFUL_AGREEMENT]
+    doubtful.sort(key=lambda row: (row.agreement or 0.0, row.id))
+    return [
+        {
+            "id": row.id,
+            "label": row.label,
+            "agreement": row.agreement,
+            "place": row.place,
+            "input": _cut(row.input, 200),
+        }
+        for row in doubtful[:MOST_DOUBTFUL]
+    ]
+
+
 def _choose(rows: Sequence[T], get_stratum: Any) -> list[T]:
     """Return all rows, or a part in which every stratum has its share; the same rows each time."""
     if len(rows) <= MOST_ROWS:
@@ -176,6 +200,17 @@ def _cut(text: str | None, length: int) -> str | None:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def _cut_all(value: Any) -> Any:
+    """Return a value in which no text is longer than :data:`LONGEST_NOTE`: a browser takes minutes for one of a megabyte."""
+    if isinstance(value, str):
+        return _cut(value, LONGEST_NOTE)
+    if isinstance(value, Mapping):
+        return {_cut_all(key): _cut_all(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_cut_all, value))
+    return value
+
+
 def _describe_samples(store: RunStore, rows: Sequence[SampleRow], length: int) -> Iterator[dict[str, Any]]:
     passages = {
         passage.id: passage
@@ -184,6 +219,7 @@ def _describe_samples(store: RunStore, rows: Sequence[SampleRow], length: int) -
         for found in domains.values()
         for passage in found
     }
+    details = store.list_details(row.id for row in rows)
     for row in rows:
         passage = passages.get(row.passage or "")
         yield {
@@ -201,9 +237,9 @@ def _describe_samples(store: RunStore, rows: Sequence[SampleRow], length: int) -
             "score": row.score,
             "place": row.place,
             "agreement": row.agreement,
-            "votes": {_cut(k, 60): v for k, v in store.count_votes(row.id).items()},
-            "answers": [[_cut(a["answer"], 60), a["times"], a["right"]] for a in store.list_answers(row.id)[:6]],
-            "rewards": [round(each["reward"], 3) for each in store.list_rewards(row.id)],
+            "votes": {_cut(answer, 60): count for answer, count in details[row.id].votes.items()},
+            "answers": [[_cut(answer, 60), times, right] for answer, times, right in details[row.id].answers[:6]],
+            "rewards": [round(reward, 3) for reward in details[row.id].rewards],
         }
 
 

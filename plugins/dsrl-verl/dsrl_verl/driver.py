@@ -36,9 +36,10 @@ def watch_parent(descriptor: int = 0) -> None:
 def be_patient_with_ray() -> None:
     """Let a Ray that this process starts have more time than the 30 seconds that Ray has for it, and less to do then.
 
-    A busy machine does not keep them, and Ray has no setting for it. Nor does a training need Ray's dashboard, whose agent
-    takes most of the time: Ray leaves its optional parts out if their packages are not there.
+    A busy machine does not keep them, and Ray has a setting for one of the two places only. Nor does a training need Ray's
+    dashboard, whose agent takes most of the time: Ray leaves its optional parts out if their packages are not there.
     """
+    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{_RAY_SECONDS * 1000:.0f}")
     services, utils = import_module("ray._private.services"), import_module("ray._private.utils")
     get_node = services.get_node
 

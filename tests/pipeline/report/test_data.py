@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from dsrl.pipeline.report.data import count_agreement, count_confusion, count_pass_rates, describe_verdict
+from dsrl.pipeline.report.data import (
+    count_agreement,
+    count_confusion,
+    count_pass_rates,
+    describe_verdict,
+    list_doubtful,
+)
 from dsrl.storage.listing import ItemRow, SampleRow
 
 
@@ -51,6 +57,14 @@ def test_answers_are_counted_by_label() -> None:
     assert base["table"] == {"yes": {"yes": 1}, "no": {"yes": 1, "another answer": 1}}
     assert (trained["table"], trained["unreadable"]) == ({"yes": {"yes": 1}, "no": {"unreadable": 1, "no": 1}}, 1)
     assert count_confusion([make_item(str(n), "x", "y") for n in range(20)], "base")["table"] == {}
+
+
+def test_labels_that_few_votes_agree_with_are_listed() -> None:
+    rows = [make_sample(id=str(n), agreement=share, input="x" * 500) for n, share in enumerate((1.0, 0.6, 0.4, None))]
+    doubtful = list_doubtful(rows)
+    assert [(row["id"], row["agreement"]) for row in doubtful] == [("2", 0.4), ("1", 0.6)]
+    assert len(doubtful[0]["input"]) == 200
+    assert len(list_doubtful([make_sample(agreement=0.5, input="x")] * 50)) == 20
 
 
 def test_agreement_is_counted_in_ten_classes() -> None:
