@@ -23,12 +23,14 @@ _BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from dsrl_pyserini.server import serve; serve(*json.loads(sys.argv[2]))"
 )
+_NEWER = "install a newer pyserini (2.4 needs Python 3.12), or make it again"
 #: Part of what Java says -> what it means, and what to do.
 _MEANINGS = (
-    ("IndexFormatTooNew", "a newer Lucene made it; install a newer pyserini (2.4 needs Python 3.12), or make it again"),
+    ("indexCreatedVersionMajor is in the future", f"a newer Lucene made it; {_NEWER}"),
+    ("IndexFormatTooNew", f"a newer Lucene made it; {_NEWER}"),
     (
         "An SPI class of type org.apache.lucene.codecs",
-        "a newer Lucene made it; install a newer pyserini (2.4 needs Python 3.12)",
+        f"a newer Lucene made it; {_NEWER}",
     ),
     ("IndexFormatTooOld", "a much older Lucene made it; make it again, or install an older pyserini"),
     ("LockObtainFailed", "another process is writing to it; wait until it is finished"),

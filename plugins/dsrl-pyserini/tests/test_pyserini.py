@@ -267,5 +267,9 @@ def test_a_process_that_cannot_start(tmp_path: Path) -> None:
 
 def test_errors_of_java_in_words() -> None:
     assert "raise the retriever's option `memory_mb`" in explain("java.lang.OutOfMemoryError: Java heap space")
+    newer = (
+        "java.lang.IllegalArgumentException: indexCreatedVersionMajor is in the future: 10"  # an index of 2.4 in 1.6
+    )
+    assert "a newer Lucene made it; install a newer pyserini" in explain(newer)
     assert "the Java is too old" in explain("java.lang.UnsupportedClassVersionError: io/anserini/…")
     assert explain("java.lang.Something") == "Lucene failed: java.lang.Something"
