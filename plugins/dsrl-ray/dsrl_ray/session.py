@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes for objects of a Ray of this machine; prompts and texts are small.
 _STORE_BYTES = 256 * 2**20
+#: How often a connection is tried.
+_TRIES = 4
 
 
 class RaySession:
@@ -90,15 +92,17 @@ class RaySession:
 
 
 def _connect(settings: dict[str, Any]) -> None:
-    """Connect; a second time if that fails, because Ray gives a busy machine 30 seconds only."""
+    """Connect; again if that fails, because Ray gives a busy machine 30 seconds only."""
     import ray
 
-    try:
-        ray.init(**settings)
-    except Exception as error:  # noqa: BLE001 - Ray raises many types
-        log.info("Ray did not start: %s", error)
-        ray.shutdown()
-        ray.init(**settings)
+    for _ in range(_TRIES - 1):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:  # noqa: BLE001 - Ray raises many types
+            log.info("Ray did not start: %s", error)
+            ray.shutdown()
+    ray.init(**settings)
 
 
 def _find_short_folder() -> str | None:

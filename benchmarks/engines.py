@@ -1,0 +1,149 @@
+"""Claim: on a CPU the sampler `transformers` is the fast one, and `vllm` and `ray` cost what they cost.
+
+    .venv-vllm/bin/python benchmarks/engines.py --model tiny                      # in the environment of make test-vllm
+    .venv-ray/bin/python benchmarks/engines.py --model tiny --engines transformers ray-1 ray-2      # of make test-ray
+
+Short answers have at most 16 tokens, long ones 64, or fewer where the model ends them. Each engine answers the same prompts
+in a process of its own, after a short call that loads the model. CPU seconds are those of the process and of all its
+children, without loading. `generate` is a plain loop over `model.generate` with rows of 64. For the figures by the clock,
+nothing else may run on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: case -> prompts, attempts at each, tokens of an answer at most
+CASES = {"short": (32, 16, 16), "long": (16, 8, 64)}
+ENGINES = ("transformers", "generate", "vllm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="name or folder of the model")
+    parser.add_argument(
+        "--engines", nargs="+", default=list(ENGINES), help="also ray-N: the sampler ray with N workers"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the prompts")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.model, options.child, options.scale)))
+        return
+    print("| engine | answers | attempts | per second | per CPU second | start, s |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    for engine in options.engines:
+        command = [sys.executable, __file__, "--model", options.model, "--scale", str(options.scale), "--child", engine]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        for row in json.loads(output.strip().splitlines()[-1]):
+            print(
+                f"| {engine} | {row['case']} | {row['attempts']} | {row['attempts'] / row['wall']:.1f} | "
+                f"{row['attempts'] / row['cpu']:.1f} | {row['start']:.0f} |",
+                flush=True,
+            )
+
+
+def measure(model: str, engine: str, scale: float) -> list[dict[str, Any]]:
+    """Let one engine answer all cases."""
+    from dsrl.plugins.base_models import resolve_model
+
+    folder = resolve_model(model).location
+    make = make_generate if engine == "generate" else make_sampler
+    begin = time.perf_counter()
+    sample, close = make(folder, engine)
+    sample(make_prompts(2), 2, 4)
+    start = time.perf_counter() - begin
+    rows = []
+    for case, (count, n, max_tokens) in CASES.items():
+        prompts = make_prompts(max(1, round(count * scale)))
+        wall, cpu = time.perf_counter(), read_cpu_seconds()
+        texts = sample(prompts, n, max_tokens)
+        wall, cpu = time.perf_counter() - wall, read_cpu_seconds() - cpu
+        attempts = sum(map(len, texts))
+        assert attempts == len(prompts) * n
+        rows.append({"case": case, "attempts": attempts, "wall": wall, "cpu": cpu, "start": start})
+    close()
+    return rows
+
+
+def make_prompts(count: int) -> list[str]:
+    """Return questions of the task gsm8k, as a run asks them."""
+    from dsrl import PluginRef, load
+
+    task = load(PluginRef("task", "gsm8k"), "task")
+    samples = [task.hook.procedural_sample(seed=seed, difficulty=1, passage="") for seed in range(count)]
+    return [f"{sample.input}\n\n{task.hook.output_instruction()}" for sample in samples]
+
+
+def read_cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of all its children that live."""
+    import psutil
+
+    own = psutil.Process()
+    total = 0.0
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
+    """Return a function that samples with a sampler of dsrl, and one that closes it."""
+    from dsrl import PluginRef, Prompt, load
+
+    name, _, workers = engine.partition("-")
+    options = {"vllm": {"cache_gb": 1.0, "context": 1024}, "ray": {"actors": int(workers or 1)}}.get(name, {})
+    plugin = load(PluginRef("sampler", name, {"model": folder, "device": "cpu", **options}), "sampler")
+
+    def sample(texts: list[str], n: int, max_tokens: int) -> Any:
+        return asyncio.run(
+            plugin.hook.sample(
+                prompts=[*map(Prompt, texts)], n=n, temperature=1.0, top_p=1.0, max_tokens=max_tokens, seed=1
+            )
+        )
+
+    return sample, lambda: asyncio.run(plugin.hook.aclose())
+
+
+def make_generate(folder: str, engine: str) -> tuple[Any, Any]:
+    """Return a function that samples with ``model.generate``."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def sample(texts: list[str], n: int, max_tokens: int) -> list[list[str]]:
+        prompts = [tokenizer(text)["input_ids"] for text in texts for _ in range(n)]
+        answers: list[str] = []
+        for first in range(0, len(prompts), 64):
+            rows = prompts[first : first + 64]
+            longest = max(map(len, rows))
+            ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
+            mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+            with torch.inference_mode():
+                out = model.generate(
+                    ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=max_tokens, pad_token_id=pad
+                )
+            answers += tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
+        return [answers[first : first + n] for first in range(0, len(answers), n)]
+
+    return sample, lambda: None
+
+
+if __name__ == "__main__":
+    main()
