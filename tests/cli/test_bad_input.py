@@ -121,7 +121,7 @@ def test_demonstrations_of_the_wrong_shape(dsrl):
         "input",
         "question",
     )
-    Path("demos.jsonl").write_text('{"input": "a", "output": "b"}\n{"input": 1, "output": "b"}\n')
+    Path("demos.jsonl").write_text('{"input": "a", "output": "b"}\n{"input": ["a"], "output": "b"}\n')
     refused(dsrl("run", "--task", "mednli", "--demos", "demos.jsonl"), "demos.jsonl:2")
     refused(
         dsrl("run", "--task", "mednli", "--demos", "none.json"),
