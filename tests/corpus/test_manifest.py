@@ -31,7 +31,7 @@ def test_a_library_that_was_added_counts_when_it_is_finished(tmp_path: Path) -> 
     assert begun.passages == 7
     done = begun.finish(corpus)
     assert (done.passages, done.adding, done.sources[1].bad, len(done.sources[1].faults)) == (8, None, 1, 1)
-    assert done.sources[1].take_fingerprint() == done.sources[1].fingerprint
+    assert done.sources[1].take_fingerprint() == corpus.fingerprint()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "passages": 3}', '{"retriever": 5'])
