@@ -76,11 +76,11 @@ def rescore(store: RunStore, progress: Progress) -> list[Rescore]:
             store.replace_grades(now)
     if not results:
         raise DataError("the run has no answers to test items yet; evaluate it first")
-    for each in results:
-        if each.changed:
+    for result in results:
+        if result.changed:
             store.add_event(
                 "note",
-                f"--rescore has graded the answers of the {each.model} model again: {each.before:.1%} before, "
-                f"{each.now:.1%} now; {each.changed} of {each.items} are read or graded differently",
+                f"--rescore has graded the answers of the {result.model} model again: {result.before:.1%} before, "
+                f"{result.now:.1%} now; {result.changed} of {result.items} are read or graded differently",
             )
     return results
