@@ -31,6 +31,7 @@ from dsrl.storage.run_log import NOTES
 
 if TYPE_CHECKING:
     from dsrl.api import RunResult
+    from dsrl.pipeline.ablation import VariantResult
 
 #: Seconds that the end of the process may take.
 _LONGEST_END = 5.0
@@ -206,7 +207,7 @@ def print_repeated(result: RunResult, repeats: int, runs_dir: Path, cache_dir: P
     """Print the result of a run; repeat its training with other seeds before, and print their spread, if asked for."""
     from dsrl import api
 
-    repeated = None
+    repeated: VariantResult | None = None
     if repeats > 1:
         progress: Literal["none", "auto"] = "none" if get_verbosity().quiet else "auto"
         ablation = api.ablate(
