@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import signal
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from dsrl import DsrlError, SettingsError
 from dsrl_ray.cluster import Node, refuse_closed_port
 
-log = logging.getLogger(__name__)
-
 #: Bytes for objects of a Ray of this machine; prompts and texts are small.
 _STORE_BYTES = 256 * 2**20
-#: How often a connection is tried.
-_TRIES = 4
+#: Seconds that a Ray of this machine may take to start.
+_START_SECONDS = 300.0
 
 
 class RaySession:
@@ -58,8 +57,8 @@ class RaySession:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            with _keep_signals():
-                _connect(settings)
+            with _keep_signals(), contextlib.nullcontext() if address else _be_patient():
+                ray.init(**settings)
         except Exception as error:  # also of the type Exception itself
             self._remove_folder()
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
@@ -91,18 +90,34 @@ class RaySession:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _connect(settings: dict[str, Any]) -> None:
-    """Connect; again if that fails, because Ray gives a busy machine 30 seconds only."""
-    import ray
+@contextlib.contextmanager
+def _be_patient() -> Iterator[None]:
+    """Let a Ray that this process starts have more than the 30 seconds that Ray has for it, and less to do then.
 
-    for _ in range(_TRIES - 1):
-        try:
-            ray.init(**settings)
-            return
-        except Exception as error:  # noqa: BLE001 - Ray raises many types
-            log.info("Ray did not start: %s", error)
-            ray.shutdown()
-    ray.init(**settings)
+    A busy machine does not keep them, and Ray has a setting for one of the two places only. Ray leaves out the optional
+    parts of its dashboard, which take most of the time, if their packages are not there.
+    """
+    from ray._private import services, utils
+
+    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{_START_SECONDS * 1000:.0f}")
+    get_node, find_error = services.get_node, utils.get_dashboard_dependency_error
+
+    def wait_for_node(*arguments: Any) -> Any:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = wait_for_node
+    utils.get_dashboard_dependency_error = lambda: "dsrl needs no dashboard"
+    try:
+        yield
+    finally:
+        services.get_node, utils.get_dashboard_dependency_error = get_node, find_error
 
 
 def _find_short_folder() -> str | None:
@@ -112,7 +127,7 @@ def _find_short_folder() -> str | None:
 
 
 @contextlib.contextmanager
-def _keep_signals() -> Any:
+def _keep_signals() -> Iterator[None]:
     """Give the signals back that Ray takes: dsrl ends in order on SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
