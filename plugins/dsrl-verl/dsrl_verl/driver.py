@@ -10,14 +10,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from dsrl_verl.process import MARK, end_processes
-
-#: Seconds that a local Ray may take to start.
-_RAY_SECONDS = 300.0
 
 
 def watch_parent(descriptor: int = 0) -> None:
@@ -33,28 +30,13 @@ def watch_parent(descriptor: int = 0) -> None:
     threading.Thread(target=wait, name="dsrl-parent", daemon=True).start()
 
 
-def be_patient_with_ray() -> None:
-    """Let a Ray that this process starts have more time than the 30 seconds that Ray has for it, and less to do then.
+def lighten_ray() -> None:
+    """Let a Ray that this process starts have less to do at its start, for which Ray has fixed times of 15 and 30 seconds.
 
-    A busy machine does not keep them, and Ray has a setting for one of the two places only. Nor does a training need Ray's
-    dashboard, whose agent takes most of the time: Ray leaves its optional parts out if their packages are not there.
+    A training needs no dashboard, whose agent takes most of the time: Ray leaves its optional parts out if their packages
+    are not there.
     """
-    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{_RAY_SECONDS * 1000:.0f}")
-    services: Any = import_module("ray._private.services")
     utils: Any = import_module("ray._private.utils")
-    get_node = services.get_node
-
-    def wait_for_node(*arguments: Any) -> Any:
-        deadline = time.monotonic() + _RAY_SECONDS
-        while True:
-            try:
-                return get_node(*arguments)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-
-    services.get_node = wait_for_node
     utils.get_dashboard_dependency_error = lambda: "dsrl needs no dashboard"
 
 
@@ -66,8 +48,8 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     watch_parent(pipe)
-    if MARK in os.environ:  # a local Ray
-        be_patient_with_ray()
+    if MARK in os.environ and find_spec("ray") is not None:  # a local Ray; verl says it if there is none
+        lighten_ray()
     # By name: in verl's workers, a class of the module __main__ would be pickled as a whole.
     import_module("verl.trainer.main_ppo").main()
 

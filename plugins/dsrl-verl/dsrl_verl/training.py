@@ -36,6 +36,8 @@ _PAUSE = 0.2
 _LAST_WAIT = 60.0
 #: The splits in the rows of verl's validation: the development items, and a row that only fills the file.
 _DEV, _UNUSED = "dev", "unused"
+#: How often a local Ray is started if it does not start within a time that Ray does not let one set, and what it says then.
+_RAY_STARTS, _RAY_IS_SLOW = 3, "node timed out during startup"
 _CPU_ENVIRONMENT = {
     "VERL_USE_EXTERNAL_MODULES": "dsrl_verl.cpu",
     "VERL_PLATFORM": "dsrl_cpu",
@@ -44,6 +46,10 @@ _CPU_ENVIRONMENT = {
     # Otherwise Ray hides the logical GPU from actors that ask for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+class RayNotStarted(DsrlError):
+    """A local Ray was too slow to start."""
 
 
 def is_cpu_mode(job: TrainJob) -> bool:
@@ -115,7 +121,7 @@ class Training:
             # A kill may have come between the note of the step and its telling; a step may be told twice.
             self.on_step(told[-1])
         if step < self.schedule.steps:
-            self._run_verl(step, checkpoint)
+            self._run_verl_once_ray_starts(step, checkpoint)
         self.work.mark_finished()
         best = self.work.folder / "best"
         save_model(job, best if self.is_evaluated and best.is_dir() else self.work.get_checkpoint(self.schedule.steps))
@@ -193,6 +199,16 @@ class Training:
             guard.close()
 
     # --- verl ---
+
+    def _run_verl_once_ray_starts(self, step: int, checkpoint: Path | None) -> None:
+        for remaining in reversed(range(_RAY_STARTS)):
+            try:
+                self._run_verl(step, checkpoint)
+                return
+            except RayNotStarted:
+                if not remaining:
+                    raise
+                log.warning("Ray took more than its 30 seconds to start on this busy machine; it is started again.")
 
     def _run_verl(self, step: int, checkpoint: Path | None) -> None:
         attempt, folder = self.work.begin_attempt()
@@ -313,6 +329,7 @@ class Training:
 
     def _explain_end(self, code: int, step: int, verl: VerlProcess) -> DsrlError:
         last = verl.read_last_lines()
+        kind = RayNotStarted if _RAY_IS_SLOW in last else DsrlError
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         advice = "The same command goes on from the last checkpoint."
         if "out of memory" in last.lower() or code == -9:
@@ -320,7 +337,7 @@ class Training:
                 " If the memory was too small: give a smaller --batch-size or --max-completion-tokens, --lora-rank, or more "
                 "GPUs."
             )
-        return DsrlError(
+        return kind(
             f"verl {ended} after step {step} of {self.schedule.steps}. {advice} The end of its log ({verl.log}):\n{last}"
         )
 

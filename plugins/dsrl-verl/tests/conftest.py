@@ -71,7 +71,7 @@ def head() -> Iterator[str]:
         port = server.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))  # short enough for Ray's sockets
     # With --block it ends when it is told; `ray stop` would end every Ray of the machine.
-    code = "from dsrl_verl.driver import be_patient_with_ray as p; p(); from ray.scripts.scripts import main; main()"
+    code = "from dsrl_verl.driver import lighten_ray; lighten_ray(); from ray.scripts.scripts import main; main()"
     options = ["--num-gpus=2", "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={folder}"]
     command = [sys.executable, "-c", code, "start", "--head", "--block", f"--port={port}", *options]
     # It asks for a token, as every Ray of a user does who has one.

@@ -138,12 +138,14 @@ def test_a_training_learns_is_killed_goes_on_and_brings_its_model_back(
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
     deadline = time.monotonic() + 900
-    while not (told.exists() and told.read_text().count("\n") >= 2):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
+    try:
+        while not (told.exists() and told.read_text().count("\n") >= 2):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
     first = {int(line.split()[0]): float(line.split()[1]) for line in told.read_text().splitlines()}
     deadline = time.monotonic() + 20
     while list_processes(temporary):

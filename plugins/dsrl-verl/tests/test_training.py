@@ -45,6 +45,9 @@ def main():
             label = row["reward_model"]["ground_truth"]
             await compute_score(row["data_source"], answer, label, row["extra_info"], setup=setup)
     for step in range(first + 1, steps + 1):
+        if script.get("slow") and not Path(script["slow"]).exists():
+            Path(script["slow"]).touch()
+            raise Exception("The current node timed out during startup. This could happen because")
         if script.get("crash") == step:
             print("CUDA out of memory"); sys.exit(1)
         answers = n - (script.get("lose") == step)
@@ -164,6 +167,11 @@ def test_a_training_that_ends_early_goes_on_with_the_same_command(
     assert [step.step for step in told] == list(range(1, last + 1))
     assert [step.step for step in steps] == list(range(last, 5))
     assert steps[0] == told[-1], "a step that is told twice is told with the same values"
+
+
+def test_a_ray_that_is_slow_to_start_is_started_again(train: Train, make_job: Any, tiny: str, tmp_path: Path) -> None:
+    steps = train(make_job(model=tiny, epochs=1), script={"slow": str(tmp_path / "slow")})
+    assert [step.step for step in steps] == [1, 2]
 
 
 def test_an_interruption_by_the_caller_ends_verl_and_goes_on(train: Train, make_job: Any, tiny: str) -> None:
