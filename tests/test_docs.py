@@ -41,7 +41,7 @@ def _commands(page: Path) -> list[list[str]]:
     """Every `dsrl ...` line of a page, in code blocks and in running text."""
     lines: list[str] = []
     fenced = False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():  # commands of several lines
         fenced ^= line.startswith("```")
         if (fenced or line.startswith("    ")) and line.strip().startswith("dsrl "):
             lines.append(line.split("#")[0].strip())

@@ -18,6 +18,8 @@ EXCEPTIONS = {
     ),
     "pipeline/ablation.py": "tests/cli/test_ablate.py tests it with whole runs, by its command",
     "pipeline/given_data.py": "tests/cli/test_train.py tests it with whole runs, by its command",
+    "pipeline/hub_push.py": "tests/cli/test_push.py tests it against a stand-in of the hub, by its command",
+    "pipeline/model_eval.py": "tests/cli/test_eval.py tests it with whole runs, by its command",
     "testing/small_task.py": "it is the task of other tests",
 }
 

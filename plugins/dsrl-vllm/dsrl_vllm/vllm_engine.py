@@ -6,11 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm import EngineArgs, SamplingParams
-from vllm.lora.request import LoRARequest
-from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.llm_engine import LLMEngine
-
 from dsrl import DataError
 from dsrl_vllm.work import EngineRequest
 
@@ -24,6 +19,9 @@ class VllmEngine:
     """
 
     def __init__(self, model: str, arguments: Mapping[str, Any]) -> None:
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
         settings = EngineArgs(
             model=model,
             seed=0,
@@ -33,7 +31,7 @@ class VllmEngine:
             **arguments,
         )
         self._engine = LLMEngine.from_engine_args(settings)
-        self._adapters: dict[int, LoRARequest] = {}
+        self._adapters: dict[int, Any] = {}
         #: Tokens that end an answer.
         self.stop: Sequence[int] = ()
 
@@ -48,6 +46,9 @@ class VllmEngine:
         Raises:
             ValueError: vLLM refuses the request.
         """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
         parameters = SamplingParams(
             n=request.attempts,
             temperature=request.temperature,
@@ -82,6 +83,8 @@ class VllmEngine:
         Raises:
             DataError: the folder holds no adapter for this model.
         """
+        from vllm.lora.request import LoRARequest
+
         request = LoRARequest(f"adapter-{number}", number, str(folder))
         try:
             is_loaded = self._engine.add_lora(request)
