@@ -157,7 +157,7 @@ def test_data_set_without_columns_or_without_test_split(dsrl, small):
 
 def test_real_items_with_unreadable_gold_answers(dsrl, small):
     Path("items.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
-    refused(dsrl(*small, "--dataset-path", "items.jsonl"), "test item 1", "items.jsonl", "perhaps")
+    refused(dsrl(*small, "--dataset-path", "items.jsonl"), "item 1", "items.jsonl", "perhaps")
 
 
 BAD_REWARD = """

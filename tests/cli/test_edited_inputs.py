@@ -107,7 +107,7 @@ def test_an_edited_definition_is_refused_by_name_when_samples_are_made_by_it(
 def test_edited_demonstrations_are_refused_and_kept_in_the_run(dsrl, small):
     flags = [*small, "--demos", lines("demos.jsonl", DEMOS), "--stop-after", "keywords"]
     assert dsrl(*flags).code == 0
-    lines("demos.jsonl", [*DEMOS, {"input": "x", "output": "y"}])
+    lines("demos.jsonl", [*DEMOS, {"input": "x", "output": "neutral"}])
     refused(dsrl(*flags), "the demonstrations have changed")
     Path("demos.jsonl").unlink()
     shown = json.loads(dsrl("show", "small", "--json").out)

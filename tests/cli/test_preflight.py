@@ -276,7 +276,7 @@ def test_a_data_set_that_cannot_be_evaluated_on(refused: Refused, tmp_path: Path
     datasets.DatasetDict({"train": one}).save_to_disk("split")
     refused("--dataset-path", "split", words=["no split 'test'", "train"])
     Path("gold.jsonl").write_text('{"input": "a", "output": "perhaps"}\n')
-    refused("--dataset-path", "gold.jsonl", words=["test item 1", "gold.jsonl", "perhaps"])
+    refused("--dataset-path", "gold.jsonl", words=["item 1", "gold.jsonl", "perhaps"])
     refused("--dataset-path", "gone.jsonl", words=["gone.jsonl does not exist"])
     Path("empty.jsonl").write_text("")
     refused("--dataset-path", "empty.jsonl", words=["empty.jsonl"])
