@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dsrl.corpus.records import Fault, Line
-from dsrl.errors import DataError
 from dsrl.worker import Worker, WorkerError
 
 SUFFIXES = (".pdf", ".docx", ".pptx", ".epub", ".html", ".htm")
@@ -19,24 +18,14 @@ SUFFIXES = (".pdf", ".docx", ".pptx", ".epub", ".html", ".htm")
 SECONDS, MEMORY_MB = 300.0, 4096
 #: Most characters of a document that are kept.
 LONGEST = 50_000_000
+_NOT_INSTALLED = 'it is read with markitdown, which is not installed (pip install "data-synthesis-rl[documents]")'
 _NO_TEXT = "it holds no text, so it is probably a scan: run a text recognition (OCR) over it, or leave it out"
 
 
-def read_document(path: Path, name: str) -> Iterator[Line] | Fault:
-    """Return the lines of a document as Markdown, or a fault that is its only record.
-
-    Args:
-        path: the document.
-        name: the document, for errors.
-
-    Raises:
-        DataError: markitdown is not installed.
-    """
+def read_document(path: Path) -> Iterator[Line] | Fault:
+    """Return the lines of a document as Markdown, or a fault that is its only record; then it is passed over in a folder."""
     if find_spec("markitdown") is None:
-        raise DataError(
-            f'{name} is read with markitdown, which is not installed: pip install "data-synthesis-rl[documents]". Or leave '
-            "the file out, or convert it to text or Markdown."
-        )
+        return Fault(1, _NOT_INSTALLED, is_foreign=True)
     worker = Worker(convert, seconds=SECONDS, memory_mb=MEMORY_MB)
     try:
         text = worker.call(str(path.resolve()))

@@ -190,7 +190,7 @@ class Corpus:
             yield from read_table(read_rows(file.path, shown, on_read), self.passage_length)
             return
         if file.kind == "document":
-            lines = read_document(file.path, shown)
+            lines = read_document(file.path)
             if isinstance(lines, Fault):
                 yield lines
             else:

@@ -62,3 +62,7 @@ def test_a_document_without_the_library_is_refused_with_the_way_to_get_it(
     monkeypatch.setattr(documents, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install \"data-synthesis-rl\[documents\]\""):
         list(Corpus([path]))
+    (tmp_path / "a.jsonl").write_text('{"text": "a passage"}\n')
+    corpus = Corpus([tmp_path])
+    assert [passage.text for passage in corpus] == ["a passage"]
+    assert "terms.pdf: it is read with markitdown" in corpus.passed_over[0]

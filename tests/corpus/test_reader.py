@@ -147,7 +147,7 @@ def test_folders_are_read_in_order_and_hidden_files_are_not(tmp_path: Path) -> N
     write(library / "a" / "wiki_00.jsonl", [{"text": "first"}])
     write(library / "c.json.gz", []).write_bytes(gzip.compress(b'{"text": "third"}'))
     write(library / "d.txt", ["fourth", "", "lines"])
-    for ignored in ("._b.jsonl", ".cache/x.jsonl", "info.json", "page.html"):
+    for ignored in ("._b.jsonl", ".cache/x.jsonl", "info.json", "page.xml"):
         write(library / ignored, ["not read"])
     assert list(Corpus([library])) == [
         Passage("library/a/wiki_00.jsonl:1", "first"),
@@ -212,7 +212,7 @@ def test_what_is_no_library(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no passage files\. They end with \.jsonl"):
         Corpus([tmp_path])
     with pytest.raises(DataError, match="is not a passage file"):
-        Corpus([write(tmp_path / "notes.pdf", [])])
+        Corpus([write(tmp_path / "notes.xml", [])])
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(DataError, match="neither a file nor a folder"):
         Corpus([tmp_path / "pipe.jsonl"])
