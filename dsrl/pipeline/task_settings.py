@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsrl.errors import SettingsError
+from dsrl.plugins.words_task import NAME as WORDS
 from dsrl.settings import Settings
 
 #: Settings of which each task has its own values, and whether a task can have more than one.
@@ -71,7 +72,7 @@ def get_task_options(settings: Settings, task: str) -> Mapping[str, Any]:
 
 
 def check_task_settings(settings: Settings) -> None:
-    """Refuse tasks that are named twice, and values of which it is not clear which task they belong to.
+    """Refuse tasks that are named twice or not described, and values of which it is not clear which task they belong to.
 
     Raises:
         SettingsError: names the flag, and says how to write it.
@@ -80,6 +81,11 @@ def check_task_settings(settings: Settings) -> None:
     if repeated := [task for task in dict.fromkeys(tasks) if tasks.count(task) > 1]:
         raise SettingsError(f"--task {repeated[0]} is given twice; name each task once")
     for task in tasks:
+        if task == WORDS:
+            raise SettingsError(
+                'the task "words" is described by you: give --task-instruction "..." and --answer FORM:CHOICES, for example '
+                "--answer tag:yes,no"
+            )
         get_task_options(settings, task)
         for name in TASK_SETTINGS:
             get_task_values(settings, name, task)

@@ -14,6 +14,9 @@ from dsrl.answers.format import Form
 from dsrl.errors import SettingsError
 from dsrl.plugins.specs import hookimpl
 
+#: The name of the entry point.
+NAME = "words"
+
 
 class WordsTask:
     """A task in words. Its description is ``--task-instruction``; the demonstrations and data come from flags, too.
@@ -28,6 +31,9 @@ class WordsTask:
     def __init__(self, argument: str = "") -> None:
         form, _, rest = argument.partition(":")
         choices = tuple(choice.strip() for choice in rest.split(",") if choice.strip())
+        self._is_bare = not argument
+        if self._is_bare:
+            form = "tag"  # the bare name can be looked at and checked; a run refuses it
         if form not in FORMS:
             near = difflib.get_close_matches(form, FORMS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the forms are {', '.join(FORMS)}"
@@ -44,6 +50,8 @@ class WordsTask:
 
     @hookimpl
     def description(self) -> str:
+        if self._is_bare:
+            return "A task that the user describes with --task-instruction and --answer."
         # Only asked for if --task-instruction does not take its place.
         raise SettingsError('--answer needs --task-instruction "...": say what the task is')
 

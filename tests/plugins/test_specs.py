@@ -74,6 +74,11 @@ TESTS = {
     ("teacher", "cancel_batch"): "tests/cli/test_batches.py::test_a_batch_is_listed_and_cancelled",
     ("retriever", "index"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
     ("retriever", "search"): "tests/plugins/test_specs.py::test_a_retriever_is_called_with_what_the_contract_says",
+    ("retriever", "count"): "plugins/dsrl-bm25/tests/test_bm25.py::"
+    "test_passages_are_added_in_order_and_what_was_committed_is_counted",
+    ("retriever", "link"): "tests/corpus/test_named.py::test_an_index_of_another_program_is_linked",
+    ("retriever", "drop"): "plugins/dsrl-postgresql/tests/test_postgresql.py::"
+    "test_a_table_is_linked_from_another_machine_and_removed_by_its_owner_only",
     ("sampler", "sample"): "tests/pipeline/stages/test_attempted.py::test_each_sample_is_attempted_once",
     ("sampler", "aclose"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",
     ("sampler", "close"): "tests/plugins/test_specs.py::test_a_sampler_is_closed_where_it_can_be",

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from dsrl.errors import SettingsError
+from dsrl.pipeline.task_settings import check_task_settings
 from dsrl.plugins.binding import Plugin, load
+from dsrl.settings import resolve
 from dsrl.types import UNREADABLE, PluginRef
 
 
@@ -26,10 +28,16 @@ def test_its_description_is_the_users() -> None:
         load_words("tag:a,b").hook.description()
 
 
+def test_its_bare_name_can_be_looked_at_and_not_run() -> None:
+    hook = load(PluginRef("task", "words"), "task").hook
+    assert "--task-instruction" in hook.description()
+    with pytest.raises(SettingsError, match="is described by you"):
+        check_task_settings(resolve({"task": "words"}))
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("", "there is no form ''"),
         ("tga:a,b", "did you mean 'tag'"),
         ("letters", "the forms are tag, boxed, hashes, choice"),
         ("choice", "this form needs its choices"),
