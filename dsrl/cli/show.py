@@ -130,7 +130,8 @@ def _print_pass_rates(groups: Mapping[str, Sequence[int]]) -> None:
 
 def _print_definition(title: str, definition: Mapping[str, Any]) -> None:
     demos = ("demos", "domain_demos")
-    rows = [[key.replace("_", " "), value or "none"] for key, value in definition.items() if key not in demos]
+    texts = {key: "yes" if value is True else str(value or "none") for key, value in definition.items()}
+    rows = [[key.replace("_", " "), text] for key, text in texts.items() if key not in demos]
     rows.append(["demonstrations", str(len(definition["demos"]))])
     rows += [[f"demonstrations of {d}", str(len(own))] for d, own in definition.get("domain_demos", {}).items()]
     print_table(title, ["part", "text"], rows)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.cli import show
+
 
 def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     dsrl(*small, "--stop-after", "selected")
@@ -23,6 +25,14 @@ def test_show_tells_the_funnel_the_settings_and_the_notes(dsrl, small):
     for word in ("initial", "verified", "harder / easier", "selected", "teacher", "votes", "90-100%", "entailment"):
         assert word in text
     assert "█" in text
+
+
+def test_the_definition_of_a_chat_model_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show._print_definition("definition", {"description": "d", "system_prompt": "", "is_chat": True, "demos": []})
+    lines = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in capsys.readouterr().out.splitlines()[4:8]
+    }
+    assert lines == {"description": "d", "system prompt": "none", "is chat": "yes", "demonstrations": "0"}
 
 
 TEACHER = """
