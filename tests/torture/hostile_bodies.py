@@ -19,7 +19,7 @@ from torture.replies import reply_to
 #: Bytes above the peak of a quiet run that a hostile body may cost.
 MORE_MEMORY = 600 * 2**20
 #: Seconds that it may take until the command ends, on a busy machine.
-PATIENCE = 150.0
+PATIENCE = 300.0
 _CHUNK = 2**18
 
 
