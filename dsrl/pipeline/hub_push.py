@@ -23,6 +23,8 @@ _MODEL_FILES = re.compile(
     r".*\.(safetensors|json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|README\.md|LICEN[CS]E.*|dsrl\.toml"
 )
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+#: The packages by which the hub's library talks to it.
+_CLIENTS = ("httpx", "httpcore", "hf_xet")
 _DATA_FILE = "train.jsonl"
 #: What the name of the data set's repository has after the name of the model's.
 _DATA_ENDING = "-data"
@@ -130,10 +132,9 @@ def push(repos: Sequence[HubRepo], private: bool, tell: Callable[[str], None]) -
             hub.create_commit(repo.id, operations, commit_message="Upload by dsrl", repo_type=repo.kind)
         except HfHubHTTPError as error:
             raise DataError(f"the hub refuses {repo.kind} {repo.id}: {_explain(error)}") from error
-        except OSError as error:  # the library's HTTP client has errors of its own, which are also OSErrors
-            raise DataError(f"the hub cannot be reached ({_shorten(error)}); the same command goes on") from error
         except Exception as error:
-            if not type(error).__module__.startswith(("httpx", "httpcore", "hf_xet")):
+            # The library's clients have errors of their own.
+            if not isinstance(error, OSError) and not type(error).__module__.startswith(_CLIENTS):
                 raise
             raise DataError(f"the hub cannot be reached ({_shorten(error)}); the same command goes on") from error
         addresses.append(f"{hub.endpoint}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.id}")

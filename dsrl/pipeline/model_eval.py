@@ -11,7 +11,7 @@ from dsrl.pipeline.judge_agreement import compute_wilson
 from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.run_tasks import RunTasks, bind_tasks, list_judged
 from dsrl.pipeline.sampling import AnsweringModel, bind_sampler, close_sampler, decide_chat
-from dsrl.pipeline.stages.evaluated import BATCH_SIZE, evaluate, load_items
+from dsrl.pipeline.stages.evaluated import evaluate_in_batches, load_all_items
 from dsrl.plugins.base_models import resolve_model
 from dsrl.settings import Settings
 from dsrl.storage.evaluations import EvalItem, Evaluation
@@ -55,12 +55,10 @@ def evaluate_model(settings: Settings, progress: Progress) -> ModelAccuracy:
             f"the task {tasks[judged[0]].name!r} is judged by a teacher, which this command does not ask; evaluate it in a "
             "run (`dsrl run`, `dsrl eval RUN`)"
         )
-    size = settings.test_size
-    items = [item for key, t in tasks.items() for item in load_items(t.plugin, t.dataset_path, size, key, t.columns)]
+    items = load_all_items(tasks, settings.test_size)
     if not items:
         raise DataError(f"the task {', '.join(settings.task)} has no test set of its own; give one with --dataset-path")
-    evaluations: list[Evaluation] = []
-    signals.run(_evaluate(settings, tasks, items, progress, evaluations))
+    evaluations = signals.run(_evaluate(settings, tasks, items, progress))
     right = sum(evaluation.correct for evaluation in evaluations)
     return ModelAccuracy(
         task=", ".join(settings.task),
@@ -73,13 +71,9 @@ def evaluate_model(settings: Settings, progress: Progress) -> ModelAccuracy:
 
 
 async def _evaluate(
-    settings: Settings,
-    tasks: RunTasks,
-    items: Sequence[EvalItem],
-    progress: Progress,
-    evaluations: list[Evaluation],
-) -> None:
-    """Add the answers to all items to a list."""
+    settings: Settings, tasks: RunTasks, items: Sequence[EvalItem], progress: Progress
+) -> list[Evaluation]:
+    evaluations: list[Evaluation] = []
     location = resolve_model(settings.base_model).location
     async with close_sampler(bind_sampler(settings, location)) as sampler:
         is_chat = decide_chat(settings, sampler, location)
@@ -89,8 +83,8 @@ async def _evaluate(
             sampler.hook.check(prompts=prompts[:50], max_tokens=settings.max_completion_tokens)
         model = AnsweringModel(sampler, tasks, settings.max_completion_tokens, {}, progress.set_status)
         progress.start("evaluated", len(items))
-        numbered = list(enumerate(items))
-        for start in range(0, len(items), BATCH_SIZE):
-            evaluations += await evaluate(model, "base", numbered[start : start + BATCH_SIZE])
-            progress.advance("evaluated", len(numbered[start : start + BATCH_SIZE]))
+        async for batch in evaluate_in_batches(model, "base", list(enumerate(items))):
+            evaluations += batch
+            progress.advance("evaluated", len(batch))
         progress.finish("evaluated")
+    return evaluations

@@ -91,7 +91,7 @@ def check_inputs(context: RunContext) -> Sequence[EvalItem] | None:
         _check_scoring(context)
     items = None
     if context.includes("evaluated"):
-        items = load_all_items(context)
+        items = load_all_items(context.tasks, context.settings.test_size)
     is_done = state.is_evaluated and (items is None or tuple(items) == state.test_items)
     if context.includes("attempted") and not is_done:
         _check_sampler(context, _find_example_items(context) if items is None else items)

@@ -28,6 +28,7 @@ from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import decide_chat
 from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
+from dsrl.pipeline.task_data import list_choices
 from dsrl.pipeline.task_settings import check_task_settings, get_task_value
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import find_own_settings
@@ -150,8 +151,8 @@ def _describe_replaced_words(context: RunContext) -> list[str]:
     for task in context.tasks.values():
         own = get_task_value(context.settings, "task_instruction", task.name)
         if own and not task.name.startswith("words:"):
-            answer_format = task.plugin.hook.answer_format() if task.plugin.implements("answer_format") else None
-            choices = f" ({', '.join(answer_format.choices)})" if answer_format and answer_format.choices else ""
+            names = ", ".join(list_choices(task.plugin))
+            choices = f" ({names})" if names else ""
             sentences.append(
                 f"--task-instruction replaces the description of the task {task.name!r}; its answers{choices}, "
                 "instructions, demonstrations, data and reward stay. For a task of your own, give --answer "
@@ -184,7 +185,7 @@ def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
     if context.test_items is not None or not settings.decontaminate or not context.includes("initial"):
         return context, ""
     try:
-        items = load_all_items(context)
+        items = load_all_items(context.tasks, context.settings.test_size)
     except DataError as error:
         return context, f"this command does not compare the samples with test items: {error}"
     return replace(context, test_items=items), ""

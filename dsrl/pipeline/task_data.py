@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from dsrl.datasets import Columns, read_dataset
@@ -106,13 +106,18 @@ def _describe_unreadable(task: Plugin[TaskSpec], unreadable: dict[str, int], tot
     most = sorted(unreadable.items(), key=lambda pair: -pair[1])
     shown = ", ".join(f"{printable(text)!r} ({count})" for text, count in most[:_SHOWN_ANSWERS])
     more = f" and {len(most) - _SHOWN_ANSWERS} more" if len(most) > _SHOWN_ANSWERS else ""
-    answer_format = task.hook.answer_format() if task.implements("answer_format") else None
-    names = ", ".join(answer_format.choices) if answer_format else ""
+    names = ", ".join(list_choices(task))
     choices = f"; the choices of the task are {names}" if names else ""
     return (
         f"no answer can be read in the gold output of {sum(unreadable.values())} of the {total} items of {name}, the first "
         f"of them item {first}: {shown}{more}{choices}. Correct them or leave them out of the file"
     )
+
+
+def list_choices(task: Plugin[TaskSpec]) -> Sequence[str]:
+    """List the possible answers of a task; none if any text is possible, or if it has no answer format."""
+    answer_format = task.hook.answer_format() if task.implements("answer_format") else None
+    return answer_format.choices if answer_format else ()
 
 
 def normalise(text: str) -> str:

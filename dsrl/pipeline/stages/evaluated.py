@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 
 from dsrl.datasets import Columns
@@ -11,8 +11,8 @@ from dsrl.errors import BudgetReached, DataError, RowRefused
 from dsrl.pipeline import signals
 from dsrl.pipeline.concurrency import run_together
 from dsrl.pipeline.contamination import compare_training
-from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.judging import JudgeCounts
+from dsrl.pipeline.run_tasks import RunTasks
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import AnsweringModel
 from dsrl.pipeline.stages.trained import ParquetRow, write_parquet
@@ -61,10 +61,9 @@ async def _evaluate_model(
     run: OpenRun, name: str, model: str, items: Sequence[tuple[int, EvalItem]], counts: JudgeCounts
 ) -> None:
     async with run.open_judges(counts) as judges, run.open_model(model, judges) as answering:
-        for start in range(0, len(items), BATCH_SIZE):
-            batch = items[start : start + BATCH_SIZE]
-            run.store.add_evaluations(await evaluate(answering, name, batch))
-            run.advance("evaluated", len(batch))
+        async for evaluations in evaluate_in_batches(answering, name, items):
+            run.store.add_evaluations(evaluations)
+            run.advance("evaluated", len(evaluations))
 
 
 def evaluate_teacher(run: OpenRun) -> None:
@@ -154,16 +153,19 @@ def _warn_about_shared_items(run: OpenRun, items: Sequence[EvalItem]) -> None:
         )
 
 
-def load_all_items(context: RunContext) -> list[EvalItem]:
+def load_all_items(tasks: RunTasks, size: int) -> list[EvalItem]:
     """Load the test items of all tasks of a run; a task without a test set has none.
+
+    Args:
+        tasks: the tasks of the run.
+        size: the number of items to load of each; 0 for all.
 
     Raises:
         DataError: as in :func:`load_items`.
     """
-    size = context.settings.test_size
     return [
         item
-        for key, task in context.tasks.items()
+        for key, task in tasks.items()
         for item in load_items(task.plugin, task.dataset_path, size, key, task.columns)
     ]
 
@@ -195,6 +197,14 @@ def load_items(
     if not items:
         raise DataError(f"{name} is empty")
     return items
+
+
+async def evaluate_in_batches(
+    model: AnsweringModel, name: str, items: Sequence[tuple[int, EvalItem]]
+) -> AsyncIterator[list[Evaluation]]:
+    """Let a model answer test items greedily, and yield the answers batch by batch; see :func:`evaluate`."""
+    for start in range(0, len(items), BATCH_SIZE):
+        yield await evaluate(model, name, items[start : start + BATCH_SIZE])
 
 
 async def evaluate(model: AnsweringModel, name: str, items: Sequence[tuple[int, EvalItem]]) -> list[Evaluation]:
