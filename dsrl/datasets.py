@@ -17,6 +17,7 @@ from dsrl.text import replace_surrogates
 from dsrl.types import Example
 
 Row = Mapping[str, Any]
+_FILE_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".parquet", ".tsv"})
 
 
 class Columns(NamedTuple):
@@ -96,6 +97,9 @@ def read_dataset(
     file = Path(path)
     if file.is_file():
         rows: Iterable[tuple[str, Row]] = _read_file(file)
+    elif _names_file(path):
+        # The hub would be asked several times, with pauses, before it is said that there is no such data set.
+        raise DataError(f"data set {path}: there is no such file or folder")
     else:
         rows = _read_split(path, split, _HubOptions(config, revision, data_files))
     examples = []
@@ -231,6 +235,12 @@ class _HubOptions(NamedTuple):
     config: str
     revision: str
     data_files: Mapping[str, str] | None
+
+
+def _names_file(path: str) -> bool:
+    """Return whether a path that does not exist can only be meant as a file or folder, because no hub id looks like it."""
+    is_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
+    return not Path(path).exists() and (is_local or Path(path).suffix.lower() in _FILE_SUFFIXES)
 
 
 def _read_split(path: str, split: str, options: _HubOptions) -> Iterable[tuple[str, Row]]:

@@ -86,6 +86,15 @@ def test_a_folder_that_holds_no_data_set_is_reported(tmp_path: Path) -> None:
         read_dataset(str(tmp_path), "test")
 
 
+@pytest.mark.parametrize(
+    "path", ["nowhere.csv", "data/nowhere.JSONL", "./nowhere", "/no/where", "a/b/c", "..\\nowhere"]
+)
+def test_a_file_that_is_not_there_is_not_asked_of_the_hub(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        read_dataset(path, "test")
+
+
 def test_a_hub_id_without_a_network_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

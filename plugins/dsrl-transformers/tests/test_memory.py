@@ -321,7 +321,8 @@ def test_a_small_model_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(language_model, "_DEFAULT_THREADS", 2)
     monkeypatch.setattr(large, "num_parameters", lambda: 135_000_000)
     try:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
         for model, threads in ((large, 2), (small, 1), (large, 2)):
             language_model.choose_threads(model)
             assert torch.get_num_threads() == threads
