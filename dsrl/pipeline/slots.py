@@ -145,9 +145,9 @@ def make_samples(run: OpenRun, iteration: int, slots: int | None = None) -> None
 
 
 def _needs_attempts(run: OpenRun, iteration: int) -> bool:
-    """Return whether samples with a score must be attempted again before the selection."""
-    is_selected = run.store.stages.is_finished(iteration, "selected")
-    return not is_selected and bool(find_round(run, iteration, read_pool(run, iteration)))
+    """Return whether samples with a score must be attempted again: before the selection, or because the user wants it."""
+    is_too_late = run.store.stages.is_finished(iteration, "selected") and not run.context.is_online
+    return not is_too_late and bool(find_round(run, iteration, read_pool(run, iteration)))
 
 
 def _list_stages(context: RunContext) -> tuple[str, ...]:
