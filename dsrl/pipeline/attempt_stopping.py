@@ -23,8 +23,9 @@ Ints = NDArray[np.int64]
 
 #: Attempts at every sample before the first decision, and attempts at a doubtful sample in a round.
 FIRST_ATTEMPTS, ROUND_ATTEMPTS = 8, 4
-#: Number of times that the missing attempts are drawn.
-DRAWS = 200
+#: Number of times that the missing attempts are drawn: at most, and at least in a pool so large that the draws would take
+#: more than so many numbers.
+_MOST_DRAWS, _LEAST_DRAWS, _MOST_NUMBERS = 200, 20, 4_000_000
 #: A sample is doubtful if the probability of the less probable of chosen and not chosen is above this.
 _DOUBT = 0.02
 #: A round attempts the more doubtful half of the doubtful samples, but not fewer than one of so many samples of the pool.
@@ -164,20 +165,20 @@ def choose_samples(full_counts: Ints, counts: AttemptCounts, rule: SelectionRule
     return chosen
 
 
-def estimate_inclusion(counts: AttemptCounts, rule: SelectionRule, seed: str, draws: int = DRAWS) -> tuple[Floats, int]:
+def estimate_inclusion(counts: AttemptCounts, rule: SelectionRule, seed: str) -> tuple[Floats, int]:
     """Estimate how probable it is that each sample would be chosen after L attempts at every one.
 
     Args:
         counts: the pool.
         rule: the selection.
         seed: a text that decides the draws, together with the number of attempts.
-        draws: number of draws.
 
     Returns:
         [n] the inclusion probabilities; and the expected number of chosen samples, rounded.
     """
     if not counts.size:
         return np.zeros(0), 0
+    draws = min(_MOST_DRAWS, max(_LEAST_DRAWS, _MOST_NUMBERS // counts.size))
     digest = hashlib.sha256(f"{seed}:{int(counts.attempts.sum())}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     chosen = choose_samples(draw_full_counts(counts, rule.attempts, draws, rng), counts, rule)

@@ -123,7 +123,7 @@ def test_it_chooses_as_the_selection_does(changed: dict) -> None:
     rule = SelectionRule(
         settings.selection, 40, L, settings.never_solved, settings.max_pass_rate, is_balanced=settings.balance
     )
-    inclusion, size = estimate_inclusion(counts, rule, "0", draws=3)
+    inclusion, size = estimate_inclusion(counts, rule, "0")
     chosen = {name for name, share in zip(names, inclusion, strict=True) if share}
     assert set(inclusion) <= {0.0, 1.0}
     assert size == len(expected) == len(chosen)
