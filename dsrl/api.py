@@ -33,6 +33,7 @@ from dsrl.pipeline.forecast import Range, StageForecast, make_plan
 from dsrl.pipeline.given_data import store_given_items
 from dsrl.pipeline.inputs import compute_digest
 from dsrl.pipeline.model_eval import ModelAccuracy, evaluate_model
+from dsrl.pipeline.paper import describe_paper
 from dsrl.pipeline.preflight import check_data_path
 from dsrl.pipeline.progress import LineProgress, Progress, SilentProgress, progress_on_stderr
 from dsrl.pipeline.run import run_pipeline
@@ -112,12 +113,14 @@ class SettingArguments(TypedDict, total=False):
     chat_template: str
     system_prompt: str
     attempts: int
+    attempt_confidence: float
     attempt_temperature: float
     sampler_option: Mapping[str, Any]
     select: int
     selection: str
     min_agreement: float
     max_pass_rate: float
+    fill: bool
     never_solved: str
     balance: bool
     eval_every: int
@@ -229,6 +232,7 @@ def run(
     cache_dir: str | Path = ".dsrl",
     stop_after: str = STAGES[-1],
     evaluate_teacher: bool = False,
+    paper: bool = False,
     progress: ProgressChoice | Progress = "auto",
     **settings: Unpack[SettingArguments],
 ) -> RunResult:
@@ -242,6 +246,7 @@ def run(
         runs_dir: folder of the runs.
         cache_dir: folder of teacher replies and indexes.
         stop_after: the last stage to run.
+        paper: use the method of the paper without what dsrl adds to it, and say what that sets.
         evaluate_teacher: let the teacher answer the test items as well, as a baseline; its replies are paid for.
         progress: ``auto`` (bars on a terminal, else lines), ``lines``, ``none``, or a ``dsrl.pipeline.progress.Progress``.
         settings: the settings of the run.
@@ -252,8 +257,8 @@ def run(
     if stop_after not in STAGES:
         raise SettingsError(f"stop_after is {stop_after!r}, but must be one of {', '.join(STAGES)}")
     workspace = Workspace(Path(runs_dir), Path(cache_dir))
-    resolved = _resolve(config, settings)
-    return signals.call(partial(_run, resolved, workspace, stop_after, progress, teacher=evaluate_teacher))
+    resolved = _resolve(config, settings, paper)
+    return signals.call(partial(_run, resolved, workspace, stop_after, progress, teacher=evaluate_teacher, paper=paper))
 
 
 def train(
@@ -289,6 +294,7 @@ def plan(
     *,
     config: str | Path | None = None,
     probe: int | None = None,
+    paper: bool = False,
     runs_dir: str | Path = "runs",
     cache_dir: str | Path = ".dsrl",
     progress: ProgressChoice | Progress = "auto",
@@ -299,6 +305,7 @@ def plan(
     Args:
         config: settings file (TOML); the keyword arguments are stronger.
         probe: number of samples that the teacher writes and verifies first, to improve the forecast; they are paid for.
+        paper: as in :func:`run`.
         runs_dir: folder of the runs.
         cache_dir: folder of teacher replies and indexes.
         progress: how to show the progress of the probe, as in :func:`run`.
@@ -310,8 +317,8 @@ def plan(
     if probe is not None and probe < 1:
         raise SettingsError(f"probe is {probe}, but must be at least 1")
     workspace = Workspace(Path(runs_dir), Path(cache_dir))
-    resolved = _resolve(config, settings)
-    return signals.call(partial(_plan, resolved, workspace, probe, progress))
+    resolved = _resolve(config, settings, paper)
+    return signals.call(partial(_plan, resolved, workspace, probe, progress, paper))
 
 
 def ablate(
@@ -403,6 +410,7 @@ def _run(
     progress: ProgressChoice | Progress,
     data: str = "",
     teacher: bool = False,
+    paper: bool = False,
 ) -> RunResult:
     folder = workspace.runs / settings.name
     try:
@@ -411,6 +419,8 @@ def _run(
             _open_progress(progress) as display,
             open_run(resolve_run(settings, workspace, stop_after), display) as opened,
         ):
+            if paper:
+                display.note(describe_paper(settings))
             if data:
                 store_given_items(opened, data)
             run_pipeline(opened)
@@ -434,9 +444,12 @@ def _write_report(store: RunStore, workspace: Workspace) -> None:
 
 
 def _plan(
-    settings: Settings, workspace: Workspace, probe: int | None, progress: ProgressChoice | Progress
+    settings: Settings, workspace: Workspace, probe: int | None, progress: ProgressChoice | Progress, paper: bool
 ) -> PlanResult:
     context = resolve_run(settings, workspace, "verified")
+    if paper:
+        with _open_progress(progress) as display:
+            display.note(describe_paper(settings))
     if probe is not None:
         with (
             run_log(workspace.runs / settings.name),
@@ -454,7 +467,7 @@ def _make_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: Range(**value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
-def _resolve(config: str | Path | None, arguments: SettingArguments) -> Settings:
+def _resolve(config: str | Path | None, arguments: SettingArguments, paper: bool = False) -> Settings:
     settings = {setting.name: setting for setting in fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in cast(Mapping[str, Any], arguments).items():
@@ -466,7 +479,7 @@ def _resolve(config: str | Path | None, arguments: SettingArguments) -> Settings
             raise SettingsError(f"there is no setting {name!r}; {hint}")
         is_default = value is None and default_of(settings[name]) is None
         values[name] = value if is_default else convert(settings[name], value, name)
-    return resolve_settings(Path(config) if config is not None else None, values)
+    return resolve_settings(Path(config) if config is not None else None, values, paper)
 
 
 @contextmanager

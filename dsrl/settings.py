@@ -24,7 +24,13 @@ from dsrl.keys import refuse_keys
 from dsrl.toml_files import parse_toml, read_toml_text
 from dsrl.types import Purpose
 
+#: The rules that select the training set before the training. ``online`` leaves the choice to the trainer.
 SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
+ONLINE = "online"
+#: What selects in place of ``online`` if the trainer cannot choose.
+STATIC_SELECTION = "learnability"
+#: The value of ``min_agreement`` with ``online``, unless the user gives another: a wrong label looks like a hard problem.
+ONLINE_AGREEMENT = 0.75
 EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
@@ -304,19 +310,29 @@ class Settings:
         since="0.2",
     )
     system_prompt: str = _setting("", "score", "System text in the prompts of the base model.", since="0.2")
-    attempts: int = _setting(64, "score", "L: attempts per sample to measure its pass rate.", low=1)
+    attempts: int = _setting(64, "score", "L: maximum number of attempts per sample to measure its pass rate.", low=1)
+    attempt_confidence: float = _setting(
+        0.0,
+        "score",
+        "Stop the attempts when the M samples of L attempts each are known with this confidence, for example 0.97; 0: make "
+        "all L attempts at every sample, as in the paper.",
+        low=0.0,
+        high=0.999,
+        since="0.2",
+    )
     attempt_temperature: float = _setting(
         0.7, "score", "Temperature of the attempts.", old_key="temperature", low=0.01, high=10.0
     )
     sampler_option: Mapping[str, Any] = _setting({}, "score", "KEY=VALUE for the sampler plugin.", old_key="options")
 
-    select: int = _setting(500, "selection", "M: number of samples to train on.", old_key="size", low=1)
+    select: int = _setting(500, "selection", "M: maximum number of samples to train on.", old_key="size", low=1)
     selection: str = _setting(
         "potential",
         "selection",
-        "How to choose the M samples: the paper's lowest score, the highest p(1-p) of the pass rate p, or an ablation.",
+        "How to choose the M samples: the paper's lowest score (potential), the highest p(1-p) of the pass rate p "
+        "(learnability), an ablation, or online: the trainer chooses the samples of each step by what the model answers.",
         old_key="rule",
-        choices=SELECTIONS,
+        choices=(*SELECTIONS, ONLINE),
     )
     min_agreement: float = _setting(
         0.0,
@@ -332,6 +348,12 @@ class Settings:
         "Leave out samples that the base model solves more often than this share: they teach nothing.",
         low=0.0,
         high=1.0,
+        since="0.2",
+    )
+    fill: bool = _setting(
+        False,
+        "selection",
+        "Take samples above --max-pass-rate after all if there are fewer than M others.",
         since="0.2",
     )
     never_solved: str = _setting(

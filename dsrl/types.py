@@ -479,6 +479,7 @@ class TrainItem:
         attempts: number of attempts that the pass rate was measured with; 0 if it was not measured.
         passed: number of right attempts.
         output: an output with the right answer, for supervised fine-tuning; empty if there is none.
+        is_solved: whether the greedy attempt was right; None if there was none.
     """
 
     id: str
@@ -489,6 +490,7 @@ class TrainItem:
     attempts: int = 0
     passed: int = 0
     output: str = ""
+    is_solved: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -519,6 +521,9 @@ class TrainJob:
         eval_every: number of steps between two evaluations on ``dev_items``; 0: never. A trainer that evaluates reports
             ``dev_accuracy`` in the metrics of these steps, saves the model of the best evaluation (of the latest, if several
             are equal), and gives the number of its step as ``best_step`` in the metrics of the last step.
+        choose: 0: train on all ``items`` in each epoch. Above 0, ``items`` are a pool: the trainer chooses the items of each
+            step by what the model answers, and the training has as many steps as with so many items. Only a trainer whose
+            hook ``can_choose`` returns True gets a number above 0.
     """
 
     model: str
@@ -540,6 +545,7 @@ class TrainJob:
     lora_rank: int = 0
     dev_items: tuple[TrainItem, ...] = ()
     eval_every: int = 0
+    choose: int = 0
 
 
 #: The metric in which a trainer reports the accuracy on the development items, and the one with the step that it has kept.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsrl.cli.common import folder_options, get_verbosity, json_option, print_json, print_line, print_table
-from dsrl.cli.run import RunCommand, collect_settings, settings_options
+from dsrl.cli.run import RunCommand, collect_settings, paper_option, settings_options
 from dsrl.teaching.pricing import dollars
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command("plan", cls=RunCommand)
 @settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
+@paper_option
 @click.option(
     "--probe",
     type=click.IntRange(min=1),
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 @folder_options
 @json_option
 def command(
-    config: Path | None, probe: int | None, runs_dir: Path, cache_dir: Path, as_json: bool, **values: Any
+    config: Path | None,
+    paper: bool,
+    probe: int | None,
+    runs_dir: Path,
+    cache_dir: Path,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Forecast the calls, tokens, dollars and time of a run, stage by stage, before any money is spent.
 
@@ -48,6 +55,7 @@ def command(
 
     plan = api.plan(
         config=config,
+        paper=paper,
         probe=probe,
         runs_dir=runs_dir,
         cache_dir=cache_dir,

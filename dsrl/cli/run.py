@@ -193,6 +193,15 @@ def collect_settings(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+#: Not a setting of its own: it sets others, and what it has set is stored.
+paper_option = click.option(
+    "--paper",
+    is_flag=True,
+    help="Use the method of the paper without what dsrl adds to it: no decontamination, no duplicates set aside, no filter, "
+    "no balance, no evaluation during the training, and all votes and attempts. It says what it sets.",
+)
+
+
 def repeats_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--repeats`` to a command."""
     return click.option(
@@ -229,6 +238,7 @@ def print_repeated(result: RunResult, repeats: int, runs_dir: Path, cache_dir: P
 @click.command("run", cls=RunCommand)
 @settings_options()
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); flags are stronger.")
+@paper_option
 @click.option("--stop-after", type=click.Choice(STAGES), default=STAGES[-1], help="The last stage to run.")
 @click.option(
     "--require-gain",
@@ -241,6 +251,7 @@ def print_repeated(result: RunResult, repeats: int, runs_dir: Path, cache_dir: P
 @json_option
 def command(
     config: Path | None,
+    paper: bool,
     stop_after: str,
     require_gain: float | None,
     repeats: int,
@@ -264,6 +275,7 @@ def command(
 
     result = api.run(
         config=config,
+        paper=paper,
         runs_dir=runs_dir,
         cache_dir=cache_dir,
         stop_after=stop_after,

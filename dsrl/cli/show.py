@@ -47,7 +47,13 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
     """
     from dsrl.api import read_result
     from dsrl.pipeline.report.data import count_labels, count_pass_rates
-    from dsrl.pipeline.summary import load_notes, load_settings, summarise_held_out
+    from dsrl.pipeline.summary import (
+        describe_attempts,
+        load_notes,
+        load_settings,
+        summarise_attempts,
+        summarise_held_out,
+    )
     from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
     from dsrl.storage.lineage import lineage
@@ -70,6 +76,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         run_notes = load_notes(store, workspace)
         sample_rows = list(store.list_sample_rows())
         held_out = summarise_held_out(store, settings_of_run.iterations)
+        attempts = summarise_attempts(store, settings_of_run)
         matches = store.list_matches()
     finally:
         store.close()
@@ -78,6 +85,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             "pass_rates": count_pass_rates(sample_rows),
             "labels": count_labels(sample_rows),
             "held_out": held_out,
+            "attempts": attempts,
         }
         details = {"settings": settings, "definition": definition, "notes": run_notes, **counts}
         print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
@@ -88,6 +96,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             f"held-out samples  {held_out['items']} samples of the teacher (no test set): the base model is right in "
             f"{held_out['base_pass_rate']:.1%} of its attempts, the trained model in {held_out['accuracy']:.1%}"
         )
+    if attempts:
+        print_line(f"attempts        {describe_attempts(attempts)}")
     _print_pass_rates(count_pass_rates(sample_rows))
     if labels := count_labels(sample_rows):
         print_table(

@@ -27,7 +27,7 @@ from dsrl.pipeline.stages.verified import count_needed_votes, find_majority
 from dsrl.pipeline.summary import load_settings
 from dsrl.pipeline.variants import Variant, list_default_variants
 from dsrl.pipeline.workspace import Workspace
-from dsrl.settings import Settings, to_toml
+from dsrl.settings import ONLINE, Settings, to_toml
 from dsrl.storage import STAGES
 from dsrl.storage.files import ProcessLock
 from dsrl.storage.run_store import RunStore, run_folders
@@ -42,6 +42,8 @@ UNCHANGED = Variant("as the run", {})
 #: Reasons why a verified sample has no label that fewer votes can change.
 _VOTED_REASONS = (None, "no_majority", "no_readable_answer")
 _POOL = "pool"
+#: The copy of a run with all attempts, if the run itself has made the first ones only.
+_ATTEMPTS = "all-attempts"
 _JUDGED = "a judge rewards the training, and its replies are not stored"
 
 
@@ -329,14 +331,26 @@ class _Ablation:
         if variant is UNCHANGED:
             self._prepare(self.store, settings, lambda copy: copy.forget_trained(1))
         elif variant.changes_samples:
-            pool = RunStore(self.folders.runs / f"{variant.folder}-{_POOL}", work=False)
-            try:
-                self._prepare(pool, settings, lambda copy: None)
-            finally:
-                pool.close()
+            self._copy_pool(f"{variant.folder}-{_POOL}", settings)
+        elif settings.selection != ONLINE and self.settings.selection == ONLINE:
+            self._copy_pool(self._make_attempts(), settings)
         else:
             self._prepare(self.store, settings, lambda copy: copy.forget_training(1))
         return settings
+
+    def _copy_pool(self, pool: str, settings: Settings) -> None:
+        source = RunStore(self.folders.runs / pool, work=False)
+        try:
+            self._prepare(source, settings, lambda copy: copy.forget_training(1))
+        finally:
+            source.close()
+
+    def _make_attempts(self) -> str:
+        """Make a copy of a run whose trainer chose the samples, with all the attempts that a selection needs; once."""
+        settings = replace(self.settings, name=_ATTEMPTS)
+        self._prepare(self.store, settings, lambda copy: copy.forget_training(1))
+        self._run(settings, "scored", self._get_budget(_ATTEMPTS))
+        return _ATTEMPTS
 
     # --- the runs below the run --------------------------------------------------------------------------------------
 

@@ -88,14 +88,15 @@ def _review_scores(run: OpenRun, iteration: int) -> None:
     scores, settings = run.store.scores(iteration).values(), run.settings
     if not scores or run.store.stages.get_state(iteration, "selected") != "pending":
         return
+    attempts = max(score.attempts for score in scores)
     if not any(score.passed for score in scores):
-        text = f"no sample was solved in {settings.attempts} attempts: take another --base-model; --force goes on"
+        text = f"no sample was solved in {attempts} attempts: take another --base-model; --force goes on"
         if run.context.includes("selected") and not settings.force:
             raise DataError(f"{text}. The replies of the teacher are stored, and a new run does not pay for them again")
         run.add_warning(text, f"scored-{iteration}:unsolved")
     elif all(score.passed == score.attempts for score in scores):
         run.add_warning(
-            f"all {len(scores)} samples were solved in each of {settings.attempts} attempts, so the training can learn "
+            f"all {len(scores)} samples were solved in each of {attempts} attempts, so the training can learn "
             "nothing from them: ask for harder samples (--task-instruction), or take a smaller --base-model",
             f"scored-{iteration}:solved",
         )

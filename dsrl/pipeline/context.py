@@ -23,7 +23,7 @@ from dsrl.pipeline.workspace import Workspace
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import RetrieverSpec, SamplerSpec, TrainerSpec
-from dsrl.settings import Settings
+from dsrl.settings import ONLINE, STATIC_SELECTION, Settings
 from dsrl.storage import STAGES
 from dsrl.storage.evaluations import EvalItem
 from dsrl.teaching.ledger import CallPolicy
@@ -69,6 +69,18 @@ class RunContext:
     def folder(self) -> Path:
         """The folder of the run; it may not exist yet."""
         return self.workspace.runs / self.settings.name
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the trainer chooses the samples of each step out of all that can be selected."""
+        trainer = self.trainer
+        is_wanted = self.settings.selection == ONLINE
+        return is_wanted and trainer.implements("can_choose") and trainer.hook.can_choose()
+
+    @property
+    def selection_rule(self) -> str:
+        """The rule that selects before the training; :data:`STATIC_SELECTION` if the trainer should choose, but cannot."""
+        return STATIC_SELECTION if self.settings.selection == ONLINE else self.settings.selection
 
     @property
     def plugins(self) -> tuple[Plugin[Any], ...]:

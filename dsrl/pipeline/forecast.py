@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsrl.pipeline.attempt_stopping import FIRST_ATTEMPTS
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import HELD_OUT_SHARE, MOST_REAL_ITEMS
 from dsrl.pipeline.dry_run import measure_prompts
@@ -36,6 +37,8 @@ _REPLY_TOKENS: dict[Purpose, tuple[int, int]] = {
 }
 #: Share of the answers that differ from all earlier ones to the same input; each is judged once.
 _DISTINCT_SHARE = (0.1, 0.7, 1.0)
+#: Share of the attempts that are made if they can stop (--attempt-confidence).
+_ATTEMPTED_SHARE = 0.5
 #: The stages that overlap, and the purpose of their requests.
 _OVERLAPPING: dict[str, Purpose] = {
     "initial": "write",
@@ -234,14 +237,30 @@ def _estimate_judgements(context: RunContext, samples: int, verified: Range) -> 
         "verified, judge": first,
         "verified again, judge": rewritten,
         "attempted, judge": labelled,
-        "scored, judge": scored.times(settings.attempts) * distinct,
+        "scored, judge": scored * _estimate_attempts(context) * distinct,
         "trained, judge": (
-            trained.times(settings.epochs * settings.group_size) + _estimate_dev(settings, share, scored)
+            trained.times(settings.epochs * settings.group_size) * _count_refills(context)
+            + _estimate_dev(settings, share, scored)
         )
         * distinct,
         "evaluated, judge": Range(*[2.0 * _count_test_items(context)] * 3) * distinct,
     }
     return [_Volume(stage, "judge", count, count) for stage, count in calls.items() if count.high]
+
+
+def _estimate_attempts(context: RunContext) -> Range:
+    """Return the attempts of the base model at each sample."""
+    settings, most = context.settings, context.settings.attempts
+    if context.is_online:
+        return Range(*[float(min(most, FIRST_ATTEMPTS))] * 3)
+    if not settings.attempt_confidence or most <= FIRST_ATTEMPTS:
+        return Range(most, most, most)
+    return Range(FIRST_ATTEMPTS, max(FIRST_ATTEMPTS, _ATTEMPTED_SHARE * most), most)
+
+
+def _count_refills(context: RunContext) -> Range:
+    """Return how many prompts are answered for each prompt of a training step."""
+    return Range(1.0, 1.4, 2.0) if context.is_online else Range(1.0, 1.0, 1.0)
 
 
 def _estimate_dev(settings: Settings, share: float, scored: Range) -> Range:

@@ -101,10 +101,15 @@ class AnsweringModel:
     set_status: Callable[[str], None] = _ignore
     _has_answered: Event = field(default_factory=Event, init=False)
 
+    @property
+    def numbers_attempts(self) -> bool:
+        """Whether an attempt of the sampler depends on its prompt, the seed and its number only, so that it can go on."""
+        return self.sampler.accepts("sample", "first")
+
     async def answer(
-        self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0
+        self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0, first: int = 0
     ) -> list[list[str]]:
-        """Return ``n`` answers to each question; temperature 0 is greedy.
+        """Return ``n`` answers to each question, the attempts ``first .. first + n - 1``; temperature 0 is greedy.
 
         Raises:
             PluginError: the sampler returned another number of texts.
@@ -119,7 +124,7 @@ class AnsweringModel:
             top_p=1.0,
             max_tokens=self.max_tokens,
             seed=seed,
-            first=0,
+            first=first,
             adapter=None,
         )
         if not self._has_answered.is_set():

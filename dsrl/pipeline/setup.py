@@ -6,7 +6,7 @@ Everything that can be wrong with the user's input is found before a teacher is 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from dsrl.errors import DataError, PluginError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.hook_watch import watch_hooks
 from dsrl.pipeline.inputs import record_inputs
+from dsrl.pipeline.paper import PAPER_NUMBERS, fix_method
 from dsrl.pipeline.plugin_warnings import collect_warnings
 from dsrl.pipeline.preflight import check_inputs, describe_foreign_task
 from dsrl.pipeline.progress import Progress
@@ -33,30 +34,73 @@ from dsrl.pipeline.task_settings import check_task_settings, get_task_value
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import find_own_settings
 from dsrl.plugins.recipes import RECIPE_SETTINGS
-from dsrl.settings import Settings, check, convert, differences, read_settings, resolve, to_toml
+from dsrl.settings import (
+    ONLINE,
+    ONLINE_AGREEMENT,
+    Settings,
+    check,
+    convert,
+    differences,
+    read_settings,
+    resolve,
+    to_toml,
+)
 from dsrl.storage.run_store import RunStore
 
 #: Libraries whose versions influence the results.
 _LIBRARIES = ("torch", "transformers", "datasets", "pluggy")
 
 
-def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Resolve the settings of a run: the paper's, the base model of the task, its recipe, the settings file, the flags.
+def resolve_settings(config: Path | None, flags: dict[str, Any], paper: bool = False) -> Settings:
+    """Resolve the settings of a run: the defaults, the base model of the task, its recipe, the settings file, the flags.
 
     Args:
         config: the settings file; None if there is none.
         flags: setting -> value for the flags that the user gave.
+        paper: whether the method is that of the paper (:mod:`dsrl.pipeline.paper`).
 
     Raises:
         SettingsError, DataError: the text says what is wrong, and where.
     """
-    file = read_settings(config) if config else {}
+    file, flags = _read_choice(read_settings(config) if config else {}), _read_choice(flags)
     chosen = {**file, **flags}
+    numbers, method = (PAPER_NUMBERS, fix_method(chosen)) if paper else ({}, {})
     base_model = chosen.get("base_model") or _find_task_model(chosen) or Settings.base_model
     recipe = {**resolve_model(base_model).recipe.settings, **find_trainer_settings(str(chosen.get("trainer", "")))}
-    settings = resolve({"base_model": base_model}, recipe, file, flags)
+    settings = resolve({"base_model": base_model}, numbers, recipe, file, flags, method)
+    settings = guard_online(settings, chosen)
     check_task_settings(settings)
     return settings
+
+
+def _read_choice(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which ``--trainer-option choose=online`` is written as ``--selection online``, its other form.
+
+    Raises:
+        SettingsError: the option has another value, or both forms contradict each other.
+    """
+    options = dict(values.get("trainer_option", {}))
+    if "choose" not in options:
+        return values
+    choice, selection = options.pop("choose"), values.get("selection", ONLINE)
+    if choice != ONLINE or selection != ONLINE:
+        raise SettingsError(
+            f"--trainer-option choose={choice} must be choose=online, which is the same as --selection online"
+            + (f", but --selection {selection} is given" if selection != ONLINE else "")
+        )
+    return {**values, "trainer_option": options, "selection": ONLINE}
+
+
+def guard_online(settings: Settings, chosen: Collection[str]) -> Settings:
+    """Leave out doubtful labels of a run in which the trainer chooses, unless the user has decided about them.
+
+    Args:
+        settings: the settings of a run.
+        chosen: names of the settings that the user has given.
+    """
+    if settings.selection != ONLINE or settings.min_agreement or "min_agreement" in chosen:
+        return settings
+    return replace(settings, min_agreement=ONLINE_AGREEMENT)
 
 
 def find_trainer_settings(trainer: str) -> dict[str, Any]:

@@ -25,6 +25,14 @@ def start_bars(run: OpenRun, iteration: int, stages: Collection[str]) -> None:
             run.progress.start(stage, total, done)
 
 
+def _describe_attempts(run: OpenRun, iteration: int) -> str:
+    """Return how many attempts were made, if they stopped before all of them."""
+    total, most = run.store.count_attempts(iteration), run.settings.attempts
+    if not total.samples or total.least >= most:
+        return ""
+    return f", {total.attempts} attempts ({total.attempts / (total.samples * most):.0%} of {most} each)"
+
+
 def finish_bars(run: OpenRun, iteration: int, stages: Collection[str]) -> None:
     """Show the result of each stage."""
     counts = run.store.count_samples(iteration)
@@ -35,7 +43,7 @@ def finish_bars(run: OpenRun, iteration: int, stages: Collection[str]) -> None:
         "verified": f"{verified} verified; dropped: {dropped or 'none'}",
         "attempted": f"{counts['solved']} solved, {counts['unsolved']} unsolved",
         "adapted": f"{counts['harder']} harder, {counts['easier']} easier",
-        "scored": f"{counts['scored']} samples",
+        "scored": f"{counts['scored']} samples{_describe_attempts(run, iteration)}",
     }
     for stage, outcome in outcomes.items():
         if stage in stages:

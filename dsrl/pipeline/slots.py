@@ -17,6 +17,13 @@ from typing import Any, TypeVar
 
 from dsrl.errors import BudgetReached
 from dsrl.pipeline import signals
+from dsrl.pipeline.attempt_rounds import (
+    attempt_in_rounds,
+    count_first_attempts,
+    find_round,
+    make_seed,
+    read_pool,
+)
 from dsrl.pipeline.budget import check_unpaid, describe_unpaid
 from dsrl.pipeline.concurrency import run_limited, run_together
 from dsrl.pipeline.contamination import drop_contaminated
@@ -123,7 +130,7 @@ def make_samples(run: OpenRun, iteration: int, slots: int | None = None) -> None
     total = run.settings.samples if slots is None else min(slots, run.settings.samples)
     groups = [range(start, min(start + GROUP_SIZE, total)) for start in range(0, total, GROUP_SIZE)]
     incomplete = [g for g in groups if not SlotGroup.read(store, iteration, g).is_complete(stages)]
-    if incomplete:
+    if incomplete or ("scored" in stages and _needs_attempts(run, iteration)):
         counts = JudgeCounts()
         try:
             unpaid = signals.run(_run_groups(run, iteration, stages, incomplete, counts))
@@ -135,6 +142,12 @@ def make_samples(run: OpenRun, iteration: int, slots: int | None = None) -> None
     if total == run.settings.samples and not store.stages.count_unpaid(iteration):
         for stage in stages:
             store.stages.finish(iteration, stage)
+
+
+def _needs_attempts(run: OpenRun, iteration: int) -> bool:
+    """Return whether samples with a score must be attempted again: before the selection, or because the user wants it."""
+    is_too_late = run.store.stages.is_finished(iteration, "selected") and not run.context.is_online
+    return not is_too_late and bool(find_round(run, iteration, read_pool(run, iteration)))
 
 
 def _list_stages(context: RunContext) -> tuple[str, ...]:
@@ -159,6 +172,8 @@ async def _run_groups(
         limit = len(groups) if settings.batch else max(4, 3 * settings.concurrency // GROUP_SIZE)
         with run.clock.measure("initial_to_scored"):
             await run_limited(limit, (runner.run(slots) for slots in groups))
+            if model is not None and "scored" in stages:
+                await attempt_in_rounds(run, iteration, model, runner.unpaid)
     return runner.unpaid
 
 
@@ -291,10 +306,15 @@ class SlotRunner:
     async def _score(self, group: SlotGroup, samples: Sequence[Sample], kind: str) -> None:
         if unscored := group.find_unscored(samples):
             assert self._model is not None
-            settings = self._settings
-            seed = _make_seed(settings.seed, self._iteration, group.slots.start, kind)
+            settings, is_numbered = self._settings, self._model.numbers_attempts
+            seed = (
+                make_seed(settings, self._iteration)
+                if is_numbered
+                else _make_seed(settings.seed, self._iteration, group.slots.start, kind)
+            )
+            attempts = count_first_attempts(self._context, is_numbered)
             with self._run.clock.measure("scored"):
-                scoring = score(self._model, unscored, settings.attempts, settings.attempt_temperature, seed)
+                scoring = score(self._model, unscored, attempts, settings.attempt_temperature, seed)
                 scores = await self._grade_paid("scored", scoring, len(unscored))
             self._store.add_scores(scores)
             group.scored |= {result.sample for result, _ in scores}

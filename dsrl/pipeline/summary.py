@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,26 @@ def load_notes(store: RunStore, workspace: Workspace) -> list[str]:
 def load_result(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     """Return the object of ``dsrl run --json`` for a run that is open."""
     return summarise(store, load_settings(store), load_spending(store, workspace))
+
+
+def summarise_attempts(store: RunStore, settings: Settings) -> dict[str, Any] | None:
+    """Return on how many attempts the pass rates rest; None if no sample has a score.
+
+    Returns:
+        ``samples``: scored samples. ``attempts``: all their attempts. ``least``, ``most``: the fewest and the most at one
+        sample. ``share``: of the attempts of a full scoring, 0 to 1.
+    """
+    total = store.count_attempts()
+    if not total.samples:
+        return None
+    return {**asdict(total), "share": total.attempts / (total.samples * max(settings.attempts, total.most))}
+
+
+def describe_attempts(summary: Mapping[str, Any]) -> str:
+    """Return what :func:`summarise_attempts` has found in one sentence."""
+    least, most = summary["least"], summary["most"]
+    each = f"{most}" if least == most else f"{least} to {most}"
+    return f"{summary['attempts']} attempts of the base model, {each} at each sample ({summary['share']:.0%} of all L)"
 
 
 def summarise_held_out(store: RunStore, iteration: int) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from dsrl.errors import SettingsError
-from dsrl.pipeline.setup import find_trainer_settings
+from dsrl.pipeline.setup import find_trainer_settings, guard_online
 from dsrl.settings import SELECTIONS, Settings, check, default_of
 
 #: Settings that change what the samples are. ``pattern`` is none of a run: only a variant can leave the pattern out.
@@ -56,7 +56,7 @@ class Variant:
         own: dict[str, Any] = {}
         if "trainer" in self.settings:
             own = {"trainer_option": {}, **find_trainer_settings(self.settings["trainer"])}
-        return replace(settings, **{**own, **self.settings})
+        return guard_online(replace(settings, **{**own, **self.settings}), self.settings)
 
 
 def parse_variant(text: str) -> Variant:

@@ -559,6 +559,13 @@ class TrainerSpec:
         Optional; without it, the trainer is refused in a run with a judged task, before a teacher is paid.
         """
 
+    @hook(unanswered="return True or False")
+    def can_choose(self) -> bool:
+        """Return whether ``train`` can choose the items of each step out of a pool (``job.choose`` above 0).
+
+        Optional; without it, ``--selection online`` selects the training set before the training, and the run says so.
+        """
+
     @hook(optional_arguments={"task": None})
     def check(self, job: TrainJob, task: BoundPlugin[TaskSpec] | None) -> None:
         """Check, before a teacher is paid, that the trainer can work: model, device, dtype, folder of the trained model.

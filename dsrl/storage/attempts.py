@@ -57,6 +57,22 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptTotal:
+    """The attempts behind the scores of a run.
+
+    Attributes:
+        samples: number of scored samples.
+        attempts: number of all their attempts.
+        least, most: the fewest and the most attempts at one sample.
+    """
+
+    samples: int
+    attempts: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class DevItem:
     """A development item: the training is evaluated on it, and never trains on it.
 
@@ -115,6 +131,31 @@ class AttemptTables(Tables):
             insert(database, "scores", [(s.sample, s.attempts, s.passed, s.score) for s, _ in scored])
             insert(database, "attempts", answers)
             start_stage_of(database, "scored", [s.sample for s, _ in scored])
+
+    def add_attempts(self, scored: Iterable[tuple[Score, Mapping[Answer, tuple[int, bool]]]]) -> None:
+        """Store more attempts at samples that have a score, in one transaction.
+
+        Args:
+            scored: the new score of a sample, over all its attempts; and its new answers only, as in :meth:`add_scores`.
+        """
+        with self._transaction() as database:
+            for score, counts in scored:
+                database.execute(
+                    "UPDATE scores SET attempts = ?, passed = ?, score = ? WHERE sample = ?",
+                    (score.attempts, score.passed, score.score, score.sample),
+                )
+                for answer, (times, passed) in counts.items():
+                    text = answer_text(answer)
+                    found = database.execute(
+                        "UPDATE attempts SET times = times + ? WHERE sample = ? AND answer IS ?",
+                        (times, score.sample, text),
+                    )
+                    if not found.rowcount:
+                        database.execute(
+                            "INSERT INTO attempts SELECT ?1, coalesce(max(number) + 1, 0), ?2, ?3, ?4 FROM attempts "
+                            "WHERE sample = ?1",
+                            (score.sample, text, times, passed),
+                        )
 
     def selected(self, iteration: int) -> list[str]:
         """Return the ids of the training set, best first; empty if it was not selected yet."""
@@ -252,6 +293,15 @@ class AttemptTables(Tables):
             limit,
         )
         return [(output, times) for output, times in rows]
+
+    def count_attempts(self, iteration: int | None = None) -> AttemptTotal:
+        """Count the attempts behind the scores, in one iteration or (None) in all."""
+        row = self._read_one(
+            "SELECT count(*), coalesce(sum(x.attempts), 0), coalesce(min(x.attempts), 0), coalesce(max(x.attempts), 0) "
+            "FROM scores x JOIN samples s ON s.id = x.sample WHERE ?1 IS NULL OR s.iteration = ?1",
+            iteration,
+        )
+        return AttemptTotal(*row)
 
     def count_scored(self, iteration: int | None = None) -> int:
         """Return how many samples have a score, in one iteration or (None) in all."""

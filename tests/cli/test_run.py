@@ -192,6 +192,52 @@ def test_selection_rules(dsrl, small, rule):
     assert samples["selected"] == (samples["scored"] if rule == "full" else 16)
 
 
+def test_the_trainer_chooses_the_samples_of_each_step(dsrl, small):
+    outcome = dsrl(*small, "--attempts", "16", "--selection", "online", "--epochs", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert 16 < result["samples"]["selected"] <= result["samples"]["scored"], "the pool"
+    steps = [json.loads(line) for line in Path("runs/small/metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == 4, "as many as with M = 16 samples"
+    assert all("refilled" in step for step in steps)
+    shown = json.loads(dsrl("show", "small", "--json").out)
+    assert shown["settings"]["selection"]["min_agreement"] == 0.75
+    assert (shown["attempts"]["least"], shown["attempts"]["most"]) == (8, 8)
+    assert "8 at each sample (50% of all L)" in dsrl("show", "small").out
+    assert any(note.startswith("the trainer chooses among") for note in shown["notes"])
+    # The other attempts are made on demand.
+    variants = ("--variants", "selection=learnability", "--seeds", "1", "--json")
+    ablated = dsrl("ablate", "small", *variants)
+    assert ablated.code == 0, ablated.err
+    assert "the pass rates rest on 8 attempts at a sample; the other 8 are made now" in ablated.err
+    by_name = {each["variant"]: each for each in json.loads(ablated.out)["results"]}
+    assert by_name["selection=learnability"]["samples"] == 16
+
+
+def test_attempts_stop_early(dsrl, small):
+    arguments = (*small, "--attempts", "24", "--attempt-confidence", "0.9", "--stop-after", "selected")
+    assert dsrl(*arguments).code == 0
+    attempts = json.loads(dsrl("show", "small", "--json").out)["attempts"]
+    assert 8 <= attempts["least"] <= attempts["most"] <= 24
+    assert attempts["share"] < 1
+
+
+def test_the_paper_is_one_flag_away_and_says_what_it_sets(dsrl, small):
+    refused = dsrl(*small, "--paper")
+    assert refused.code != 0
+    assert "--votes 4 (the paper: --votes 16)" in refused.err
+    plan = dsrl("plan", "--task", "mednli", "--paper", "--json")
+    assert plan.code == 0, plan.err
+    assert "--paper sets" in plan.err
+    assert "--no-decontaminate" in plan.err
+    outcome = dsrl(
+        "run", "--task", "mednli", "--name", "paper", "--paper", "--samples", "4", "--stop-after", "keywords"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "--samples 4 (the paper: 500)" in outcome.err
+    assert json.loads(dsrl("show", "paper", "--json").out)["settings"]["synthesis"]["decontaminate"] is False
+
+
 def test_the_second_iteration_starts_from_the_trained_model(dsrl, small):
     outcome = dsrl(*small, "--iterations", "2", "--json")
     assert outcome.code == 0, outcome.err

@@ -18,6 +18,14 @@ def test_samples_are_listed_and_filtered(dsrl: Any, small: Any) -> None:
     assert [row["score"] for row in selected] == sorted(row["score"] for row in selected)
     harder = json.loads(dsrl("samples", "small", "--kind", "harder", "--limit", "0", "--json").out)
     assert {row["kind"] for row in harder} == {"harder"}
+    suspects = json.loads(dsrl("samples", "small", "--suspect", "--limit", "0", "--json").out)
+    by_id = {row["id"]: row for row in rows}
+    for suspect in suspects:
+        row = by_id[suspect["id"]]
+        assert suspect["label_votes"] == row["agreement"]
+        assert suspect["label_attempts"] == row["passed"] / row["attempts"]
+        assert suspect["rival_attempts"] + suspect["rival_votes"] >= suspect["label_attempts"] + suspect["label_votes"]
+    assert dsrl("samples", "small", "--suspect", "--dropped").err.startswith("No label of run 'small' is suspected")
     outcome = dsrl("samples", "small", "--limit", "3")
     assert outcome.out.count("\n1-000") + outcome.out.startswith("1-000") == 3
     assert f"3 of {len(rows)} samples; --limit 0 shows all." in outcome.err

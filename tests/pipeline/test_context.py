@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +14,9 @@ from dsrl.errors import DsrlError, PluginError, SettingsError
 from dsrl.pipeline.context import resolve_run
 from dsrl.pipeline.workspace import Workspace
 from dsrl.plugins.binding import load
+from dsrl.plugins.specs import hookimpl
 from dsrl.settings import resolve
-from dsrl.types import PluginRef, Purpose
+from dsrl.types import PluginRef, Purpose, TrainJob
 
 
 def resolve_context(stop_after: str = "evaluated", **settings: Any) -> Any:
@@ -88,3 +90,28 @@ def test_the_corpus_is_an_index_by_name_or_files(tmp_path: Path) -> None:
         resolve_corpus("wiki", retriever_option={"language": "french"})
     with pytest.raises(SettingsError, match=r"a run searches one index.*\./wiki"):
         resolve_corpus("wiki", str(library))
+
+
+class ChoosingTrainer:
+    """Says whether it can choose, and does nothing."""
+
+    def __init__(self, can: bool = True) -> None:
+        self._can = can
+
+    @hookimpl
+    def train(self, job: TrainJob) -> None: ...
+
+    @hookimpl
+    def can_choose(self) -> bool:
+        return self._can
+
+
+def test_whether_the_trainer_chooses(make_context: Any, bound: Any) -> None:
+    chooses = {"trainer": ChoosingTrainer}
+    assert make_context(plugins=chooses, selection="online").is_online
+    assert not make_context(plugins=chooses).is_online, "only if the user wants it"
+    other = make_context(selection="online")
+    assert (other.is_online, other.selection_rule) == (False, "learnability")
+    refusing = replace(other, trainer=bound("trainer", ChoosingTrainer, can=False))
+    assert not refusing.is_online
+    assert make_context(selection="easy").selection_rule == "easy"

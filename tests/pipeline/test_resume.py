@@ -121,3 +121,38 @@ def test_killed_three_times(whole, tmp_path):
     result = _finish(_start(tmp_path))
     assert result["samples"] == whole[1]["samples"]
     assert result["teacher_calls"] == whole[1]["teacher_calls"]
+
+
+@pytest.mark.slow
+def test_killed_between_rounds_of_attempts(tmp_path):
+    """The rounds go on where they ended, and make the same attempts."""
+    flags = ("--attempts", "64", "--attempt-confidence", "0.99", "--stop-after", "selected")
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    for folder in folders:
+        folder.mkdir()
+        if folder.name == "killed":
+            process = _start(folder, *flags)
+            _kill_when(process, folder / "runs/killed/run.db", "SELECT count(*) FROM scores WHERE attempts > 16")
+            assert process.returncode == -signal.SIGKILL
+        _finish(_start(folder, *flags))
+    for sql in ("SELECT * FROM scores ORDER BY sample", "SELECT * FROM attempts", "SELECT * FROM selected"):
+        killed, whole = (_query(folder / "runs/killed/run.db", sql) for folder in folders)
+        assert killed == whole
+
+
+@pytest.mark.slow
+def test_a_training_that_chooses_its_samples_killed_twice(tmp_path):
+    flags = ("--selection", "online", "--trainer-option", "checkpoint_seconds=0")
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    results = []
+    for folder in folders:
+        folder.mkdir()
+        for steps in (1, 3) if folder.name == "killed" else ():
+            sql = f"SELECT max(step) >= {steps} FROM rewards"
+            _kill_when(_start(folder, *flags), folder / "runs/killed/run.db", sql)
+        results.append(_finish(_start(folder, *flags)))
+    assert results[0]["trained_accuracy"] == results[1]["trained_accuracy"]
+    killed, whole = (folder / "runs/killed" for folder in folders)
+    sql = "SELECT * FROM rewards ORDER BY sample, step"
+    assert _query(killed / "run.db", sql) == _query(whole / "run.db", sql)
+    assert (killed / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()

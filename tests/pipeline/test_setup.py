@@ -166,3 +166,37 @@ def test_a_sampler_without_the_hook_gets_plain_prompts(run: Any, install: Any) -
     install("sampler", "old", Old, distribution="old")
     folder = run(sampler="old")
     assert tomllib.loads((folder / "run.toml").read_text())["model"] == {"chat_template": "off"}
+
+
+# --- the trainer chooses -----------------------------------------------------------------------------------------------
+
+
+def test_doubtful_labels_are_left_out_if_the_trainer_chooses_unless_the_user_wants_them() -> None:
+    assert resolve_settings(None, {"task": "mednli"}).min_agreement == 0
+    assert resolve_settings(None, {"task": "mednli", "selection": "online"}).min_agreement == 0.75
+    for value in (0.0, 0.5):
+        flags = {"task": "mednli", "selection": "online", "min_agreement": value}
+        assert resolve_settings(None, flags).min_agreement == value
+
+
+def test_the_option_of_the_trainer_is_another_form_of_the_selection(tmp_path: Path) -> None:
+    flags = {"task": "mednli", "trainer_option": {"choose": "online", "utility": "liveness"}}
+    settings = resolve_settings(None, flags)
+    assert (settings.selection, settings.trainer_option) == ("online", {"utility": "liveness"})
+    assert settings == resolve_settings(
+        None, {"task": "mednli", "selection": "online", "trainer_option": {"utility": "liveness"}}
+    )
+    file = tmp_path / "settings.toml"
+    file.write_text('[train.trainer_option]\nchoose = "online"\n')
+    assert resolve_settings(file, {"task": "mednli"}).selection == "online"
+
+
+@pytest.mark.parametrize("flags", [{"trainer_option": {"choose": "x"}}, {"selection": "easy"}])
+def test_a_choice_that_is_none_is_refused(flags: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="must be choose=online, which is the same as --selection online"):
+        resolve_settings(None, {"task": "mednli", "trainer_option": {"choose": "online"}, **flags})
+
+
+def test_the_paper_does_not_choose_during_the_training() -> None:
+    with pytest.raises(SettingsError, match="--selection online"):
+        resolve_settings(None, {"task": "mednli", "trainer_option": {"choose": "online"}}, paper=True)

@@ -71,7 +71,7 @@ def test_the_results_are_a_few_words(run: OpenRun, bars: Bars) -> None:
         "verified": "1 verified; dropped: 1 not json",
         "attempted": "1 solved, 0 unsolved",
         "adapted": "0 harder, 0 easier",
-        "scored": "1 samples",
+        "scored": "1 samples, 4 attempts (6% of 64 each)",
     }
     finish_bars(run, 2, ("verified",))
     assert bars.finished["verified"] == "0 verified; dropped: none"

@@ -99,6 +99,7 @@ TESTS = {
         "trainer",
         "takes_judged_tasks",
     ): "tests/plugins/test_several_tasks.py::test_a_trainer_that_cannot_ask_a_judge_is_refused",
+    ("trainer", "can_choose"): "tests/pipeline/test_context.py::test_whether_the_trainer_chooses",
     ("sampler", "diagnose"): "tests/plugins/test_diagnosis.py::test_a_plugin_answers_for_itself",
     ("trainer", "diagnose"): "tests/cli/test_doctor.py::test_the_installed_plugins_answer",
     ("trainer", "train"): "tests/plugins/test_specs.py::test_a_trainer_is_given_job_task_and_a_listener",

@@ -10,7 +10,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from dsrl.pipeline.funnel import list_funnel
-from dsrl.pipeline.summary import load_notes, load_result, load_settings
+from dsrl.pipeline.summary import describe_attempts, load_notes, load_result, load_settings, summarise_attempts
+from dsrl.pipeline.suspects import find_suspects
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import to_toml
 from dsrl.storage.listing import ItemRow, SampleRow
@@ -46,6 +47,7 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
     samples, items = store.list_sample_rows(), store.list_item_rows()
     shown_samples, shown_items = _choose(samples, _get_stratum), _choose(items, lambda row: row.task)
     length = _fit_length(len(shown_samples) + len(shown_items))
+    attempts = summarise_attempts(store, settings)
     report = {
         "result": result,
         "started": datetime.fromtimestamp(store.created).strftime("%Y-%m-%d %H:%M"),
@@ -53,11 +55,13 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
         "is_finished": result["trained_accuracy"] is not None,
         "funnel": list_funnel(result["samples"]),
         "histogram": count_pass_rates(samples),
+        "attempts": describe_attempts(attempts) if attempts else "",
         "training": read_training(store, settings.iterations),
         "confusion": [count_confusion(items, model) for model in ("base", "trained")],
         "labels": count_labels(samples),
         "agreement": count_agreement(samples),
         "doubtful": list_doubtful(samples),
+        "suspects": list_suspects(samples, store),
         "matches": [asdict(match) for match in store.list_matches()][:MOST_ROWS],
         "notes": [note for note in load_notes(store, workspace) if note not in result["warnings"]],
         "settings": to_toml(settings),
@@ -169,6 +173,13 @@ def list_doubtful(samples: Sequence[SampleRow]) -> list[dict[str, Any]]:
         }
         for row in doubtful[:MOST_DOUBTFUL]
     ]
+
+
+def list_suspects(samples: Sequence[SampleRow], store: RunStore) -> list[dict[str, Any]]:
+    """Return the samples whose label is suspected to be wrong (:mod:`dsrl.pipeline.suspects`), most suspected first."""
+    scored = [row for row in samples if row.attempts]
+    suspects = find_suspects(scored, store.list_details(row.id for row in scored))
+    return [{**asdict(each), "input": _cut(each.input, 200)} for each in suspects[:MOST_DOUBTFUL]]
 
 
 def _choose(rows: Sequence[T], get_stratum: Any) -> list[T]:

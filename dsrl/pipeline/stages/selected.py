@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from dsrl.errors import DataError
 from dsrl.pipeline.contamination import find_contamination, warn_about_contamination
-from dsrl.pipeline.dev_items import choose_dev_items
+from dsrl.pipeline.dev_items import choose_dev_items, hold_out
 from dsrl.pipeline.duplicates import find_duplicates
 from dsrl.pipeline.labels import balance, describe_starved, find_starved
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.trained import forget_training
-from dsrl.settings import Settings
+from dsrl.settings import ONLINE, Settings
 from dsrl.storage.matches import Match
 from dsrl.types import Sample, Score
 
@@ -44,19 +45,24 @@ def select_samples(run: OpenRun, iteration: int) -> None:
         agreements = read_agreements(run, iteration) if settings.min_agreement else {}
         candidates, left_out = filter_scores(pool_scores, settings, agreements)
         balanced_labels = labels if settings.balance else None
-        selected = select(
-            candidates,
-            settings.select,
-            settings.selection,
-            settings.seed,
-            balanced_labels,
-            tasks,
-            settings.never_solved,
-        )
+
+        rule = "full" if run.context.is_online else run.context.selection_rule
+
+        def choose(some: Sequence[Score], m: int) -> list[str]:
+            seed, never_solved = settings.seed, settings.never_solved
+            return select(some, m, rule, seed, balanced_labels, tasks, never_solved)
+
+        selected = choose(candidates, settings.select)
+        if settings.fill and len(selected) < settings.select:
+            easy = find_easy_scores(pool_scores, settings, agreements)
+            filling = choose(easy, settings.select - len(selected))
+            selected, candidates = selected + filling, candidates + easy
+            left_out["too easy"] -= len(filling)
+            left_out = +left_out
     if not selected and left_out:
         raise DataError(
-            f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement or a higher "
-            "--max-pass-rate, in a new run"
+            f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement, or a higher "
+            "--max-pass-rate or --fill, in a new run"
         )
     if not selected:
         raise DataError(
@@ -65,7 +71,9 @@ def select_samples(run: OpenRun, iteration: int) -> None:
         )
     if left_out:
         run.add_note(f"samples that cannot be selected: {_describe_left_out(left_out)}")
-    if len(selected) < settings.select and settings.selection != "full":
+    if settings.selection == ONLINE:
+        run.add_note(_describe_online(run, len(selected)))
+    if len(selected) < settings.select and rule != "full":
         run.add_note(f"there are only {len(selected)} samples, fewer than M = {settings.select}; all are selected")
     for task in run.context.tasks:
         own = [score for score in candidates if tasks[score.sample] == task]
@@ -74,6 +82,32 @@ def select_samples(run: OpenRun, iteration: int) -> None:
     warn_about_contamination(run, iteration)
     outcome = f"{len(selected)} of {len(candidates)}"
     run.progress.finish("selected", f"{outcome}; {len(dev_items)} development items" if dev_items else outcome)
+
+
+def _describe_online(run: OpenRun, selected: int) -> str:
+    if run.context.is_online:
+        return (
+            f"the trainer chooses among {selected} samples while it trains, and makes as many steps as with "
+            f"{min(selected, run.settings.select)} (--selection online)"
+        )
+    return (
+        f"the trainer {run.context.trainer.name!r} cannot choose samples while it trains (--selection online), so "
+        f"{selected} were selected before, as with --selection {run.context.selection_rule}"
+    )
+
+
+def list_selectable(run: OpenRun, iteration: int) -> list[Sample]:
+    """Return the scored samples that can be selected whatever their pass rate is, in the order of the slots."""
+    scores, settings = run.store.scores(iteration), run.settings
+    samples = [sample for sample in run.store.samples(iteration) if sample.id in scores]
+    left_out = {match.sample for match in find_copies(run, samples)}
+    samples = [sample for sample in samples if sample.id not in left_out]
+    if settings.eval_every and settings.eval_data == "samples":
+        left_out |= {sample.id for sample in hold_out(samples, settings.seed)}
+    if settings.min_agreement:
+        agreements = read_agreements(run, iteration)
+        left_out |= {sample.id for sample in samples if agreements.get(sample.id, 1.0) < settings.min_agreement}
+    return [sample for sample in samples if sample.id not in left_out]
 
 
 def read_agreements(run: OpenRun, iteration: int) -> dict[str, float]:
@@ -106,6 +140,12 @@ def filter_scores(
         else:
             kept.append(score)
     return kept, left_out
+
+
+def find_easy_scores(scores: Iterable[Score], settings: Settings, agreements: Mapping[str, float]) -> list[Score]:
+    """Return the samples that :func:`filter_scores` leaves out only because they are solved too often."""
+    kept, _ = filter_scores(scores, replace(settings, max_pass_rate=1.0), agreements)
+    return [score for score in kept if score.pass_rate > settings.max_pass_rate]
 
 
 def _describe_left_out(left_out: Counter[str]) -> str:
@@ -172,7 +212,7 @@ def select(
     Returns:
         The ids of the chosen samples, best first; the tasks take turns.
     """
-    pool = sorted(scores, key=lambda score: _draw(score.sample, seed))
+    pool = sorted(scores, key=lambda score: draw_order(score.sample, seed))
     if rule == "potential":
         pool.sort(key=lambda score: score.pass_rate if never_solved == "first" else score.score)
     elif rule == "learnability":
@@ -203,6 +243,9 @@ def _take_turns(by_task: Mapping[str, Sequence[str]]) -> list[str]:
     return [sample for one_round in rounds for sample in one_round if sample is not None]
 
 
-def _draw(sample: str, seed: int) -> bytes:
-    # A random order that depends on each sample alone, not on which other samples there are.
+def draw_order(sample: str, seed: int) -> bytes:
+    """Return the place of a sample in a random order: samples of equal score are chosen in it.
+
+    It depends on the sample and the seed alone, not on which other samples there are.
+    """
     return hashlib.sha256(f"{seed}:{sample}".encode()).digest()

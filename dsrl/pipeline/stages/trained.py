@@ -64,10 +64,17 @@ def _make_job(run: OpenRun, iteration: int) -> TrainJob:
     return make_job(
         context.settings,
         context.get_start_model(iteration),
-        make_items(context.tasks, selected, run.store.scores(iteration), run.store.list_votes(iteration)),
+        make_items(
+            context.tasks,
+            selected,
+            run.store.scores(iteration),
+            run.store.list_votes(iteration),
+            run.store.greedy_attempts(iteration),
+        ),
         context.get_output_folder(iteration),
         context.get_work_folder(iteration),
         dev_items,
+        choose=min(context.settings.select, len(selected)) if context.is_online else 0,
     )
 
 
@@ -147,6 +154,7 @@ def make_items(
     samples: Iterable[Sample],
     scores: Mapping[str, Score],
     votes: Mapping[str, Sequence[Answer]] | None = None,
+    solved: Mapping[str, bool] | None = None,
 ) -> tuple[TrainItem, ...]:
     """Make the items of a training from samples.
 
@@ -155,6 +163,7 @@ def make_items(
         samples: what to train on; all have a label.
         scores: id of a sample -> its score; a sample without one was not attempted.
         votes: id of a sample -> the answer in its own output, then its votes; a sample without any is real data.
+        solved: id of a sample -> whether the greedy attempt was right; a rewritten sample has none.
     """
 
     def get_output(sample: Sample) -> str:
@@ -172,6 +181,7 @@ def make_items(
             attempts=scores[sample.id].attempts if sample.id in scores else 0,
             passed=scores[sample.id].passed if sample.id in scores else 0,
             output=get_output(sample),
+            is_solved=(solved or {}).get(sample.id),
         )
         for sample in samples
     )
@@ -208,6 +218,7 @@ def make_job(
     output_dir: Path,
     work_dir: Path,
     dev_items: Sequence[TrainItem] = (),
+    choose: int = 0,
 ) -> TrainJob:
     """Make the job of a trainer from the settings.
 
@@ -218,6 +229,7 @@ def make_job(
         output_dir: the folder for the trained model.
         work_dir: the folder for checkpoints.
         dev_items: what the training is evaluated on; without them it is not evaluated.
+        choose: above 0, the items are a pool that the trainer chooses from; see :class:`dsrl.types.TrainJob`.
     """
     return TrainJob(
         model=model,
@@ -239,6 +251,7 @@ def make_job(
         lora_rank=settings.lora_rank,
         dev_items=tuple(dev_items),
         eval_every=settings.eval_every if dev_items else 0,
+        choose=choose,
     )
 
 

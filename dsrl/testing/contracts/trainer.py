@@ -155,6 +155,16 @@ class TrainerContract(PluginContract):
         assert rewards
         assert rewards == [pytest.approx(0.3)] * len(rewards)
 
+    def test_it_chooses_the_items_of_its_steps_if_it_says_so(
+        self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any]
+    ) -> None:
+        """It makes as many steps as on so many items."""
+        if not (subject.implements("can_choose") and subject.hook.can_choose()):
+            pytest.skip("the trainer does not choose its items")
+        steps = self.train(subject, replace(job, choose=job.batch_size), task)
+        assert [step.step for step in steps] == list(range(1, job.epochs + 1))
+        check_model_folder(job.output_dir)
+
     def test_the_check_leaves_nothing_on_the_disk(self, subject: Plugin[Any], job: TrainJob, tmp_path: Path) -> None:
         if not subject.implements("check"):
             pytest.skip("the trainer has no hook check")

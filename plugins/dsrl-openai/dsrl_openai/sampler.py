@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
@@ -95,7 +97,10 @@ class OpenAISampler(HttpPlugin):
         seed: int,
         first: int,
     ) -> list[list[str]]:
-        """Return ``n`` completions of each prompt. The server gets the seed, and may use or ignore it.
+        """Return ``n`` completions of each prompt. The server gets seeds, and may use or ignore them.
+
+        The seed of an attempt depends on the seed of the call, the prompt and the number of the attempt only. A prompt that
+        is given twice gets other attempts for the second time.
 
         A prompt that the server refuses as too long, or with a filter, has empty completions.
 
@@ -105,8 +110,8 @@ class OpenAISampler(HttpPlugin):
         settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         async with self._hold_connection():
             tasks = [
-                asyncio.create_task(self._complete(prompt, n, settings, seed + first + place * n))
-                for place, prompt in enumerate(prompts)
+                asyncio.create_task(self._complete(prompt, n, settings, own + first))
+                for prompt, own in zip(prompts, _make_seeds(prompts, seed), strict=True)
             ]
             try:
                 return await asyncio.gather(*tasks)
@@ -280,3 +285,15 @@ def _get_served_name(model: str, served_model: str) -> str:
     if not (equals and ours and theirs):
         raise SettingsError(f"{_FLAG} served_model={served_model} must be of the form MODEL=NAME")
     return theirs if ours in (model, PurePath(model).name) else model
+
+
+def _make_seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
+    """Return the seed of the first attempt at each prompt."""
+    repeats: Counter[tuple[str, str]] = Counter()
+    seeds = []
+    for prompt in prompts:
+        key = (prompt.system, str(prompt))
+        digest = hashlib.blake2b(f"{seed}/{repeats[key]}/{key}".encode("utf-8", "replace"), digest_size=4).digest()
+        seeds.append(int.from_bytes(digest, "big") >> 1)
+        repeats[key] += 1
+    return seeds

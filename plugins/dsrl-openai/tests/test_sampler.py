@@ -59,7 +59,7 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
         "model": "gpt-4o",
         "prompt": "one",
         "n": 4,
-        "seed": 5,
+        "seed": by_prompt["one"]["seed"],
         "temperature": 0.7,
         "top_p": 1.0,
         "max_tokens": 8,
@@ -70,7 +70,15 @@ def test_a_prompt_is_one_request(server: FaultServer) -> None:
 
 def test_later_attempts_have_other_seeds(server: FaultServer) -> None:
     sample(server, prompts=[Prompt("x")], first=4)
-    assert server.bodies[0]["seed"] == SETTINGS["seed"] + 4
+    sample(server, prompts=[Prompt("y"), Prompt("x")], first=8)
+    seeds = [body["seed"] for body in server.bodies if body["prompt"] == "x"]
+    assert seeds[1] - seeds[0] == 4, "the seed depends on the prompt and the number of the attempt, not on the place"
+
+
+def test_a_prompt_that_is_given_twice_has_other_attempts(server: FaultServer) -> None:
+    sample(server, prompts=[Prompt("x"), Prompt("x")])
+    first, second = [body["seed"] for body in server.bodies]
+    assert abs(first - second) >= 4
 
 
 def test_a_server_that_ignores_n_is_asked_for_each(server: FaultServer) -> None:

@@ -40,7 +40,8 @@ def make_fingerprint(job: TrainJob, with_outputs: bool = False) -> str:
     """
     # Only what the weights depend on: a field that GRPO does not use must not make a checkpoint unusable.
     is_evaluated = job.eval_every > 0 and job.dev_items
-    unused = _IRRELEVANT if is_evaluated else _IRRELEVANT + _FOR_EVALUATION
+    unused: tuple[str, ...] = _IRRELEVANT if is_evaluated else _IRRELEVANT + _FOR_EVALUATION
+    unused += () if job.choose else ("choose",)  # as in the fingerprints of earlier versions
     facts = {f.name: getattr(job, f.name) for f in fields(job) if f.name not in unused}
     for name in ("items", "dev_items"):
         if name in facts:

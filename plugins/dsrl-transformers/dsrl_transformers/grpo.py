@@ -16,6 +16,7 @@ from dsrl import (
     grade_all,
     hookimpl,
 )
+from dsrl_transformers.online_choice import UTILITIES
 from dsrl_transformers.optimizer import OPTIMIZERS, check_optimizer
 from dsrl_transformers.options import TrainerOptions, check_choice, check_seconds, check_whole_number
 
@@ -50,6 +51,9 @@ class GRPOTrainer:
             would be that of the KL term. ``keep`` computes it, as the paper does.
         optimizer: ``adamw``, or ``adamw8bit``: its moments have 8 bits and can move to the host's memory (CUDA only, package
             bitsandbytes).
+        utility: what makes an item worth a place in a step of ``--selection online``. ``learnability``: p(1-p) of its pass
+            rate p. ``liveness``: the probability that the answers to it are not all alike, times 1-p, which prefers harder
+            items.
         algorithm: ``grpo``, nothing else; the trainer ``verl`` also knows PPO.
     """
 
@@ -61,6 +65,7 @@ class GRPOTrainer:
         gradient_checkpointing: str = "auto",
         equal_groups: str = "skip",
         optimizer: str = "adamw",
+        utility: str = "learnability",
         algorithm: str = "grpo",
     ) -> None:
         if algorithm != "grpo":
@@ -78,6 +83,7 @@ class GRPOTrainer:
             ),
             equal_groups=check_choice(f"{_FLAG} equal_groups", equal_groups, ("skip", "keep")),
             optimizer=check_choice(f"{_FLAG} optimizer", optimizer, OPTIMIZERS),
+            utility=check_choice(f"{_FLAG} utility", utility, tuple(UTILITIES)),
         )
 
     @hookimpl
@@ -91,7 +97,8 @@ class GRPOTrainer:
         because their gradient was not finite), ``equal_groups`` (the share of the prompts whose answers all have the same
         reward) and, if the task's rewards have parts, ``reward/<part>`` for each part. In a run over several tasks they have
         ``task_reward/<task>``, the mean reward of each task, and ``dev_accuracy/<task>``; ``dev_accuracy`` is then the mean
-        over the tasks.
+        over the tasks. If the items of each step are chosen (``job.choose``), they have ``refilled``: the number of prompts
+        whose answers all had the same reward, so that another prompt took their place in the step.
 
         Raises:
             DataError: there is no readable model to start from.
@@ -123,6 +130,11 @@ class GRPOTrainer:
     @hookimpl
     def takes_judged_tasks(self) -> bool:
         """Return True: the rewards of a step are asked for together, in the process of the run."""
+        return True
+
+    @hookimpl
+    def can_choose(self) -> bool:
+        """Return True: see :mod:`dsrl_transformers.online_choice`."""
         return True
 
     @hookimpl

@@ -65,3 +65,4 @@ class TrainerOptions:
     equal_groups: str
     optimizer: str
     weight_decay: float = 0.0
+    utility: str = "learnability"

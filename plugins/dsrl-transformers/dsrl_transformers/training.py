@@ -29,6 +29,7 @@ from dsrl_transformers.memory import choose_rollout_tokens
 from dsrl_transformers.memory_estimate import PROCESS_BYTES, ModelShape, is_out_of_memory, read_capacity, read_shape
 from dsrl_transformers.memory_saving import recompute_layers, store_in_bfloat16
 from dsrl_transformers.objective import Group, Piece, Terms, backward, cut_groups, make_batches
+from dsrl_transformers.online_choice import OnlineChoice
 from dsrl_transformers.optimizer import make_optimizer
 from dsrl_transformers.options import TrainerOptions
 from dsrl_transformers.trie import Trie, compute_log_probabilities
@@ -91,15 +92,14 @@ class Training:
             return
         check_output_is_free(job.output_dir)
         self._prepare()
-        per_epoch = math.ceil(len(self.items) / job.batch_size)
+        self.epoch_size = min(job.choose or len(self.items), len(self.items))
+        per_epoch = math.ceil(self.epoch_size / job.batch_size)
         steps = per_epoch * job.epochs
         last_step = self._resume()
         self.checkpoints.announce()
         for step in range(last_step + 1, steps + 1):
             start = time.perf_counter()
-            epoch, place = divmod(step - 1, per_epoch)
-            order = random.Random(f"{job.seed}/{epoch}").sample(range(len(self.items)), len(self.items))
-            batch = [self.items[i] for i in order[place * job.batch_size : (place + 1) * job.batch_size]]
+            batch = self._make_batch(step, per_epoch)
             rate = job.learning_rate * min(1.0, step / (1 + min(10, steps // 10)))
             metrics, rewards = self._step(batch, step, rate)
             if self.evaluation.is_due(step, steps):
@@ -118,6 +118,15 @@ class Training:
         self._save_model()
         self.checkpoints.remove()
 
+    def _make_batch(self, step: int, per_epoch: int) -> list[TrainItem]:
+        job = self.job
+        epoch, place = divmod(step - 1, per_epoch)
+        if self.choice is not None:
+            # As in a training on so many items, the last step of an epoch may be smaller.
+            return self.choice.choose(min(job.batch_size, self.epoch_size - place * job.batch_size), step)
+        order = random.Random(f"{job.seed}/{epoch}").sample(range(len(self.items)), len(self.items))
+        return [self.items[i] for i in order[place * job.batch_size : (place + 1) * job.batch_size]]
+
     def _make_fingerprint(self) -> str:
         return make_fingerprint(self.job)
 
@@ -129,6 +138,7 @@ class Training:
         self.start_dtype = config.dtype or torch.float32
         self.is_head_linear = has_linear_head(model)
         self._select_items()
+        self.choice = OnlineChoice(self.items, job.group_size, job.seed, self.options.utility) if job.choose else None
         self.adapted: Any = None
         self.reference: Any = None
         if job.lora_rank > 0:
@@ -218,6 +228,12 @@ class Training:
     def _step(self, batch: Sequence[TrainItem], step: int, rate: float) -> tuple[dict[str, float], dict[str, float]]:
         """Do one step. Return its metrics, and the mean reward of each item by its id."""
         groups = self._answer(batch, step)
+        rewards = {item.id: group.mean for item, group in zip(batch, groups, strict=True)}
+        refilled = 0
+        if self.choice is not None:
+            self._watch_choice(batch, groups)
+            batch, groups, refilled = self._refill(batch, groups, step)
+            rewards |= {item.id: group.mean for item, group in zip(batch, groups, strict=True)}
         terms = self._compute_gradient(groups)
         loss, kl = (terms.loss, terms.kl) if terms is not None else (0.0, 0.0)
         norm = self._update(rate) if terms is not None and math.isfinite(loss) else 0.0
@@ -228,7 +244,6 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         answers = sum(group.size for group in groups)
         tokens = sum(len(c) * n for g in groups for c, n in zip(g.completions, g.counts, strict=True))
-        rewards = {item.id: group.mean for item, group in zip(batch, groups, strict=True)}
         equal_groups = sum(not any(group.advantages) for group in groups) / len(groups)
         self._watch_equal_groups(equal_groups, step)
         metrics = {
@@ -242,6 +257,7 @@ class Training:
             "completion_length": tokens / answers,
             "left_out": float(self.left_out),
             "skipped": float(self.skipped),
+            **({"refilled": float(refilled)} if self.choice is not None else {}),
             **average_parts(groups),
             **average_tasks(batch, rewards),
         }
@@ -274,6 +290,33 @@ class Training:
             )
             for item, completions in zip(batch, answers, strict=True)
         ]
+
+    def _refill(
+        self, batch: Sequence[TrainItem], groups: Sequence[Group], step: int
+    ) -> tuple[list[TrainItem], list[Group], int]:
+        """Replace the prompts whose answers all have the same reward by others, once; return how many there were."""
+        assert self.choice is not None
+        live = [(item, group) for item, group in zip(batch, groups, strict=True) if any(group.advantages)]
+        missing = len(batch) - len(live)
+        others = self.choice.choose(missing, step, {item.id for item in batch}) if missing else []
+        if not others:
+            return list(batch), list(groups), 0
+        added = self._answer(others, step)
+        self._watch_choice(others, added)
+        return [item for item, _ in live] + others, [group for _, group in live] + added, missing
+
+    def _watch_choice(self, batch: Sequence[TrainItem], groups: Sequence[Group]) -> None:
+        """Tell the choice how many of the answers to each item are right."""
+        assert self.choice is not None
+        answers = [
+            (item, self.lm.decode_text(tokens))
+            for item, group in zip(batch, groups, strict=True)
+            for tokens in group.completions
+        ]
+        verdicts = iter(self.grade(answers))
+        for item, group in zip(batch, groups, strict=True):
+            passed = sum(count for count in group.counts if next(verdicts))
+            self.choice.add(item.id, passed, group.size)
 
     def _compute_gradient(self, groups: Sequence[Group]) -> Terms | None:
         """Compute the loss of a step and its gradient, in smaller passes if memory is short. None: there is none."""
@@ -388,6 +431,8 @@ class Training:
                 self.weights[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.skipped, self.skipped_in_a_row = state["skipped"]
+        if self.choice is not None:
+            self.choice.set_state(state["choice"])
         if "passes" in state:  # the memory was too small for those that were planned
             self.batch_tokens, is_recomputed = state["passes"]
             if is_recomputed and not self.is_recomputed:
@@ -403,6 +448,7 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "skipped": [self.skipped, self.skipped_in_a_row],
                 "passes": [self.batch_tokens, self.is_recomputed],
+                **({"choice": self.choice.get_state()} if self.choice is not None else {}),
             },
             seconds,
         )

@@ -12,7 +12,7 @@ from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import filter_scores, select, select_samples
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import SELECTIONS, resolve
-from dsrl.types import Example, Sample, Score
+from dsrl.types import Example, Sample, Score, TrainJob
 
 
 def make_scores(**passed: int) -> list[Score]:
@@ -218,6 +218,68 @@ def test_a_starved_label_is_told_and_balance_mends_it(make_run: Any) -> None:
     counts = Counter(sample.label for sample in run.store.samples(1) if sample.id in run.store.selected(1))
     assert sorted(counts.values()) == [21, 21, 22]
     assert run.store.events() == []
+
+
+def test_samples_above_the_pass_rate_are_left_out_and_counted(make_run: Any) -> None:
+    run = make_run(select=30, max_pass_rate=0.9)
+    fill(run, ["a"] * 20 + ["b"] * 20, {"b": 4})
+    select_samples(run, 1)
+    assert sorted(run.store.selected(1)) == [f"1-{slot:05d}" for slot in range(20)], "M is a maximum"
+    first, second = [text for _, _, text in run.store.events() if "b" not in text.split("label")[-1][:4]][:2]
+    assert first == "samples that cannot be selected: 20 are solved more often than --max-pass-rate"
+    assert second == "there are only 20 samples, fewer than M = 30; all are selected"
+
+
+def test_fill_takes_the_easy_samples_after_the_others(make_run: Any) -> None:
+    run = make_run(select=30, max_pass_rate=0.9, fill=True)
+    fill(run, ["a"] * 20 + ["b"] * 20, {"b": 4})
+    select_samples(run, 1)
+    selected = run.store.selected(1)
+    assert sorted(selected[:20]) == [f"1-{slot:05d}" for slot in range(20)]
+    assert len(selected) == 30
+    assert [text for _, _, text in run.store.events()] == [
+        "samples that cannot be selected: 10 are solved more often than --max-pass-rate"
+    ]
+
+
+def test_fill_takes_no_sample_that_another_filter_leaves_out(make_run: Any) -> None:
+    run = make_run(select=30, max_pass_rate=0.9, min_agreement=0.75, fill=True)
+    fill(run, ["a"] * 20 + ["b"] * 20, {"b": 4})
+    run.store._database.execute("UPDATE votes SET answer = 'c' WHERE sample = '1-00039'")
+    select_samples(run, 1)
+    assert len(run.store.selected(1)) == 30
+    assert "1-00039" not in run.store.selected(1)
+
+
+class ChoosingTrainer:
+    """Says that it can choose, and does nothing."""
+
+    @hookimpl
+    def train(self, job: TrainJob) -> None: ...
+
+    @hookimpl
+    def can_choose(self) -> bool:
+        return True
+
+
+def test_a_trainer_that_chooses_gets_all_that_can_be_selected(make_run: Any) -> None:
+    run = make_run(plugins={"trainer": ChoosingTrainer}, select=10, selection="online", min_agreement=0.75)
+    fill(run, ["a"] * 20 + ["b"] * 20)
+    run.store._database.execute("UPDATE votes SET answer = 'c' WHERE sample = '1-00039'")
+    select_samples(run, 1)
+    assert sorted(run.store.selected(1)) == [f"1-{slot:05d}" for slot in range(39)]
+    assert run.store.events()[-1][2] == (
+        "the trainer chooses among 39 samples while it trains, and makes as many steps as with 10 (--selection online)"
+    )
+
+
+def test_a_trainer_that_cannot_choose_gets_what_the_best_rule_selects(make_run: Any) -> None:
+    run = make_run(select=20, selection="online")
+    fill(run, ["a"] * 20 + ["b"] * 20, {"b": 4})
+    select_samples(run, 1)
+    assert sorted(run.store.selected(1)) == [f"1-{slot:05d}" for slot in range(20)]
+    (text,) = [text for _, _, text in run.store.events() if "--selection online" in text]
+    assert text.endswith("so 20 were selected before, as with --selection learnability")
 
 
 # --- several tasks ---------------------------------------------------------------------------------------------------

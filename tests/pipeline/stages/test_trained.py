@@ -39,6 +39,12 @@ def test_a_job_says_what_the_settings_say(one_task: RunTasks, tmp_path: Path) ->
     for own, output in (("yes", "o"), ("no", "")):
         (made,) = make_items(one_task, samples, scores, {"1-00001h": [own, "yes", "yes"]})
         assert made.output == output
+    for solved in (True, False):
+        (made,) = make_items(one_task, samples, scores, solved={"1-00001h": solved})
+        assert made.is_solved is solved
+    assert job.choose == 0
+    pool = make_job(settings, "base", job.items, tmp_path / "out", tmp_path / "work", choose=5)
+    assert pool.choose == 5
     assert (job.model, job.output_dir, job.work_dir) == ("base", tmp_path / "out", tmp_path / "work")
     assert (job.temperature, job.top_p, job.device, job.dtype) == (1.1, 0.9, "cuda:1", "bfloat16")
     same = {field.name for field in fields(job)} & values.keys()
