@@ -46,7 +46,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
     from dsrl.api import read_result
-    from dsrl.pipeline.report.data import count_labels, count_pass_rates
+    from dsrl.pipeline.report.data import compare_forecast, count_labels, count_pass_rates
     from dsrl.pipeline.summary import load_notes, load_settings, summarise_held_out
     from dsrl.pipeline.workspace import Workspace
     from dsrl.settings import to_toml
@@ -69,15 +69,18 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         definition = store.definition()
         run_notes = load_notes(store, workspace)
         sample_rows = list(store.list_sample_rows())
+        pass_rates = count_pass_rates(sample_rows, store.list_last_rewards())
+        stages = store.forecast or []
         held_out = summarise_held_out(store, settings_of_run.iterations)
         matches = store.list_matches()
     finally:
         store.close()
     if as_json:
         counts = {
-            "pass_rates": count_pass_rates(sample_rows),
+            "pass_rates": pass_rates,
             "labels": count_labels(sample_rows),
             "held_out": held_out,
+            "forecast": compare_forecast(stages, [asdict(line) for line in result.spending]),
         }
         details = {"settings": settings, "definition": definition, "notes": run_notes, **counts}
         print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
@@ -88,7 +91,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
             f"held-out samples  {held_out['items']} samples of the teacher (no test set): the base model is right in "
             f"{held_out['base_pass_rate']:.1%} of its attempts, the trained model in {held_out['accuracy']:.1%}"
         )
-    _print_pass_rates(count_pass_rates(sample_rows))
+    _print_pass_rates(pass_rates)
     if labels := count_labels(sample_rows):
         print_table(
             "labels",
@@ -124,7 +127,7 @@ def _print_pass_rates(groups: Mapping[str, Sequence[int]]) -> None:
     for place, counts in enumerate(zip(*groups.values(), strict=True)):
         bars = (f"{count:>4} {'█' * round(_BAR_WIDTH * count / most)}" for count in counts)
         rows.append([f"{place * 10}-{place * 10 + 10}%", *bars])
-    print_table("pass rates of the base model", ["solved", *groups], rows, borders=False)
+    print_table("pass rates of the base model (trained: mean rewards in the last epoch)", ["solved", *groups], rows, borders=False)
     print_line()
 
 

@@ -237,7 +237,7 @@ class RunStore(
             with closing(sqlite3.connect(path)) as copy:
                 self._database.backup(copy)
                 with copy:
-                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls')")
+                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls', 'forecast')")
                     copy.execute("INSERT OR REPLACE INTO run VALUES ('origin', ?)", (origin,))
                     copy.execute("DELETE FROM seconds")
                     copy.execute("DELETE FROM events")
