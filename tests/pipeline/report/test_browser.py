@@ -239,9 +239,10 @@ def test_nothing_is_wider_than_the_window(browser: Any, tmp_path: Path, width: i
 
 def test_several_runs_are_compared(browser: Any, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "runs", tmp_path / "cache")
-    stores = {name: make_store(workspace.runs / name, samples=3, items=n) for name, n in (("a", 40), ("b", 40))}
-    stores["b"].replace_items([EvalItem(item.input, item.label) for item in stores["a"].items()])
-    stores["b"].add_evaluations([Evaluation("trained", n, "t", "yes", True) for n in range(40)])
+    stores = {name: make_store(workspace.runs / name, samples=3, items=n) for name, n in (("a", 40), ("b", 0))}
+    stores["b"].replace_items(stores["a"].items())
+    for model in ("base", "trained"):
+        stores["b"].add_evaluations([Evaluation(model, n, "t", "yes", True) for n in range(40)])
     comparison = compare(stores, workspace)
     assert not isinstance(comparison, str | None)
     path = tmp_path / "both.html"
