@@ -127,7 +127,8 @@ def _print_pass_rates(groups: Mapping[str, Sequence[int]]) -> None:
     for place, counts in enumerate(zip(*groups.values(), strict=True)):
         bars = (f"{count:>4} {'█' * round(_BAR_WIDTH * count / most)}" for count in counts)
         rows.append([f"{place * 10}-{place * 10 + 10}%", *bars])
-    print_table("pass rates of the base model (trained: mean rewards in the last epoch)", ["solved", *groups], rows, borders=False)
+    rewards = " (trained: mean rewards in the last epoch)" if "trained" in groups else ""
+    print_table(f"pass rates of the base model{rewards}", ["solved", *groups], rows, borders=False)
     print_line()
 
 

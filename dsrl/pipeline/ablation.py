@@ -20,6 +20,7 @@ from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.repeats import AS_THE_RUN, FOLDER, compute_origin
 from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.run_tasks import list_judged
+from dsrl.pipeline.setting_paths import keep_paths
 from dsrl.pipeline.setup import open_run
 from dsrl.pipeline.slots import SLOT_STAGES
 from dsrl.pipeline.spread import compute_accuracy, compute_repeated_gain, compute_spread
@@ -359,7 +360,7 @@ class _Ablation:
         try:
             cut(copy)
             tables = {name: source.read_table(name) for name in ("versions", "model")}
-            copy.keep_settings({**to_toml(settings), **tables})
+            copy.keep_settings({**to_toml(keep_paths(settings, folder, self.folders.indexes)), **tables})
         finally:
             copy.close()
         partial.rename(folder)
