@@ -79,6 +79,9 @@ class RunCommand(Command):
             ours = ORIGINAL_ARGUMENTS.get(error.option_name)
             if ours is None:
                 raise
+            if (self.name, error.option_name) == ("eval", "--model"):
+                error.possibilities = ["--base-model"]  # here nobody means the teacher
+                raise
             raise click.UsageError(
                 f"{error.option_name} is an argument of the paper's own program; here it is {ours}", ctx
             ) from None
