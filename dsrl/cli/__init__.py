@@ -122,7 +122,8 @@ def main(args: list[str] | None = None) -> Any:
         if isinstance(error, click.NoSuchOption) and error.possibilities:
             from difflib import get_close_matches
 
-            error.possibilities = get_close_matches(error.option_name, error.possibilities, n=1)  # the best one alone
+            best = get_close_matches(error.option_name, error.possibilities, n=1)
+            error = click.NoSuchOption(error.option_name, possibilities=best, ctx=error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except DsrlError as error:

@@ -80,8 +80,8 @@ class RunCommand(Command):
             if ours is None:
                 raise
             if (self.name, error.option_name) == ("eval", "--model"):
-                error.possibilities = ["--base-model"]  # here nobody means the teacher
-                raise
+                # Here nobody means the teacher.
+                raise click.NoSuchOption("--model", possibilities=["--base-model"], ctx=ctx) from None
             raise click.UsageError(
                 f"{error.option_name} is an argument of the paper's own program; here it is {ours}", ctx
             ) from None
