@@ -176,6 +176,6 @@
   }
 
   list(".browser").forEach(browse);
-  restore();
+  if (location.protocol === "http:") restore(); // a file is never loaded again by itself
   if (document.body.dataset.reload) keepLoading(Number(document.body.dataset.reload));
 })();
