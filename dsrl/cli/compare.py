@@ -78,6 +78,8 @@ def _format_share(share: float | None) -> str:
 
 
 def _make_row(each: Difference) -> list[str]:
+    from dsrl.pipeline.compare import format_p
+
     low, high = each.interval
     bounds = f"{low:+.1%} to {high:+.1%}"
-    return [each.second, each.first, f"{each.difference:+.1%}", bounds, f"{each.adjusted_p:.3g}"]
+    return [each.second, each.first, f"{each.difference:+.1%}", bounds, format_p(each.adjusted_p)]

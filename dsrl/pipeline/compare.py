@@ -192,6 +192,11 @@ def compute_mcnemar(first: Mapping[int, bool], second: Mapping[int, bool]) -> fl
     return float(min(1.0, 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n))
 
 
+def format_p(p: float) -> str:
+    """Return a p-value for a person."""
+    return f"{p:.2g}" if p >= 0.0001 else "< 0.0001"
+
+
 def adjust_holm(chances: Sequence[float]) -> list[float]:
     """Adjust p-values for the number of tests (Holm 1979), in their order."""
     adjusted = [0.0] * len(chances)

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dsrl.errors import DataError
-from dsrl.pipeline.compare import Comparison, compare_runs
+from dsrl.pipeline.compare import Comparison, compare_runs, format_p
 from dsrl.pipeline.report.charts import draw_histogram, draw_lines
 from dsrl.pipeline.report.data import MOST_ROWS, collect
 from dsrl.pipeline.workspace import Workspace
@@ -75,6 +75,7 @@ def make_page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda value: "" if value is None else f"{value * 100:.1f}%"
     environment.filters["dollars"] = lambda value: "not known" if value is None else dollars(value)
+    environment.filters["p_value"] = format_p
     environment.filters["signed"] = lambda value: f"{value * 100:+.1f}"
     template = environment.from_string(_read("page.html.j2"))
     return template.render(
