@@ -82,9 +82,10 @@ test-retrieval:
 	.venv-retrieval/bin/python -m pip install --quiet --no-deps "pyserini==1.6.0"
 	.venv-retrieval/bin/python -m pytest plugins/dsrl-pyserini plugins/dsrl-postgresql
 
-# Debian's Chromium, for make test-report.
+# Debian's Chromium, for make test-report. A new machine may have no lists of packages, or old ones.
 apt-chromium:
-	apt-get install --yes --no-install-recommends chromium
+	apt-get install --yes --no-install-recommends chromium \
+		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 # Debian's PostgreSQL; the tests start a server of their own.
 apt-postgresql:

@@ -257,7 +257,11 @@ def _read_split(path: str, split: str, options: _HubOptions) -> Iterable[tuple[s
     if not isinstance(splits, Mapping):
         raise DataError(f"data set {path} has no splits; save it as a DatasetDict with train and test")
     if split not in splits:
-        raise DataError(f"data set {path} has no split {split!r}; its splits are {', '.join(map(str, splits))}")
+        use = {"test": "to be evaluated on", "train": "to be trained on or to show examples"}.get(split, "for this")
+        raise DataError(
+            f"data set {path} has no split {split!r}; its splits are {', '.join(map(str, splits))}. Save the items that are "
+            f"{use} as a split {split!r}, or give them as a file (JSONL, JSON, CSV, TSV or Parquet)"
+        )
     return ((f"{path}, {split} row {i}", row) for i, row in enumerate(splits[split]))
 
 

@@ -56,7 +56,9 @@ def test_missing_columns_are_reported_with_those_that_are_there(tmp_path: Path) 
 
 def test_a_missing_split_is_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = saved(tmp_path, train={"Input": ["a"], "Output": ["b"]}, validation={"Input": ["a"], "Output": ["b"]})
-    with pytest.raises(DataError, match="has no split 'test'; its splits are train, validation"):
+    with pytest.raises(
+        DataError, match=r"its splits are train, validation\. Save the items that are to be evaluated on as"
+    ):
         read_dataset(path, "test")
 
 

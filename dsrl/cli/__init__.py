@@ -119,6 +119,11 @@ def main(args: list[str] | None = None) -> Any:
         _print_interrupted([])
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.possibilities:
+            from difflib import get_close_matches
+
+            best = get_close_matches(error.option_name, error.possibilities, n=1)
+            error = click.NoSuchOption(error.option_name, possibilities=best, ctx=error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except DsrlError as error:

@@ -35,7 +35,9 @@ def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: boo
     \b
         dsrl compare mednli-3f9a1c mednli-77ab02
 
-    The interval of a difference is that of its pair alone; p is adjusted for the number of pairs (Holm).
+    The interval of a difference is that of its pair alone; p is adjusted for the number of pairs (Holm). A run that was
+    trained several times (--repeats) is shown with the mean of its trainings and their standard deviation, and all of them
+    stand for it in the differences.
     """
     from dsrl.errors import SettingsError
     from dsrl.pipeline.compare import compare_runs
@@ -50,7 +52,7 @@ def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: boo
     if as_json:
         print_json(asdict(comparison))
         return
-    columns = ["run", "task", "base", "trained", "teacher", "cost", "seconds", "tokens"]
+    columns = ["run", "task", "base", "trained", "gain, 95% interval", "teacher", "seeds", "cost", "seconds", "tokens"]
     title = f"{comparison.n_test} test items"
     print_table(title, columns, [_make_run_row(run) for run in comparison.runs], borders=False)
     print_line()
@@ -62,13 +64,22 @@ def command(runs: tuple[str, ...], runs_dir: Path, cache_dir: Path, as_json: boo
 
 
 def _make_run_row(run: ComparedRun) -> list[str]:
-    shares = (run.base_accuracy, run.trained_accuracy, run.teacher_accuracy)
-    accuracies = ["" if share is None else f"{share:.1%}" for share in shares]
+    trained = _format_share(run.trained_accuracy)
+    if run.mean_accuracy is not None and run.spread is not None:
+        trained = f"{run.mean_accuracy:.1%} ± {run.spread:.1%}"
+    gain = f"{run.gain_ci95[0]:+.1%} to {run.gain_ci95[1]:+.1%}" if run.gain_ci95 else ""
     cost = "?" if run.cost_usd is None else dollars(run.cost_usd)
-    return [run.run, run.task, *accuracies, cost, f"{run.seconds:.0f}", str(run.tokens)]
+    accuracies = [_format_share(run.base_accuracy), trained, gain, _format_share(run.teacher_accuracy)]
+    return [run.run, run.task, *accuracies, str(run.seeds or ""), cost, f"{run.seconds:.0f}", str(run.tokens)]
+
+
+def _format_share(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _make_row(each: Difference) -> list[str]:
+    from dsrl.pipeline.compare import format_p
+
     low, high = each.interval
     bounds = f"{low:+.1%} to {high:+.1%}"
-    return [each.second, each.first, f"{each.difference:+.1%}", bounds, f"{each.adjusted_p:.3g}"]
+    return [each.second, each.first, f"{each.difference:+.1%}", bounds, format_p(each.adjusted_p)]

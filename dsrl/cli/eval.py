@@ -116,10 +116,33 @@ def _evaluate_run(
         evaluate_teacher=asks_teacher,
         **{"dataset_path": settings.dataset_path, "test_size": settings.test_size, **given},
     )
+    teacher = _summarise_teacher(runs_dir / run) if asks_teacher else {}
     if as_json:
-        print_json(asdict(result))
-    else:
-        print_result(result)
+        print_json({**asdict(result), **teacher})
+        return
+    print_result(result)
+    if teacher:
+        share = f"{teacher['teacher_accuracy']:7.1%}" if teacher["teacher_accuracy"] is not None else "nothing"
+        print_line(
+            f"the teacher     {share}  of {teacher['teacher_answers']} answers to test items; "
+            f"{teacher['teacher_unreadable']} cannot be read"
+        )
+
+
+def _summarise_teacher(folder: Path) -> dict[str, Any]:
+    """Return what the teacher has answered to the test items of a run: numbers of answers, and the share of right ones."""
+    from contextlib import closing
+
+    from dsrl.storage.run_store import RunStore
+    from dsrl.types import UNREADABLE
+
+    with closing(RunStore(folder, work=False)) as store:
+        answers = store.read_evaluations("teacher")
+    return {
+        "teacher_accuracy": sum(each.correct for each in answers) / len(answers) if answers else None,
+        "teacher_answers": len(answers),
+        "teacher_unreadable": sum(each.answer is UNREADABLE for each in answers),
+    }
 
 
 def _rescore(folder: Path, as_json: bool) -> None:

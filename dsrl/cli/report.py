@@ -29,7 +29,7 @@ def command(runs: tuple[str, ...], out: Path | None, serve: bool, port: int, run
     The page is one file that needs no network. A run that is not finished shows what it has.
     """
     from dsrl.pipeline.report.data import collect
-    from dsrl.pipeline.report.page import REPORT, make_page
+    from dsrl.pipeline.report.page import REPORT, compare, make_page
     from dsrl.pipeline.report.server import ReportServer
     from dsrl.pipeline.workspace import Workspace
     from dsrl.storage.files import replace_file
@@ -37,14 +37,14 @@ def command(runs: tuple[str, ...], out: Path | None, serve: bool, port: int, run
 
     workspace = Workspace(runs_dir, cache_dir)
     if serve:
-        with ReportServer(workspace, runs[0], port) as server:
+        with ReportServer(workspace, runs, port) as server:
             print_line(server.url)
             print_note("Ctrl-C ends the server.")
             server.wait()
         return
     with ExitStack() as stack:
-        stores = [stack.enter_context(closing(RunStore(runs_dir / run, work=False))) for run in runs]
-        page = make_page([collect(store, workspace) for store in stores])
-    path = out or (runs_dir / runs[0] / REPORT if len(runs) == 1 else Path(REPORT))
+        stores = {run: stack.enter_context(closing(RunStore(runs_dir / run, work=False))) for run in runs}
+        page = make_page([collect(store, workspace) for store in stores.values()], compare(stores, workspace))
+    path = out or (runs_dir / runs[0] / REPORT if len(stores) == 1 else Path(REPORT))
     replace_file(path, page.encode("utf-8"))
     print_line(str(path))

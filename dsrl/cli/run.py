@@ -79,6 +79,9 @@ class RunCommand(Command):
             ours = ORIGINAL_ARGUMENTS.get(error.option_name)
             if ours is None:
                 raise
+            if (self.name, error.option_name) == ("eval", "--model"):
+                # Here nobody means the teacher.
+                raise click.NoSuchOption("--model", possibilities=["--base-model"], ctx=ctx) from None
             raise click.UsageError(
                 f"{error.option_name} is an argument of the paper's own program; here it is {ours}", ctx
             ) from None

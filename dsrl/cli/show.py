@@ -46,7 +46,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         dsrl show mednli-3f9a1c --sample 1-00042h
     """
     from dsrl.api import read_result
-    from dsrl.pipeline.report.data import count_labels, count_pass_rates
+    from dsrl.pipeline.report.data import compare_forecast, count_labels, count_pass_rates
     from dsrl.pipeline.summary import (
         describe_attempts,
         load_notes,
@@ -75,6 +75,8 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         definition = store.definition()
         run_notes = load_notes(store, workspace)
         sample_rows = list(store.list_sample_rows())
+        pass_rates = count_pass_rates(sample_rows, store.list_last_rewards())
+        stages = store.forecast or []
         held_out = summarise_held_out(store, settings_of_run.iterations)
         attempts = summarise_attempts(store, settings_of_run)
         matches = store.list_matches()
@@ -82,10 +84,11 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         store.close()
     if as_json:
         counts = {
-            "pass_rates": count_pass_rates(sample_rows),
+            "pass_rates": pass_rates,
             "labels": count_labels(sample_rows),
             "held_out": held_out,
             "attempts": attempts,
+            "forecast": compare_forecast(stages, [asdict(line) for line in result.spending]),
         }
         details = {"settings": settings, "definition": definition, "notes": run_notes, **counts}
         print_json({**asdict(result), "matches": [asdict(match) for match in matches], **details})
@@ -98,7 +101,7 @@ def command(run: str, sample: str | None, runs_dir: Path, cache_dir: Path, as_js
         )
     if attempts:
         print_line(f"attempts        {describe_attempts(attempts)}")
-    _print_pass_rates(count_pass_rates(sample_rows))
+    _print_pass_rates(pass_rates)
     if labels := count_labels(sample_rows):
         print_table(
             "labels",
@@ -134,7 +137,8 @@ def _print_pass_rates(groups: Mapping[str, Sequence[int]]) -> None:
     for place, counts in enumerate(zip(*groups.values(), strict=True)):
         bars = (f"{count:>4} {'█' * round(_BAR_WIDTH * count / most)}" for count in counts)
         rows.append([f"{place * 10}-{place * 10 + 10}%", *bars])
-    print_table("pass rates of the base model", ["solved", *groups], rows, borders=False)
+    rewards = " (trained: mean rewards in the last epoch)" if "trained" in groups else ""
+    print_table(f"pass rates of the base model{rewards}", ["solved", *groups], rows, borders=False)
     print_line()
 
 

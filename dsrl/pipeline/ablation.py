@@ -16,10 +16,11 @@ from typing import TypeVar
 
 from dsrl.errors import BudgetReached, DataError, StoreError
 from dsrl.pipeline.context import RunContext, resolve_run
-from dsrl.pipeline.inputs import compute_digest
 from dsrl.pipeline.progress import Progress
+from dsrl.pipeline.repeats import AS_THE_RUN, FOLDER, compute_origin
 from dsrl.pipeline.run import run_pipeline
 from dsrl.pipeline.run_tasks import list_judged
+from dsrl.pipeline.setting_paths import keep_paths
 from dsrl.pipeline.setup import open_run
 from dsrl.pipeline.slots import SLOT_STAGES
 from dsrl.pipeline.spread import compute_accuracy, compute_repeated_gain, compute_spread
@@ -38,7 +39,7 @@ from dsrl.teaching.reply_store import read_spending
 T = TypeVar("T")
 
 #: The run itself as a variant: the same samples, trained again with other seeds.
-UNCHANGED = Variant("as the run", {})
+UNCHANGED = Variant(AS_THE_RUN, {})
 #: Reasons why a verified sample has no label that fewer votes can change.
 _VOTED_REASONS = (None, "no_majority", "no_readable_answer")
 _POOL = "pool"
@@ -173,7 +174,7 @@ class _Ablation:
         self.store, self.order, self.progress = store, order, progress
         self.settings = replace(settings, output_model="")
         self.replies = workspace.reply_store
-        self.folders = Workspace(store.folder / "ablations", workspace.cache)
+        self.folders = Workspace(store.folder / FOLDER, workspace.cache)
         chosen = order.variants
         if chosen is None:
             has_pattern = any(store.pattern(1, task) for task in store.keywords(1))
@@ -181,9 +182,7 @@ class _Ablation:
             chosen = [] if is_given else list_default_variants(settings, len(store.scores(1)), has_pattern)
         self.variants = (UNCHANGED, *chosen)
         self.is_judged = bool(list_judged(resolve_run(self.settings, workspace).tasks))
-        self.origin = compute_digest(
-            [store.id, len(store.scores(1)), store.selected(1), [(item.input, item.label) for item in self.items]]
-        )
+        self.origin = compute_origin(store)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -375,7 +374,7 @@ class _Ablation:
         try:
             cut(copy)
             tables = {name: source.read_table(name) for name in ("versions", "model")}
-            copy.keep_settings({**to_toml(settings), **tables})
+            copy.keep_settings({**to_toml(keep_paths(settings, folder, self.folders.indexes)), **tables})
         finally:
             copy.close()
         partial.rename(folder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
+from math import comb, erfc, sqrt
 from typing import Any
 
 from dsrl.errors import DataError
-from dsrl.pipeline.stages.evaluated import compute_gain
+from dsrl.pipeline.repeats import read_repeats
+from dsrl.pipeline.spread import compute_accuracy, compute_repeated_gain, compute_spread
 from dsrl.pipeline.summary import load_result
 from dsrl.pipeline.workspace import Workspace
 from dsrl.storage.evaluations import EvalItem
@@ -24,6 +25,11 @@ class ComparedRun:
         run, task: names of the run and of its task.
         base_accuracy, trained_accuracy: share of right answers; None if the model was not evaluated.
         teacher_accuracy: the same of the teacher (``dsrl eval --teacher``).
+        gain_ci95: bounds of the paired 95% interval of trained minus base.
+        seeds: number of trainings on the same samples (``--repeats``), 1 if it was not repeated; 0 if there is no trained
+            model that was evaluated.
+        mean_accuracy, spread: mean and standard deviation of the accuracies of these trainings, over all test items; None
+            if there are not several.
         cost_usd: None if the cost of a call is not known.
         seconds: time of the whole run.
         tokens: tokens of the teachers, in and out.
@@ -34,6 +40,10 @@ class ComparedRun:
     base_accuracy: float | None
     trained_accuracy: float | None
     teacher_accuracy: float | None
+    gain_ci95: tuple[float, float] | None
+    seeds: int
+    mean_accuracy: float | None
+    spread: float | None
     cost_usd: float | None
     seconds: float
     tokens: int
@@ -43,11 +53,15 @@ class ComparedRun:
 class Difference:
     """The trained model of a second run against that of a first run, or the teacher of a run, on the same items.
 
+    If the training of a run was repeated with other seeds, all its models stand for it
+    (:func:`dsrl.pipeline.spread.compute_repeated_gain`).
+
     Attributes:
         first, second: names of the runs.
         difference: accuracy of the second minus that of the first.
         interval: bounds of its paired 95% interval (Bonett and Price 2012), for this pair alone.
-        p: probability of a difference that is at least so large if both are equally good (exact McNemar test).
+        p: probability of a difference that is at least so large if both are equally good: the exact McNemar test; for
+            repeated trainings, the normal distribution that the interval comes from.
         adjusted_p: ``p`` after Holm's correction for all pairs of the comparison.
     """
 
@@ -90,14 +104,18 @@ def compare_runs(stores: Mapping[str, RunStore], workspace: Workspace) -> Compar
     for name, own in items.items():
         if fault := _find_difference(items[first], own):
             raise DataError(f"the runs {first!r} and {name!r} cannot be compared: {fault}")
-    answers = {name: store.evaluations("trained") for name, store in stores.items()}
-    teachers = {name: store.evaluations("teacher") for name, store in stores.items()}
-    answers |= {f"teacher of {name}": own for name, own in teachers.items()}
-    whole = {name: own for name, own in answers.items() if own and len(own) == len(items[first])}
+    models: dict[str, list[Mapping[int, bool]]] = {
+        name: [store.evaluations("trained"), *read_repeats(store).values()] for name, store in stores.items()
+    }
+    models |= {f"teacher of {name}": [store.evaluations("teacher")] for name, store in stores.items()}
+    whole = {name: own for name, own in models.items() if len(own[0]) == len(items[first])}
     results = {name: load_result(store, workspace) for name, store in stores.items()}
     return Comparison(
         n_test=len(items[first]),
-        runs=tuple(_describe_run(name, result, whole.get(f"teacher of {name}")) for name, result in results.items()),
+        runs=tuple(
+            _describe_run(name, result, whole.get(name, ()), whole.get(f"teacher of {name}", ()))
+            for name, result in results.items()
+        ),
         differences=tuple(_compare_pairs(whole)),
     )
 
@@ -115,27 +133,51 @@ def _find_difference(first: Sequence[EvalItem], second: Sequence[EvalItem]) -> s
     return ""
 
 
-def _describe_run(name: str, result: Mapping[str, Any], teacher: Mapping[int, bool] | None) -> ComparedRun:
+def _describe_run(
+    name: str,
+    result: Mapping[str, Any],
+    trainings: Sequence[Mapping[int, bool]],
+    teacher: Sequence[Mapping[int, bool]],
+) -> ComparedRun:
+    accuracies = list(map(compute_accuracy, trainings))
     return ComparedRun(
         run=name,
         task=result["task"],
         base_accuracy=result["base_accuracy"],
         trained_accuracy=result["trained_accuracy"],
-        teacher_accuracy=sum(teacher.values()) / len(teacher) if teacher else None,
+        teacher_accuracy=compute_accuracy(teacher[0]) if teacher else None,
+        gain_ci95=result["gain_ci95"],
+        seeds=len(accuracies),
+        mean_accuracy=sum(accuracies) / len(accuracies) if len(accuracies) > 1 else None,
+        spread=compute_spread(accuracies),
         cost_usd=result["cost_usd"],
         seconds=result["seconds"].get("total", 0.0),
         tokens=sum(line["prompt_tokens"] + line["completion_tokens"] for line in result["spending"]),
     )
 
 
-def _compare_pairs(answers: Mapping[str, Mapping[int, bool]]) -> list[Difference]:
-    pairs = list(combinations(answers, 2))
-    chances = [compute_mcnemar(answers[first], answers[second]) for first, second in pairs]
-    differences = []
-    for (first, second), p, adjusted in zip(pairs, chances, adjust_holm(chances), strict=True):
-        difference, interval = compute_gain(answers[first], answers[second])
-        differences.append(Difference(first, second, difference, interval, p, adjusted))
-    return differences
+def _compare_pairs(models: Mapping[str, Sequence[Mapping[int, bool]]]) -> list[Difference]:
+    pairs = list(combinations(models, 2))
+    gains = [compute_repeated_gain(models[first], models[second]) for first, second in pairs]
+    chances = [
+        _compute_p(models[first], models[second], interval)
+        for (first, second), (_, interval) in zip(pairs, gains, strict=True)
+    ]
+    return [
+        Difference(first, second, difference, interval, p, adjusted)
+        for (first, second), (difference, interval), p, adjusted in zip(
+            pairs, gains, chances, adjust_holm(chances), strict=True
+        )
+    ]
+
+
+def _compute_p(
+    first: Sequence[Mapping[int, bool]], second: Sequence[Mapping[int, bool]], interval: tuple[float, float]
+) -> float:
+    if len(first) == len(second) == 1:
+        return compute_mcnemar(first[0], second[0])
+    low, high = interval
+    return erfc(1.959964 * abs(low + high) / (high - low) / sqrt(2))
 
 
 def compute_mcnemar(first: Mapping[int, bool], second: Mapping[int, bool]) -> float:
@@ -148,6 +190,11 @@ def compute_mcnemar(first: Mapping[int, bool], second: Mapping[int, bool]) -> fl
     gained = sum(second[item] and not first[item] for item in first)
     n, less = lost + gained, min(lost, gained)
     return float(min(1.0, 2 * sum(comb(n, k) for k in range(less + 1)) / 2**n))
+
+
+def format_p(p: float) -> str:
+    """Return a p-value for a person."""
+    return f"{p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
 def adjust_holm(chances: Sequence[float]) -> list[float]:

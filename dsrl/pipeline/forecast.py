@@ -89,7 +89,7 @@ class StageForecast:
     """The forecast of one stage.
 
     Attributes:
-        stage, teacher: the stage, and the teacher that it asks.
+        stage, purpose, teacher: the stage, what it asks for, and the teacher that it asks.
         calls, prompt_tokens, completion_tokens: the numbers of the stage.
         dollars: None if the price is not known.
         seconds: the time that the teacher needs if it works on nothing else and always has as many calls in flight as are
@@ -98,6 +98,7 @@ class StageForecast:
     """
 
     stage: str
+    purpose: Purpose
     teacher: str
     calls: Range
     prompt_tokens: Range
@@ -129,16 +130,20 @@ def make_plan(context: RunContext) -> dict[str, Any]:
     """
     check_teachers(context)
     check_files(context)
-    statistics: dict[Purpose, CallStatistics | None] = {
-        purpose: read_statistics(context.workspace.reply_store, purpose, role.plugin.name, role.model)
-        for purpose, role in context.teachers.items()
-    }
-    stages = forecast_stages(context, statistics)
+    stages = forecast_stages(context, load_statistics(context))
     return {
         "run": context.settings.name,
         "stages": [asdict(stage) for stage in stages],
         "total": sum_stages(stages, context.teachers),
         "budget_usd": context.settings.budget,
+    }
+
+
+def load_statistics(context: RunContext) -> Statistics:
+    """Read what the stored replies of the teachers of a run say about each purpose."""
+    return {
+        purpose: read_statistics(context.workspace.reply_store, purpose, role.plugin.name, role.model)
+        for purpose, role in context.teachers.items()
     }
 
 
@@ -351,7 +356,9 @@ def _forecast_stage(
     seconds = None
     if not is_batched:
         seconds = _estimate_seconds(settings, volume.calls, prompt + completion, per_call)
-    return StageForecast(volume.stage, role.label, volume.calls, prompt, completion, dollars, seconds, basis)
+    return StageForecast(
+        volume.stage, volume.purpose, role.label, volume.calls, prompt, completion, dollars, seconds, basis
+    )
 
 
 def _estimate_seconds(settings: Settings, calls: Range, tokens: Range, per_call: Range) -> Range:

@@ -7,8 +7,10 @@ base model works while the teacher's replies are on their way (:mod:`dsrl.pipeli
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from dsrl.pipeline.attempt_review import review_attempts
+from dsrl.pipeline.forecast import forecast_stages, load_statistics
 from dsrl.pipeline.given_data import select_given_items
 from dsrl.pipeline.model_card import write_model_card
 from dsrl.pipeline.runtime import OpenRun
@@ -56,6 +58,8 @@ def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
         write_model_card(run)
         yield "trained"
         iterations = 0
+    else:
+        _keep_forecast(run)
     for iteration in range(1, iterations + 1):
         if iterations > 1:
             run.progress.start_iteration(iteration, iterations)
@@ -78,3 +82,10 @@ def _run_stages(run: OpenRun, slots: int | None) -> Iterator[str]:
     evaluate_models(run)
     write_model_card(run)
     yield "evaluated"
+
+
+def _keep_forecast(run: OpenRun) -> None:
+    """Store, before the first call of the run, what it was expected to ask for: the report compares it with what it did."""
+    if not run.store.stages.has_reached("keywords"):
+        stages = forecast_stages(run.context, load_statistics(run.context))
+        run.store.keep_forecast([asdict(stage) for stage in stages])

@@ -13,6 +13,7 @@ from dsrl.pipeline.task_settings import get_task_options, get_task_value, get_ta
 from dsrl.pipeline.teachers import TeacherRoles, resolve_teachers
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TaskSpec
+from dsrl.plugins.task_files import FileTask
 from dsrl.settings import Settings
 from dsrl.types import Example, PluginRef, Price
 
@@ -180,11 +181,17 @@ def _find_demos(
         return choose_demos(task, dataset_path, count, settings.seed, columns), {}
     if not path:
         return _get_own_demos(task, domains)
-    demos = read_demos(path, columns or Columns())
+    demos = read_demos(path, columns or _find_own_columns(task))
     if not get_rubric(settings, task):
         for _ in label_items(task, demos, f"the demonstrations {path}"):
             pass
     return _sort_demos(path, tuple(demos), domains)
+
+
+def _find_own_columns(task: Plugin[TaskSpec]) -> Columns:
+    """Return the columns that the file of a task names; the usual ones if it is not in a file or names none."""
+    owners = (owner for owner, _ in task.implementations("load_dataset"))
+    return next((owner.columns for owner in owners if isinstance(owner, FileTask)), Columns())
 
 
 def _get_own_demos(task: Plugin[TaskSpec], domains: tuple[str, ...]) -> _Demos:

@@ -27,6 +27,7 @@ from dsrl.pipeline.progress import Progress
 from dsrl.pipeline.run_tasks import find_base_model
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.sampling import decide_chat
+from dsrl.pipeline.setting_paths import keep_paths, read_file_paths
 from dsrl.pipeline.stages.evaluated import load_all_items
 from dsrl.pipeline.summary import load_settings
 from dsrl.pipeline.task_data import list_choices
@@ -62,12 +63,17 @@ def resolve_settings(config: Path | None, flags: dict[str, Any], paper: bool = F
     Raises:
         SettingsError, DataError: the text says what is wrong, and where.
     """
-    file, flags = _read_choice(read_settings(config) if config else {}), _read_choice(flags)
+    written, flags = _read_choice(read_settings(config) if config else {}), _read_choice(flags)
+    file = read_file_paths(written, config) if config else {}
     chosen = {**file, **flags}
     numbers, method = (PAPER_NUMBERS, fix_method(chosen)) if paper else ({}, {})
     base_model = chosen.get("base_model") or _find_task_model(chosen) or Settings.base_model
     recipe = {**resolve_model(base_model).recipe.settings, **find_trainer_settings(str(chosen.get("trainer", "")))}
     settings = resolve({"base_model": base_model}, numbers, recipe, file, flags, method)
+    if config and not chosen.get("name"):
+        # The name of the run is the same from every folder.
+        named = resolve({"base_model": base_model}, numbers, recipe, written, flags, method)
+        settings = replace(settings, name=named.name)
     settings = guard_online(settings, chosen)
     check_task_settings(settings)
     return settings
@@ -237,12 +243,13 @@ def _add_test_items(context: RunContext) -> tuple[RunContext, str]:
 
 def _record_settings(store: RunStore, context: RunContext) -> list[str]:
     """Refuse other settings than those that the run was started with, and store them; return notes for the user."""
-    settings = context.settings
+    settings, indexes = context.settings, context.workspace.indexes
     now = versions = _list_versions(context)
     notes = []
     # A run that failed before it made anything (because of a wrong model, say) may continue with other settings.
     if store.stages.has_reached("keywords"):
-        changed = differences(load_settings(store), settings)
+        before, now_given = (keep_paths(each, Path.cwd(), indexes) for each in (load_settings(store), settings))
+        changed = differences(before, now_given)
         if changed:
             raise SettingsError(
                 f"run {settings.name!r} was started with other settings ({'; '.join(changed)}). Give the settings that it "
@@ -257,7 +264,8 @@ def _record_settings(store: RunStore, context: RunContext) -> list[str]:
         if updates:
             notes.append(f"versions have changed since this run began: {', '.join(updates)}")
     model = {"chat_template": "on" if context.is_chat else "off"} if context.includes("attempted") else {}
-    edited = store.keep_settings({**to_toml(settings), "versions": versions, "model": model})
+    kept = keep_paths(settings, store.folder, indexes)
+    edited = store.keep_settings({**to_toml(kept), "versions": versions, "model": model})
     if edited:
         notes.append(
             f"{store.settings_file} was edited, but it is only a copy of the settings of this run; it was written again, "

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from dsrl.pipeline.setting_paths import read_kept_paths
 from dsrl.pipeline.task_results import compute_accuracies, list_parts
 from dsrl.pipeline.workspace import Workspace
 from dsrl.settings import Settings, parse_settings, resolve
@@ -17,13 +18,14 @@ from dsrl.types import BEST_STEP, DEV_ACCURACY
 
 
 def load_settings(store: RunStore) -> Settings:
-    """Read the settings that a run was started with.
+    """Read the settings that a run was started with; their paths hold in the present folder.
 
     Raises:
         StoreError: the run holds no settings.
         SettingsError: the settings cannot be read.
     """
-    return resolve(parse_settings(store.settings_text, str(store.settings_source)))
+    values = parse_settings(store.settings_text, str(store.settings_source))
+    return resolve(read_kept_paths(values, store.folder))
 
 
 def load_spending(store: RunStore, workspace: Workspace) -> Spending:

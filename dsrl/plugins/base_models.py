@@ -38,6 +38,11 @@ class Model:
     recipe: Recipe = field(default_factory=Recipe)
 
 
+def list_shipped_models() -> list[str]:
+    """Return the names of the models that packages ship."""
+    return sorted({entry.name for entry in entry_points(group=KINDS["model"].group)})
+
+
 def resolve_model(name: str) -> Model:
     """Find a model by its name: the name of a shipped model, a folder, or a hub id, in this order.
 

@@ -99,6 +99,9 @@ class FileTask:
     Args:
         path: the file.
 
+    Attributes:
+        columns: the columns of its data.
+
     Raises:
         SettingsError: the file cannot be read, or something in it is wrong; the text names the line and what to do.
     """
@@ -112,7 +115,7 @@ class FileTask:
         self._domains = tuple(document.get("domains", ()))
         self._answer_format = reader.read_answer_format()
         self._demos = reader.read_demos(self._domains)
-        self._paths, self._columns = reader.read_data()
+        self._paths, self.columns = reader.read_data()
 
     @hookimpl
     def description(self) -> str:
@@ -145,7 +148,7 @@ class FileTask:
     @hookimpl
     def load_dataset(self, path: str, split: Literal["train", "test"]) -> Iterable[Example] | None:
         path = path or self._paths.get(split, "")
-        return read_dataset(path, split, self._columns.make_item) if path else None
+        return read_dataset(path, split, self.columns.make_item) if path else None
 
 
 class _Reader:

@@ -252,6 +252,12 @@ class AttemptTables(Tables):
         row = self._read_one("SELECT place FROM selected WHERE sample = ?", sample_id)
         return None if row is None else int(row[0])
 
+    def list_last_rewards(self) -> dict[str, float]:
+        """Return sample -> its mean reward in the last step that it was trained in."""
+        # SQLite takes the other columns of a maximum from its row.
+        rows = self._read("SELECT sample, reward, max(step) FROM rewards GROUP BY sample")
+        return {sample: reward for sample, reward, _ in rows}
+
     def list_rewards(self, sample_id: str) -> list[dict[str, Any]]:
         """Return the mean rewards of a sample in the order of training: ``step``, ``reward``."""
         rows = self._read("SELECT step, reward FROM rewards WHERE sample = ? ORDER BY step", sample_id)

@@ -76,6 +76,16 @@ class RunRecord(Tables):
         """Record what the samples of the run were read from."""
         self._set_value("data", source)
 
+    @property
+    def forecast(self) -> list[dict[str, Any]] | None:
+        """The forecast that was made when the run began, stage by stage; None if none was made."""
+        text = self._read_value("forecast")
+        return None if text is None else list(json.loads(text))
+
+    def keep_forecast(self, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Record the forecast of the run."""
+        self._set_value("forecast", json.dumps(list(stages)))
+
     def inputs(self) -> dict[str, str]:
         """Return name of an input -> its digest when the run was started; empty if none was recorded."""
         rows = self._read("SELECT key, value FROM run WHERE key GLOB 'input-*'")

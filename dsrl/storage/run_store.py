@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -92,7 +94,7 @@ class RunStore(
         path = folder / "run.db"
         self._lock: ProcessLock | None = None
         if not work and not exists(path) and not exists(self.settings_file):
-            raise StoreError(f"there is no run {folder.name!r} in {folder.parent}; `dsrl runs` lists the runs")
+            raise StoreError(f"there is no run {folder.name!r} in {folder.parent}; {_suggest_run(folder)}")
         if work:
             self._lock = lock_run(folder)
         try:
@@ -187,7 +189,10 @@ class RunStore(
             table = self.read_table("task")
         except (StoreError, SettingsError):
             return None
-        return table.get("task") or table.get("name")  # the name of the key in version 0.1
+        name = table.get("task") or table.get("name")  # the name of the key in version 0.1
+        return (
+            re.sub(r"^(\.\.?/)+", "", name) if isinstance(name, str) else name
+        )  # a path is that from the run's folder
 
     # --- several tables ----------------------------------------------------------------------------------------------
 
@@ -237,7 +242,7 @@ class RunStore(
             with closing(sqlite3.connect(path)) as copy:
                 self._database.backup(copy)
                 with copy:
-                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls')")
+                    copy.execute("DELETE FROM run WHERE key IN ('id', 'created', 'sittings', 'paid_calls', 'forecast')")
                     copy.execute("INSERT OR REPLACE INTO run VALUES ('origin', ?)", (origin,))
                     copy.execute("DELETE FROM seconds")
                     copy.execute("DELETE FROM events")
@@ -297,6 +302,11 @@ def _forget_rows(database: sqlite3.Connection, ids: str, tables: Sequence[str]) 
     """Remove the rows of samples; ``ids`` is a JSON list."""
     for table in tables:
         database.execute(f"DELETE FROM {table} WHERE sample IN (SELECT value FROM json_each(?))", (ids,))
+
+
+def _suggest_run(folder: Path) -> str:
+    near = get_close_matches(folder.name, [run.name for run in run_folders(folder.parent)], n=1)
+    return f"did you mean {near[0]!r}?" if near else "`dsrl runs` lists the runs"
 
 
 def run_folders(runs: Path) -> list[Path]:

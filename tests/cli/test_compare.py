@@ -1,20 +1,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import shutil
 from typing import Any
 
-from dsrl.storage.evaluations import EvalItem, Evaluation
-from dsrl.storage.run_store import RunStore
-
-
-def make_run(name: str, truths: tuple[bool, ...], label: str = "yes") -> None:
-    store = RunStore(Path("runs") / name)
-    store.keep_settings({"run": {"name": name}, "task": {"task": "mednli"}})
-    store.replace_items([EvalItem(f"question {n}", label) for n in range(len(truths))])
-    for model, answers in (("base", [False] * len(truths)), ("trained", truths)):
-        store.add_evaluations([Evaluation(model, n, "t", label, truth) for n, truth in enumerate(answers)])
-    store.close()
+import pytest
+from evaluated_runs import add_repeat, make_run
 
 
 def test_three_runs_are_compared(dsrl: Any) -> None:
@@ -45,3 +36,25 @@ def test_runs_that_cannot_be_compared(dsrl: Any) -> None:
     assert outcome.code == 2
     assert "needs two different runs" in outcome.err
     assert "there is no run 'nothing'" in dsrl("compare", "one", "nothing").err
+
+
+def test_repeated_trainings_stand_for_a_run(dsrl: Any) -> None:
+    make_run("one", (True,) * 4 + (False,) * 16)
+    make_run("two", (True,) * 14 + (False,) * 6)
+    once = json.loads(dsrl("compare", "one", "two", "--json").out)
+    assert [(run["seeds"], run["mean_accuracy"]) for run in once["runs"]] == [(1, None), (1, None)]
+    add_repeat("two", 1, (True,) * 12 + (False,) * 8)
+    add_repeat("two", 2, (True,) * 16 + (False,) * 4)
+    add_repeat("two", 3, (False,) * 20, origin="of other samples")
+    several = json.loads(dsrl("compare", "one", "two", "--json").out)
+    two = several["runs"][1]
+    assert (two["seeds"], two["trained_accuracy"]) == (3, 0.7)
+    assert (two["mean_accuracy"], two["spread"]) == pytest.approx((0.7, 0.1))
+    (before,), (after,) = once["differences"], several["differences"]
+    assert after["difference"] == pytest.approx(0.5)
+    low, high = after["interval"]
+    assert high - low > before["interval"][1] - before["interval"][0]  # other seeds would give other models
+    assert 0 < after["p"] < 0.01
+    assert "70.0% ± 10.0%" in dsrl("compare", "one", "two").out
+    shutil.rmtree("runs/two/ablations")
+    assert json.loads(dsrl("compare", "one", "two", "--json").out) == once

@@ -199,7 +199,7 @@ def test_other_test_data_repeats_the_evaluation_alone(dsrl, small):
     assert result(outcome)["n_test"] == 6
     assert "(4 before, 6 now); both models answer the 2 that are new" in " ".join(outcome.err.split())
     assert len(parquet.read_table("runs/small/data/test.parquet")) == 6
-    assert tomllib.loads(Path("runs/small/run.toml").read_text())["task"]["dataset_path"] == "items.jsonl"
+    assert tomllib.loads(Path("runs/small/run.toml").read_text())["task"]["dataset_path"] == "../../items.jsonl"
 
     lines("items.jsonl", [*ITEMS[:5], {"input": "other", "output": "entailment"}])
     outcome = dsrl(*flags, "--dataset-path", "items.jsonl", "--json")
@@ -240,6 +240,24 @@ def test_an_edited_run_toml_is_refused_for_the_same_run_and_taken_for_another(ds
     assert "run.toml was edited" in " ".join(outcome.err.split())
     assert "votes = 4" in path.read_text()
     assert Path("runs/small/run.toml.edited").read_text() == edited
+
+
+def test_a_run_continues_from_another_folder(dsrl, small, monkeypatch):
+    """Its paths are those that were typed in the first folder; another file of the same name counts as another file."""
+    lines("demos.jsonl", ITEMS[:2])
+    flags = [*small, "--demos", "demos.jsonl"]
+    first = result(dsrl(*flags, "--stop-after", "initial", "--json"))
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    folders = ["--runs-dir", "../runs", "--cache-dir", "../.dsrl", "--json"]
+    again = result(dsrl("run", "--config", "../runs/small/run.toml", "--stop-after", "initial", *folders))
+    assert (again["run"], again["teacher_calls"]) == ("small", first["teacher_calls"])
+    assert json.loads(dsrl("show", "small", *folders).out)["settings"]["task"]["demos"] == "../demos.jsonl"
+    assert dsrl(*small, "--demos", "../demos.jsonl", "--stop-after", "initial", *folders).code == 0
+    lines("demos.jsonl", ITEMS[2:4])
+    outcome = dsrl(*flags, "--stop-after", "initial", *folders)
+    assert outcome.code == 2
+    assert "--demos: '../demos.jsonl' -> 'demos.jsonl'" in outcome.err
 
 
 @pytest.mark.parametrize("harm", ["", "[task", "\0" * 50])

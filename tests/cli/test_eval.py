@@ -65,3 +65,9 @@ def test_what_eval_cannot_do_is_refused(dsrl: Any, small: Any) -> None:
     assert "--base-model is a setting of the run small already" in " ".join(outcome.err.split())
     judged = dsrl("eval", "--task", "mednli", "--rubric", "Be kind.")
     assert judged.code == 2, "eval has no --rubric"
+
+
+def test_the_model_of_an_evaluation_is_the_base_model(dsrl: Any) -> None:
+    assert "Did you mean '--base-model'?" in dsrl("eval", "--task", "mednli", "--model", "tiny").err
+    assert "here it is --teacher" in dsrl("run", "--task", "mednli", "--model", "tiny").err
+    assert dsrl("run", "--taks", "mednli").err.endswith("Did you mean '--task'?\n")

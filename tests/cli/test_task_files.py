@@ -55,6 +55,16 @@ def test_a_misspelt_key_ends_every_command_in_a_sentence(dsrl: Any, task_file: s
         assert "even.toml:6: [answer] has no key 'choises'; did you mean 'choices'?" in " ".join(outcome.err.split())
 
 
+def test_its_columns_are_those_of_other_demonstrations_too(dsrl: Any, task_file: str) -> None:
+    Path("examples.csv").write_text("number,even\n6,yes\n7,no\n9,no\n")
+    command = "run --name other --task even.toml --demos examples.csv --samples 2 --stop-after keywords --force"
+    outcome = dsrl(*command.split(), "--teacher", "procedural")
+    assert "a demonstration has the columns" not in outcome.err
+    Path("examples.csv").write_text("number,even\n6,maybe\n")
+    outcome = dsrl(*command.split(), "--teacher", "procedural")
+    assert "the choices of the task are yes, no" in outcome.err
+
+
 def test_it_cannot_be_exported(dsrl: Any, task_file: str) -> None:
     outcome = dsrl("tasks", "export", task_file, "--to", "verifiers")
     assert outcome.code != 0

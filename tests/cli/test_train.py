@@ -36,9 +36,12 @@ def test_real_items_are_trained_on_and_compared(dsrl: Any, small: Any) -> None:
     assert outcome.code == 2
     assert "has other samples" in outcome.err
 
-    assert dsrl("eval", "small", "--teacher").code == 0
+    outcome = dsrl("eval", "small", "--teacher")
+    assert "of 12 answers to test items" in outcome.out
+    answered = json.loads(dsrl("eval", "small", "--teacher", "--json").out)
+    assert answered["teacher_answers"] == 12
     comparison = json.loads(dsrl("compare", "small", "human", "--json").out)
-    assert [run["teacher_accuracy"] is None for run in comparison["runs"]] == [False, True]
+    assert [run["teacher_accuracy"] for run in comparison["runs"]] == [answered["teacher_accuracy"], None]
     pairs = {(each["first"], each["second"]) for each in comparison["differences"]}
     assert ("human", "teacher of small") in pairs
 

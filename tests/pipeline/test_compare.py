@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dsrl.pipeline.compare import _find_difference as find_difference
-from dsrl.pipeline.compare import adjust_holm, compute_mcnemar
+from dsrl.pipeline.compare import adjust_holm, compute_mcnemar, format_p
 from dsrl.storage.evaluations import EvalItem
 
 SCIPY_VALUES = {(1, 9): 0.021484375, (0, 0): 1.0, (5, 5): 1.0, (0, 6): 0.03125, (2, 3): 1.0}
@@ -31,3 +31,13 @@ def test_what_differs_between_test_sets_is_said() -> None:
     assert "in its label, is item 1" in find_difference(items, [items[0], EvalItem("b", "yes")])
     assert "in its input, is item 0" in find_difference(items, [EvalItem("c", "yes"), items[1]])
     assert "without test items" in find_difference([], items)
+
+
+def test_a_small_p_has_no_false_digits() -> None:
+    assert [format_p(p) for p in (1.0, 0.0327, 0.0001, 0.00009, 0.0)] == [
+        "1",
+        "0.033",
+        "0.0001",
+        "< 0.0001",
+        "< 0.0001",
+    ]

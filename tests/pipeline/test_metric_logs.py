@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import os
+import json
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +44,12 @@ def test_trackio_keeps_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
     pytest.importorskip("trackio")
     assert write("trackio", tmp_path) == []
-    assert any(path.suffix in (".db", ".parquet") for path in tmp_path.rglob("*")), os.listdir(tmp_path)
+    database = sqlite3.connect(tmp_path / "dsrl.db")
+    rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+    database.close()
+    assert [(run, step, json.loads(values)) for run, step, values in rows] == [
+        ("one", step, values) for step, values in STEPS.items()
+    ]
 
 
 def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from html import escape
 
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 220, 44, 34, 12
+#: Below the axis is room for two lines of text, also for the larger one of narrow windows.
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 234, 44, 48, 12
 
 
 def draw_histogram(groups: Mapping[str, Sequence[int]], unit: str) -> Markup:
@@ -35,8 +36,8 @@ def draw_histogram(groups: Mapping[str, Sequence[int]], unit: str) -> Markup:
     for place in range(0, bins + 1, 2):
         x = _LEFT + place * step
         anchor = "end" if place == bins else "middle"  # the last one would be cut off at the edge
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{place * 100 // bins}%</text>')
-    parts.append(f'<text x="{_LEFT + inner / 2:.0f}" y="{_HEIGHT - 2}" text-anchor="middle">{escape(unit)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 27}" text-anchor="{anchor}">{place * 100 // bins}%</text>')
+    parts.append(f'<text x="{_LEFT + inner / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(unit)}</text>')
     return _wrap(parts, f"Histogram of the {unit}")
 
 
@@ -70,8 +71,8 @@ def draw_lines(curves: Mapping[str, Mapping[int, float]]) -> Markup:
             )
     for step in sorted({first, (first + last) // 2, last}):
         x, _ = place(step, 0)
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{step}</text>')
-    parts.append(f'<text x="{_LEFT + inner / 2:.0f}" y="{_HEIGHT - 2}" text-anchor="middle">step</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 27}" text-anchor="middle">{step}</text>')
+    parts.append(f'<text x="{_LEFT + inner / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">step</text>')
     return _wrap(parts, f"{' and '.join(curves)} over the steps of the training")
 
 

@@ -54,12 +54,13 @@ def collect(store: RunStore, workspace: Workspace) -> dict[str, Any]:
         "verdict": describe_verdict(result),
         "is_finished": result["trained_accuracy"] is not None,
         "funnel": list_funnel(result["samples"]),
-        "histogram": count_pass_rates(samples),
+        "histogram": count_pass_rates(samples, store.list_last_rewards()),
         "attempts": describe_attempts(attempts) if attempts else "",
         "training": read_training(store, settings.iterations),
         "confusion": [count_confusion(items, model) for model in ("base", "trained")],
         "labels": count_labels(samples),
         "agreement": count_agreement(samples),
+        "forecast": compare_forecast(store.forecast or [], result["spending"]),
         "doubtful": list_doubtful(samples),
         "suspects": list_suspects(samples, store),
         "matches": [asdict(match) for match in store.list_matches()][:MOST_ROWS],
@@ -92,9 +93,19 @@ def describe_verdict(result: Mapping[str, Any]) -> str:
     return f"No improvement is shown: {counts}. That can be chance."
 
 
-def count_pass_rates(samples: Sequence[SampleRow]) -> dict[str, list[int]]:
-    """Count samples by their pass rate, in ten classes from 0-10% to 90-100%: initial, rewritten and selected ones."""
+def count_pass_rates(samples: Sequence[SampleRow], last_rewards: Mapping[str, float]) -> dict[str, list[int]]:
+    """Count samples by their pass rate, in ten classes from 0-10% to 90-100%: initial, rewritten and selected ones.
+
+    Args:
+        samples: the samples.
+        last_rewards: id of a sample -> mean reward of its answers when it was last trained on. They are the group
+            ``trained``, which is left out if nothing was trained; a reward beyond 0 to 1 counts in the class at that end.
+    """
     groups = {"initial": [0] * BINS, "rewritten": [0] * BINS, "selected": [0] * BINS}
+    if last_rewards:
+        groups["trained"] = [0] * BINS
+    for reward in last_rewards.values():
+        groups["trained"][min(BINS - 1, max(0, int(reward * BINS)))] += 1
     for row in samples:
         if not row.attempts:
             continue
@@ -141,6 +152,43 @@ def count_confusion(items: Sequence[ItemRow], model: str) -> dict[str, Any]:
         "table": {label: dict(counts) for label, counts in table.items()},
         "columns": [*labels, "another answer", "unreadable"] if table else [],
     }
+
+
+def compare_forecast(
+    stages: Sequence[Mapping[str, Any]], spending: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what was expected of the teachers for each purpose when the run began, and what it was; empty if unknown.
+
+    Args:
+        stages: the forecast, as :class:`dsrl.pipeline.forecast.StageForecast`.
+        spending: the lines of ``spending`` in the result.
+
+    Returns:
+        ``purpose``; ``calls`` and ``dollars``: the forecast, each with ``low``, ``expected`` and ``high``, dollars None if a
+        price was not known; ``actual_calls``; ``actual_dollars``, None if a bill is not known.
+    """
+    rows = []
+    for purpose in dict.fromkeys(stage["purpose"] for stage in stages):
+        expected = [stage for stage in stages if stage["purpose"] == purpose]
+        lines = [line for line in spending if line["purpose"] == purpose]
+        costs = [line["cost_usd"] for line in lines]
+        rows.append(
+            {
+                "purpose": purpose,
+                "calls": _add_ranges([stage["calls"] for stage in expected]),
+                "dollars": _add_ranges([stage["dollars"] for stage in expected]),
+                "actual_calls": sum(line["calls"] for line in lines),
+                "actual_dollars": None if None in costs else sum(costs),
+            }
+        )
+    return rows
+
+
+def _add_ranges(ranges: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    known = [each for each in ranges if each is not None]
+    if len(known) < len(ranges):
+        return None
+    return {end: sum(each[end] for each in known) for end in ("low", "expected", "high")}
 
 
 def count_labels(samples: Sequence[SampleRow]) -> list[tuple[str, int, int]]:

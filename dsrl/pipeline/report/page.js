@@ -136,5 +136,46 @@
     update();
   }
 
-  document.querySelectorAll(".browser").forEach(browse);
+  // While a run is under way, the server's page is loaded again. What the reader has chosen, and where, stays.
+  const list = (names) => [...document.querySelectorAll(names)];
+  const listFields = () => list(".browser select, .browser input");
+  const REST = 2000; // milliseconds without a key or a click, before the page is loaded again
+
+  function reload() {
+    const fields = listFields();
+    const kept = {
+      values: fields.map((field) => field.value),
+      focus: fields.indexOf(document.activeElement),
+      open: list("details").map((each) => each.open),
+      top: scrollY,
+    };
+    sessionStorage.setItem(location.pathname, JSON.stringify(kept));
+    location.reload();
+  }
+
+  function restore() {
+    const kept = JSON.parse(sessionStorage.getItem(location.pathname) ?? "null");
+    if (!kept) return;
+    sessionStorage.removeItem(location.pathname);
+    const fields = listFields();
+    fields.forEach((field, place) => {
+      if (!kept.values[place]) return;
+      field.value = kept.values[place];
+      field.dispatchEvent(new Event(field.tagName === "SELECT" ? "change" : "input"));
+    });
+    list("details").forEach((each, place) => { each.open = Boolean(kept.open[place]); });
+    fields[kept.focus]?.focus({ preventScroll: true });
+    scrollTo(0, kept.top);
+  }
+
+  function keepLoading(seconds) {
+    let touched = 0;
+    for (const name of ["keydown", "pointerdown"]) addEventListener(name, () => { touched = Date.now(); });
+    const wait = () => (Date.now() - touched < REST ? setTimeout(wait, REST) : reload());
+    setTimeout(wait, seconds * 1000);
+  }
+
+  list(".browser").forEach(browse);
+  if (location.protocol === "http:") restore(); // a file is never loaded again by itself
+  if (document.body.dataset.reload) keepLoading(Number(document.body.dataset.reload));
 })();

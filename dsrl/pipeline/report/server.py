@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -11,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from dsrl.errors import DsrlError, StoreError
 from dsrl.pipeline.report.data import collect
-from dsrl.pipeline.report.page import make_page
+from dsrl.pipeline.report.page import compare, make_page
 from dsrl.pipeline.workspace import Workspace
 from dsrl.storage.run_store import RunStore, run_folders
 
@@ -25,22 +26,23 @@ class ReportServer:
 
     Args:
         workspace: the folders of runs and replies.
-        run: the run that the address leads to.
+        runs: the runs that the address leads to; all others of the folder can be chosen on the page.
         port: the port; 0: any that is free.
 
     Raises:
-        StoreError: the run does not exist, or the port is in use.
+        StoreError: a run does not exist, or the port is in use.
     """
 
-    def __init__(self, workspace: Workspace, run: str, port: int) -> None:
-        RunStore(workspace.runs / run, work=False).close()
+    def __init__(self, workspace: Workspace, runs: Sequence[str], port: int) -> None:
+        for run in runs:
+            RunStore(workspace.runs / run, work=False).close()
         try:
             self._server = ThreadingHTTPServer((_HOSTS[0], port), _make_handler(workspace))
         except OSError as error:
             raise StoreError(f"port {port} cannot be used ({error.strerror}); give another one with --port") from error
         self._server.daemon_threads = True
         self._stopped = threading.Event()
-        self.url = f"http://{_HOSTS[0]}:{self._server.server_port}/{quote(run)}"
+        self.url = f"http://{_HOSTS[0]}:{self._server.server_port}{_make_address(runs)}"
 
     def __enter__(self) -> ReportServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -66,14 +68,14 @@ def _make_handler(workspace: Workspace) -> type[BaseHTTPRequestHandler]:
             if host not in _HOSTS:
                 self._send(403, "This server answers only to this machine.")
                 return
-            name = unquote(urlsplit(self.path).path).strip("/")
-            names = [folder.name for folder in run_folders(workspace.runs)]
-            if not name:
-                self._send(200, "<!doctype html><title>dsrl</title>" + "".join(map(_link, names)))
-            elif name in names:
-                self._send(*_make_answer(workspace, name))
+            names = [unquote(part) for part in urlsplit(self.path).path.split("/") if part]
+            known = [folder.name for folder in run_folders(workspace.runs)]
+            if not names:
+                self._send(200, "<!doctype html><title>dsrl</title>" + "".join(map(_link, known)))
+            elif unknown := [name for name in names if name not in known]:
+                self._send(404, f"There is no run {escape(unknown[0])}.")
             else:
-                self._send(404, f"There is no run {escape(name)}.")
+                self._send(*_make_answer(workspace, names, known))
 
         def _send(self, code: int, text: str) -> None:
             body = text.encode("utf-8", "replace")
@@ -91,14 +93,22 @@ def _make_handler(workspace: Workspace) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _make_answer(workspace: Workspace, name: str) -> tuple[int, str]:
+def _make_answer(workspace: Workspace, names: Sequence[str], known: Sequence[str]) -> tuple[int, str]:
     try:
-        with closing(RunStore(workspace.runs / name, work=False)) as store:
-            report = collect(store, workspace)
+        with ExitStack() as stack:
+            stores = {name: stack.enter_context(closing(RunStore(workspace.runs / name, work=False))) for name in names}
+            reports = [collect(store, workspace) for store in stores.values()]
+            comparison = compare(stores, workspace)
     except DsrlError as error:
         return 500, escape(str(error))
-    return 200, make_page([report], 0 if report["is_finished"] else RELOAD_SECONDS)
+    links = {name: _make_address([name]) for name in known}
+    is_finished = all(report["is_finished"] for report in reports)
+    return 200, make_page(reports, comparison, links, 0 if is_finished else RELOAD_SECONDS)
+
+
+def _make_address(names: Sequence[str]) -> str:
+    return "".join(f"/{quote(name, safe='')}" for name in names)
 
 
 def _link(name: str) -> str:
-    return f'<p><a href="/{quote(name)}">{escape(name)}</a></p>'
+    return f'<p><a href="{_make_address([name])}">{escape(name)}</a></p>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 
@@ -26,6 +27,9 @@ from dsrl.types import UNREADABLE, Message
 
 #: Test items per call of the sampler.
 BATCH_SIZE = 256
+#: A model that gives one answer to this share of the items, and to more items than it is right for by this share of all,
+#: is reported; not if there are fewer items.
+_ONE_ANSWER, _SPARE, _FEWEST_ITEMS = 0.9, 0.2, 10
 
 
 def evaluate_models(run: OpenRun) -> None:
@@ -55,6 +59,7 @@ def evaluate_models(run: OpenRun) -> None:
             run.warn_of_judgements("evaluated", WHOLE_RUN, counts)
         run.progress.finish("evaluated")
     store.stages.finish(WHOLE_RUN, "evaluated")
+    _warn_of_one_answer(run)
 
 
 async def _evaluate_model(
@@ -151,6 +156,26 @@ def _warn_about_shared_items(run: OpenRun, items: Sequence[EvalItem]) -> None:
             "best model was chosen by them: its accuracy is too high. Give other test items with --dataset-path",
             f"evaluated-0:shared {shared} of {len(items)}",
         )
+
+
+def _warn_of_one_answer(run: OpenRun) -> None:
+    """Warn the user if the trained model answers nearly everything in the same way: it has hardly learned the task."""
+    rows = run.store.list_item_rows()
+    for key, task in run.context.tasks.items():
+        own = [row for row in rows if row.task == key]
+        answers = Counter(row.trained_answer for row in own if row.trained_answer is not None)
+        if not answers or len(own) < _FEWEST_ITEMS:
+            continue
+        answer, times = answers.most_common(1)[0]
+        right = sum(row.label == answer for row in own)
+        if times >= _ONE_ANSWER * len(own) and right < times - _SPARE * len(own):
+            of_task = f" of the task {task.name}" if key else ""
+            run.add_warning(
+                f"the trained model answers {answer[:80]!r} to {times} of the {len(own)} test items{of_task}, and it is the "
+                f"answer of {right}: it has learned to give one answer, more than to solve the task. `dsrl show` has the "
+                "labels of the training set; --balance keeps them in proportion, and more samples help",
+                f"evaluated-0:one answer {key} {times} of {len(own)}",
+            )
 
 
 def load_all_items(tasks: RunTasks, size: int) -> list[EvalItem]:

@@ -45,17 +45,18 @@ def diagnose_sampling(model: str) -> list[Finding]:
     return findings + _look_at_model(model, device, itemsize)
 
 
-def diagnose_training(model: str) -> list[Finding]:
-    """Say on which device the trainer works, and which sizes of models fit.
+def diagnose_training(model: str, has_kl: bool = True) -> list[Finding]:
+    """Say on which device a trainer works, and which sizes of models fit.
 
     Args:
         model: a model to look at; may be empty.
+        has_kl: whether the trainer keeps a second copy of the weights, for the KL term.
     """
     device, itemsize, findings = _look_at_device()
     available = read_available_memory(device)
     if available is not None:
-        full = _find_largest(available, 0, device, itemsize)
-        adapters = _find_largest(available, _RANK, device, itemsize)
+        full = _find_largest(available, 0, has_kl, device, itemsize)
+        adapters = _find_largest(available, _RANK, has_kl, device, itemsize)
         text = f"trains all weights of models of {full or _SMALL}, and with --lora-rank {_RANK} of {adapters or _SMALL}"
         findings.append(Finding("ok", text))
     try:
@@ -75,13 +76,13 @@ def _look_at_device() -> tuple[Any, int, list[Finding]]:
     return device, 2 if is_narrow else 4, [Finding("ok", text)]
 
 
-def _find_largest(available: int, rank: int, device: Any, itemsize: int) -> str:
+def _find_largest(available: int, rank: int, has_kl: bool, device: Any, itemsize: int) -> str:
     """Return the largest of the usual sizes that fits; empty if none does."""
     largest = ""
     for billions, shape in _MODELS.items():
         weights = int(billions * 1e9)
         has_narrow_base = needs_narrow_base(weights, True, itemsize == 2, read_capacity(device))
-        kind = TrainingKind(rank, has_kl=True, is_8bit=False, has_narrow_base=has_narrow_base, is_stored_narrow=True)
+        kind = TrainingKind(rank, has_kl=has_kl, is_8bit=False, has_narrow_base=has_narrow_base, is_stored_narrow=True)
         if estimate_memory(weights, shape, kind).total <= available * _SHARE:
             largest = f"up to about {billions:g} billion weights"
     return largest

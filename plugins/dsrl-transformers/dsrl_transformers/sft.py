@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from dsrl import BoundPlugin, TrainItem, TrainJob, TrainStep, grade_all, hookimpl
+from dsrl import BoundPlugin, Finding, TrainItem, TrainJob, TrainStep, grade_all, hookimpl
 from dsrl_transformers.grpo import check_training
 from dsrl_transformers.optimizer import OPTIMIZERS
 from dsrl_transformers.options import (
@@ -96,3 +96,10 @@ class SFTTrainer:
             DataError, DsrlError, SettingsError, StoreError: as in :meth:`dsrl_transformers.grpo.GRPOTrainer.check`.
         """
         check_training(replace(job, kl_coef=0.0), self._options)
+
+    @hookimpl
+    def diagnose(self, model: str) -> list[Finding]:
+        """Say on which device the trainer works, and which sizes of models fit."""
+        from dsrl_transformers.diagnosis import diagnose_training
+
+        return diagnose_training(model, has_kl=False)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from dsrl_transformers import diagnosis
+from dsrl_transformers.grpo import GRPOTrainer
+from dsrl_transformers.sft import SFTTrainer
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,18 @@ def test_the_sizes_that_fit_follow_from_the_memory(
     monkeypatch.setattr(diagnosis, "read_capacity", lambda device: int(gigabytes * 1e9))
     texts = [finding.text for finding in diagnosis.diagnose_training("")]
     assert any(words in text for text in texts), texts
+
+
+def test_a_training_without_a_kl_term_has_room_for_a_larger_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "read_available_memory", lambda device: int(68e9))
+    monkeypatch.setattr(diagnosis, "read_capacity", lambda device: int(68e9))
+    sizes = [
+        text.partition(" billion")[0]
+        for trainer in (GRPOTrainer(), SFTTrainer())
+        for text in [finding.text for finding in trainer.diagnose("")]
+        if text.startswith("trains all weights")
+    ]
+    assert sizes == [f"trains all weights of models of up to about {size}" for size in ("1.5", "3")]
 
 
 def test_a_model_is_looked_at(model_dir: Path, tmp_path: Path) -> None:

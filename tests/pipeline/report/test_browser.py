@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from dsrl.pipeline.report.data import collect
-from dsrl.pipeline.report.page import make_page, write_report
+from dsrl.pipeline.report.page import compare, make_page, write_report
+from dsrl.pipeline.report.server import ReportServer
 from dsrl.pipeline.workspace import Workspace
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.evaluations import EvalItem, Evaluation
@@ -54,12 +56,16 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-def open_page(browser: Any, path: Path, width: int = 900, **options: Any) -> tuple[Any, Watch]:
+def open_page(browser: Any, place: Path | str, width: int = 900, **options: Any) -> tuple[Any, Watch]:
+    """Open a file, or an address of the report's server; no other address is allowed."""
+    url = place if isinstance(place, str) else place.absolute().as_uri()
     watch = Watch()
     page = browser.new_page(viewport={"width": width, "height": 900}, **options)
 
     def refuse(route: Any) -> None:
-        if route.request.url == path.absolute().as_uri():
+        # The server has several pages, and Chromium asks each server for an icon.
+        is_served = isinstance(place, str) and route.request.url.startswith(url.rpartition("/")[0])
+        if route.request.url == url or (is_served and not route.request.url.endswith("/favicon.ico")):
             route.continue_()
         else:
             watch.requests.append(route.request.url)
@@ -73,7 +79,7 @@ def open_page(browser: Any, path: Path, width: int = 900, **options: Any) -> tup
     page.on("console", lambda message: watch.messages.append(message.text))
     page.on("pageerror", lambda error: watch.messages.append(str(error)))
     page.on("dialog", close)
-    page.goto(path.absolute().as_uri())
+    page.goto(url)
     return page, watch
 
 
@@ -204,7 +210,7 @@ def test_twenty_thousand_samples_open_within_two_seconds(browser: Any, tmp_path:
     page, watch = open_page(browser, path)
     # Processor time, so that other work on the machine does not count.
     assert 0 < read_seconds(page) < 2
-    browse(page, "samples").locator("input").fill("word 1")
+    browse(page, "samples").locator("input").fill("word")
     assert browse(page, "samples").locator(".count").inner_text()
     assert read_seconds(page) < 3
     watch.check()
@@ -218,7 +224,9 @@ def test_nothing_is_wider_than_the_window(browser: Any, tmp_path: Path, width: i
     other = make_store(tmp_path / "runs" / "a-second-run-with-a-long-name", samples=5, items=20)
     workspace = Workspace(tmp_path / "runs", tmp_path / "cache")
     path = tmp_path / "report.html"
-    path.write_text(make_page([collect(store, workspace), collect(other, workspace)]), encoding="utf-8")
+    stores = {"one": store, "a-second-run-with-a-long-name": other}
+    reports = [collect(each, workspace) for each in stores.values()]
+    path.write_text(make_page(reports, compare(stores, workspace)), encoding="utf-8")
     store.close()
     other.close()
     page, watch = open_page(browser, path, width, color_scheme=scheme)
@@ -226,4 +234,79 @@ def test_nothing_is_wider_than_the_window(browser: Any, tmp_path: Path, width: i
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     if folder := os.environ.get("DSRL_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{width}-{scheme}.png", full_page=True)
+    watch.check()
+
+
+def test_several_runs_are_compared(browser: Any, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache")
+    stores = {name: make_store(workspace.runs / name, samples=3, items=n) for name, n in (("a", 40), ("b", 0))}
+    stores["b"].replace_items(stores["a"].items())
+    for model in ("base", "trained"):
+        stores["b"].add_evaluations([Evaluation(model, n, "t", "yes", True) for n in range(40)])
+    comparison = compare(stores, workspace)
+    assert not isinstance(comparison, str | None)
+    path = tmp_path / "both.html"
+    path.write_text(make_page([collect(each, workspace) for each in stores.values()], comparison), encoding="utf-8")
+    page, watch = open_page(browser, path)
+    rows = page.locator(".runs table").nth(1).locator("tbody tr").all()
+    (difference,) = comparison.differences
+    assert [row.locator("td").all_inner_texts()[:4] for row in rows] == [
+        ["b", "a", "+50.0", f"{difference.interval[0] * 100:+.1f} to {difference.interval[1] * 100:+.1f}"]
+    ]
+    assert page.locator("main").count() == 2
+    watch.check()
+    stores["b"].replace_items([EvalItem("another", "yes")] * 40)
+    path.write_text(make_page([collect(each, workspace) for each in stores.values()], compare(stores, workspace)))
+    page.reload()
+    assert "the first that differs, in its input, is item 0" in page.locator(".runs .warning").inner_text()
+    for store in stores.values():
+        store.close()
+
+
+def test_the_served_page_follows_a_run_and_keeps_what_the_reader_chose(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsrl.pipeline.report.server.RELOAD_SECONDS", 1)
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache")
+    store = RunStore(workspace.runs / "growing")
+    store.keep_settings({"run": {"name": "growing"}, "task": {"task": "mednli"}})
+    add_samples(store, range(60))
+    make_store(workspace.runs / "second-run", samples=2, items=4).close()
+    with ReportServer(workspace, ["growing"], 0) as server:
+        page, watch = open_page(browser, server.url)
+        assert "The run is not finished" in page.locator(".verdict").inner_text()
+        samples = browse(page, "samples")
+        samples.locator("input").fill("number 5")  # 5 and 50 to 59
+        samples.locator("summary").first.click()
+        assert samples.locator(".count").inner_text() == "11 of 60, 11 shown"
+        add_samples(store, range(60, 70))
+        store.close()
+        samples.locator(".count", has_text="11 of 70").wait_for(timeout=30_000)
+        assert samples.locator("input").input_value() == "number 5"
+        assert samples.locator("details").first.get_attribute("open") is not None
+        page.get_by_role("link", name="second-run").click()
+        page.locator("h1", has_text="second-run").wait_for(timeout=30_000)
+        assert page.locator("body").get_attribute("data-reload") is None  # it is finished
+        watch.requests = [url for url in watch.requests if not url.endswith("/favicon.ico")]
+        watch.messages = [text for text in watch.messages if "ERR_FAILED" not in text]  # of the icon
+        watch.check()
+
+
+def add_samples(store: RunStore, numbers: Iterable[int]) -> None:
+    store.add_samples([Sample(f"1-{n:05}", 1, n, "initial", f"number {n}", "output") for n in numbers])
+
+
+def test_the_page_prints_on_paper(browser: Any, tmp_path: Path) -> None:
+    """DSRL_SCREENSHOTS names a folder for the PDF, to be looked at."""
+    store = make_store(tmp_path / "runs" / "one", samples=30, items=20)
+    page, watch = open_page(browser, write_report(store, Workspace(tmp_path / "runs", tmp_path / "cache")))
+    store.close()
+    page.emulate_media(media="print")
+    assert not page.locator(".tools").first.is_visible()
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
+    if folder := os.environ.get("DSRL_SCREENSHOTS"):
+        Path(folder, "print.pdf").write_bytes(pdf)
+        page.screenshot(path=Path(folder) / "print.png", full_page=True)
     watch.check()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dsrl.pipeline.report.data import (
+    compare_forecast,
     count_agreement,
     count_confusion,
     count_pass_rates,
@@ -45,7 +46,9 @@ def test_pass_rates_are_counted_by_group() -> None:
         make_sample(passed=5, attempts=10, parent="1-0"),
         make_sample(),
     ]
-    counts = count_pass_rates(rows)
+    assert "trained" not in count_pass_rates(rows, {})
+    counts = count_pass_rates(rows, {"1-0": 0.95, "1-1": -0.5, "1-2": 1.5})
+    assert counts["trained"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
     assert counts["initial"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     assert counts["rewritten"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
     assert counts["selected"] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
@@ -73,3 +76,23 @@ def test_agreement_is_counted_in_ten_classes() -> None:
         *(1, 0, 0, 0, 0),
         *(1, 0, 0, 0, 2),
     ]
+
+
+def test_the_forecast_stands_beside_what_was_spent() -> None:
+    calls = {"low": 5, "expected": 10, "high": 20}
+    stages = [
+        {"purpose": "solve", "calls": calls, "dollars": {"low": 0.1, "expected": 0.2, "high": 0.4}},
+        {"purpose": "solve", "calls": calls, "dollars": {"low": 0.1, "expected": 0.2, "high": 0.4}},
+        {"purpose": "write", "calls": calls, "dollars": None},
+    ]
+    spending = [
+        {"purpose": "solve", "calls": 12, "cost_usd": 0.25},
+        {"purpose": "solve", "calls": 3, "cost_usd": 0.05},
+        {"purpose": "write", "calls": 7, "cost_usd": None},
+    ]
+    solve, write = compare_forecast(stages, spending)
+    assert solve["calls"] == {"low": 10, "expected": 20, "high": 40}
+    assert solve["dollars"] == pytest.approx({"low": 0.2, "expected": 0.4, "high": 0.8})
+    assert (solve["actual_calls"], solve["actual_dollars"]) == (15, pytest.approx(0.3))
+    assert (write["dollars"], write["actual_calls"], write["actual_dollars"]) == (None, 7, None)
+    assert compare_forecast([], spending) == []

@@ -15,6 +15,7 @@ from dsrl.errors import DataError, DsrlError, PluginError
 from dsrl.pipeline.judging import JudgeCounts
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.evaluated import _store_items, compute_gain, evaluate, load_items
+from dsrl.pipeline.stages.evaluated import _warn_of_one_answer as warn_of_one_answer
 from dsrl.plugins.binding import Plugin
 from dsrl.storage.attempts import DevItem
 from dsrl.storage.evaluations import EvalItem, Evaluation
@@ -154,6 +155,29 @@ def test_test_items_that_chose_the_best_model_are_told(make_run: Any) -> None:
     _store_items(run)
     text = [text for _, level, text in run.store.events() if level == "warning"]
     assert text[0].startswith("1 of the 2 test items were development items of the training (--eval-data train)")
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_told"),
+    [
+        (["yes"] * 20, True),
+        (["yes"] * 18 + ["no"] * 2, True),
+        (["yes"] * 12 + ["no"] * 8, False),
+        (["yes"] * 10 + [UNREADABLE] * 10, False),
+    ],
+)
+def test_a_model_that_gives_one_answer_is_told(make_run: Any, answers: list[Any], is_told: bool) -> None:
+    run: OpenRun = make_run()
+    run.store.replace_items([EvalItem(f"{n}?", "yes" if n < 8 else "no") for n in range(20)])
+    run.store.add_evaluations(
+        [
+            Evaluation("trained", n, "t", answer, answer == ("yes" if n < 8 else "no"))
+            for n, answer in enumerate(answers)
+        ]
+    )
+    warn_of_one_answer(run)
+    warnings = [text for _, level, text in run.store.events() if level == "warning"]
+    assert [f"answers 'yes' to {answers.count('yes')} of the 20" in text for text in warnings] == [True] * is_told
 
 
 def test_answers_to_items_of_a_judged_task_are_judged(judged_model: Any, points_judge: Any) -> None:
