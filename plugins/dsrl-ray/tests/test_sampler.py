@@ -35,6 +35,8 @@ HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+#: A variable by which the processes of these tests are known.
+MARK = "DSRL_RAY_TESTS"
 MODEL = resolve_model("tiny").location
 
 
@@ -46,18 +48,32 @@ def start_patiently(start: Callable[[], Any]) -> Any:
     return start()
 
 
+def list_processes() -> list[str]:
+    """List the processes that these tests have started and that still run: Ray's, which leave the family of this one."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={os.getpid()}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80])
+    return found
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     before = dict(os.environ)
-    os.environ.update(HEALTH)
+    os.environ.update(HEALTH, **{MARK: str(os.getpid())})
     head = {"num_cpus": 1, "object_store_memory": 150 * 2**20, "include_dashboard": False}
     cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     yield cluster
     cluster.shutdown()
     os.environ.clear()
     os.environ.update(before)
+    deadline = time.monotonic() + 30
+    while list_processes():
+        assert time.monotonic() < deadline, f"these are left: {list_processes()}"
+        time.sleep(0.2)
 
 
 @pytest.fixture
