@@ -92,13 +92,10 @@ class RaySampler:
         files = None if adapter is None else await asyncio.to_thread(read_adapter, adapter)
         stored = None if files is None else _store(files)
         chunks = make_chunks(prompts, n, self._options.chunk)
-        before = pool.repeated
         answers = await pool.run(
             chunks,
             lambda worker, places: worker.sample.remote([prompts[place] for place in places], settings, stored),
         )
-        if pool.repeated > before:
-            log.warning("%d of %d chunks were computed again.", pool.repeated - before, len(chunks))
         texts: list[list[str]] = [[] for _ in prompts]
         for places, rows in zip(chunks, answers, strict=True):
             for place, row in zip(places, rows, strict=True):

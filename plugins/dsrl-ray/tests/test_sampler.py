@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dsrl_ray.connection import leave_out_dashboard
 from dsrl_ray.pool import WorkerPool
 from dsrl_ray.sampler import RaySampler
 from dsrl_ray.session import RaySession
@@ -64,6 +65,7 @@ def cluster() -> Iterator[Any]:
 
     before = dict(os.environ)
     os.environ.update(HEALTH, **{MARK: str(os.getpid())})
+    leave_out_dashboard()
     head = {"num_cpus": 1, "object_store_memory": 150 * 2**20, "include_dashboard": False}
     cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     yield cluster
