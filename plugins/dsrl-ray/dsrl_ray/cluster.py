@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from dsrl import DsrlError, PluginRef, Prompt, SettingsError
+from dsrl import DsrlError, Prompt, SettingsError
 from dsrl.machine import count_cpus, list_gpus
 from dsrl_ray.connection import choose_token, refuse_closed_port
 from dsrl_ray.options import FLAG, RayOptions
@@ -42,19 +42,17 @@ class Node:
 
 def ask_cluster(
     address: str,
-    ref: PluginRef | None = None,
+    options: RayOptions | None = None,
     prompts: Sequence[Prompt] = (),
     max_tokens: int = 0,
-    gpus: int = 0,
     seconds: float = ANSWER_SECONDS,
 ) -> list[Node]:
     """Return the living nodes of a cluster.
 
     Args:
         address: the address of the cluster.
-        ref: a sampler to check on each node; None: none.
+        options: the sampler to check on each node that has the GPUs for a worker; None: none.
         prompts, max_tokens: for the check; see the hook ``check`` of samplers.
-        gpus: GPUs of a worker; only nodes with as many are checked.
         seconds: time that it may take.
 
     Raises:
@@ -63,10 +61,9 @@ def ask_cluster(
     refuse_closed_port(address)
     job = {
         "address": address,
-        "sampler": None if ref is None else [ref.name, dict(ref.options)],
+        "options": None if options is None else asdict(options),
         "prompts": [[str(prompt), prompt.system, prompt.is_chat] for prompt in prompts],
         "max_tokens": max_tokens,
-        "gpus": gpus,
         "seconds": seconds / 2,
     }
     code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from dsrl_ray.probe import main; main()"

@@ -112,7 +112,7 @@ class RaySampler:
             DsrlError: what the sampler of the workers finds, with the node.
             SettingsError: the cluster does not answer, or has no room for a worker.
         """
-        from dsrl_ray.cluster import ask_cluster, choose_gpus, count_workers, look_at_machine
+        from dsrl_ray.cluster import ask_cluster, count_workers, look_at_machine
 
         options = self._options
         if not options.ray_address:
@@ -122,10 +122,7 @@ class RaySampler:
                 inner.hook.check(prompts=list(prompts), max_tokens=max_tokens)
             return
         load(options.ref, "sampler")  # its options
-        nodes = ask_cluster(options.ray_address)
-        gpus = choose_gpus(options, nodes)
-        count_workers(options, nodes)
-        nodes = ask_cluster(options.ray_address, options.ref, prompts, max_tokens, gpus)
+        nodes = ask_cluster(options.ray_address, options, prompts, max_tokens)
         count_workers(options, nodes)
         for node in nodes:
             if node.fault:
