@@ -7,6 +7,10 @@ Short answers have at most 16 tokens, long ones 64, or fewer where the model end
 in a process of its own, after a short call that loads the model. CPU seconds are those of the process and of all its
 children, without loading. `generate` is a plain loop over `model.generate` with rows of 64. For the figures by the clock,
 nothing else may run on the machine.
+
+    .venv-ray/bin/python benchmarks/engines.py --model tiny --kill-node
+
+prints instead how many attempts are computed again if one of two nodes is killed in the middle.
 """
 
 from __future__ import annotations
@@ -34,8 +38,12 @@ def main() -> None:
         "--engines", nargs="+", default=list(ENGINES), help="also ray-N: the sampler ray with N workers"
     )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the prompts")
+    parser.add_argument("--kill-node", action="store_true", help="count the attempts that a killed node costs instead")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.kill_node:
+        kill_node(options.model, options.scale)
+        return
     if options.child:
         print(json.dumps(measure(options.model, options.child, options.scale)))
         return
@@ -143,6 +151,47 @@ def make_generate(folder: str, engine: str) -> tuple[Any, Any]:
         return [answers[first : first + n] for first in range(0, len(answers), n)]
 
     return sample, lambda: None
+
+
+def kill_node(model: str, scale: float) -> None:
+    """Kill one of two nodes while both work; print what was computed again, and whether the texts are the same."""
+    from dsrl_ray.sampler import RaySampler
+    from ray.cluster_utils import Cluster
+
+    from dsrl import Prompt
+    from dsrl.plugins.base_models import resolve_model
+
+    # A dead node is noticed after three seconds instead of half a minute.
+    os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+    node = {"num_cpus": 1, "object_store_memory": 150 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    count, n, max_tokens = CASES["short"]
+    prompts, rules = [*map(Prompt, make_prompts(max(8, round(count * scale))))], (1.0, 1.0, max_tokens, 1, 0, None)
+
+    async def answer(victim: Any) -> tuple[list[list[str]], int]:
+        folder = resolve_model(model).location
+        sampler = RaySampler(model=folder, device="cpu", ray_address=cluster.address, chunk=4)
+        call = asyncio.create_task(sampler.sample(prompts, n, *rules))
+        while victim and (sampler._pool is None or not all(place.node for place in sampler._pool._places)):
+            await asyncio.sleep(0.02)
+        if victim:
+            cluster.remove_node(victim, allow_graceful=False)
+        texts = await call
+        repeated = sampler._pool.repeated if sampler._pool else 0
+        await sampler.aclose()
+        return texts, repeated
+
+    victim = cluster.add_node(**node)
+    cluster.wait_for_nodes()
+    begin = time.perf_counter()
+    disturbed, repeated = asyncio.run(answer(victim))
+    seconds = time.perf_counter() - begin
+    quiet, _ = asyncio.run(answer(None))
+    cluster.shutdown()
+    print(
+        f"{len(prompts) * n} attempts in chunks of {4 * n}: {repeated * 4 * n} computed again; {seconds:.0f} s in all; "
+        f"texts {'equal' if disturbed == quiet else 'DIFFERENT'} to those of one undisturbed worker"
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@
 
 The same task (mednli), base model (tiny), items, steps, batch, learning rate and seeds through both trainers, each training
 in a process of its own, in the environment of verl. Both keep groups whose answers have equal rewards. Prints both curves,
-the mean reward of the last five steps, seconds a step (the median without the first one), seconds of the whole training, and
-the peak of the memory of all processes together (proportional set size, looked at every two seconds).
+the mean reward of the last five steps, seconds of a step (the median without the first one) and of the whole training, and
+the peak of the memory of all processes together (proportional set size, looked at every two seconds). CPU seconds are those
+of the process and of all below it, Ray's among them.
 
     .venv-verl/bin/python benchmarks/verl_and_grpo.py --rewards 5000
 
-prints rewards a second instead: in one process, in the child that can be killed, and as verl's worker asks for them.
+prints rewards per CPU second and per second instead: in one process, in the child that can be killed, and as verl's worker
+asks for them.
 """
 
 from __future__ import annotations
@@ -88,13 +90,14 @@ def train(facts: dict[str, Any]) -> None:
     )
     plugin_options = {"equal_groups": "keep"} if facts["trainer"] == "grpo" else {}
     trainer = load(PluginRef("trainer", facts["trainer"], plugin_options), "trainer")
-    last = time.monotonic()
+    clock, last, last_cpu = CpuClock(os.getpid()), time.monotonic(), 0.0
 
     def tell(step: Any) -> None:
-        nonlocal last
-        now = time.monotonic()
-        print(json.dumps({"step": step.step, "reward": step.metrics["reward"], "seconds": now - last}), flush=True)
-        last = now
+        nonlocal last, last_cpu
+        now, cpu = time.monotonic(), clock.read()
+        facts = {"seconds": now - last, "cpu": cpu - last_cpu, "total_cpu": cpu}
+        print(json.dumps({"step": step.step, "reward": step.metrics["reward"], **facts}), flush=True)
+        last, last_cpu = now, cpu
 
     trainer.hook.train(job=job, task=task, on_step=tell)
 
@@ -125,9 +128,37 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "rewards": rewards,
         "last": statistics.fmean(rewards[-LAST:]),
         "step_seconds": statistics.median(step["seconds"] for step in steps[1:]),
+        "step_cpu": statistics.median(step["cpu"] for step in steps[1:]),
         "seconds": seconds,
+        "cpu": steps[-1]["total_cpu"],
         "peak_mb": peak / 1e6,
     }
+
+
+class CpuClock:
+    """The CPU seconds of a process and of all that it has started, also of those that have ended since they were looked at.
+
+    Args:
+        pid: the process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self._process = psutil.Process(pid)
+        self._seen: dict[tuple[int, float], float] = {}
+
+    def read(self) -> float:
+        """Return the seconds until now."""
+        import psutil
+
+        for one in [self._process, *self._process.children(recursive=True)]:
+            try:
+                times = one.cpu_times()
+                self._seen[one.pid, one.create_time()] = times.user + times.system
+            except psutil.Error:
+                continue
+        return sum(self._seen.values())
 
 
 def sum_memory(process: Any) -> int:
@@ -154,18 +185,17 @@ def show(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> None:
         for run in runs:
             curve = " ".join(f"{reward:.3f}" for reward in run["rewards"])
             print(f"| {name} | {run['seed']} | {curve} | {run['last']:.3f} |")
-    print("\n| trainer | mean over the seeds | s a step | whole training, s | peak memory, MB |")
-    print("| --- | --- | --- | --- | --- |")
+    print("\n| trainer | mean over the seeds | CPU s a step | s a step | whole training, CPU s | s | peak memory, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, runs in results.items():
         mean = statistics.fmean(run["last"] for run in runs)
-        step, whole, peak = (
-            statistics.median(run[key] for run in runs) for key in ("step_seconds", "seconds", "peak_mb")
-        )
-        print(f"| {name} | {mean:.3f} | {step:.2f} | {whole:.0f} | {peak:.0f} |")
+        keys = ("step_cpu", "step_seconds", "cpu", "seconds", "peak_mb")
+        step_cpu, step, cpu, whole, peak = (statistics.median(run[key] for run in runs) for key in keys)
+        print(f"| {name} | {mean:.3f} | {step_cpu:.2f} | {step:.2f} | {cpu:.0f} | {whole:.0f} | {peak:.0f} |")
 
 
-def measure_rewards(count: int) -> dict[str, float]:
-    """Return rewards a second by each way."""
+def measure_rewards(count: int) -> dict[str, tuple[float, float]]:
+    """Return rewards per CPU second and per second by the clock, by each way."""
     from dsrl_verl.reward import Guard, compute_score
     from dsrl_verl.reward_setup import RewardSetup, copy_task
 
@@ -176,12 +206,13 @@ def measure_rewards(count: int) -> dict[str, float]:
         f"<think> It says so. </think> <answer> {word} </answer>" for word in ("entailment", "neutral", "perhaps")
     ]
     outputs = [answers[n % 3] for n in range(count)]
-    found: dict[str, float] = {}
+    found: dict[str, tuple[float, float]] = {}
+    processor = CpuClock(os.getpid())
 
     def clock(name: str, work: Any) -> None:
-        start = time.monotonic()
+        start, cpu = time.monotonic(), processor.read()
         work()
-        found[name] = count / (time.monotonic() - start)
+        found[name] = (count / (processor.read() - cpu), count / (time.monotonic() - start))
 
     clock(
         "the hook, guarded by dsrl, in this process", lambda: [compute_reward(task, o, "neutral", "i") for o in outputs]
@@ -204,11 +235,11 @@ def measure_rewards(count: int) -> dict[str, float]:
     return found
 
 
-def show_rewards(found: dict[str, float]) -> None:
+def show_rewards(found: dict[str, tuple[float, float]]) -> None:
     """Print the table of rewards a second."""
-    print("| way | rewards per second |\n| --- | --- |")
-    for name, rate in found.items():
-        print(f"| {name} | {rate:,.0f} |")
+    print("| way | rewards per CPU second | per second |\n| --- | --- | --- |")
+    for name, (per_cpu, per_second) in found.items():
+        print(f"| {name} | {per_cpu:,.0f} | {per_second:,.0f} |")
 
 
 if __name__ == "__main__":

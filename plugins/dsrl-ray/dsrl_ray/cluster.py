@@ -6,15 +6,16 @@ A client of Ray that cannot connect may wait for ever or end its process, so it 
 from __future__ import annotations
 
 import json
-import socket
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from dsrl import DsrlError, PluginRef, Prompt, SettingsError
+from dsrl import DsrlError, Prompt, SettingsError
 from dsrl.machine import count_cpus, list_gpus
+from dsrl_ray.connection import choose_token, refuse_closed_port
 from dsrl_ray.options import FLAG, RayOptions
 
 #: Seconds that a cluster may take to answer, checks on its nodes included.
@@ -40,27 +41,30 @@ class Node:
 
 
 def ask_cluster(
-    address: str, ref: PluginRef | None = None, prompts: Sequence[Prompt] = (), max_tokens: int = 0, gpus: int = 0
+    address: str,
+    options: RayOptions | None = None,
+    prompts: Sequence[Prompt] = (),
+    max_tokens: int = 0,
+    seconds: float = ANSWER_SECONDS,
 ) -> list[Node]:
     """Return the living nodes of a cluster.
 
     Args:
         address: the address of the cluster.
-        ref: a sampler to check on each node; None: none.
+        options: the sampler to check on each node that has the GPUs for a worker; None: none.
         prompts, max_tokens: for the check; see the hook ``check`` of samplers.
-        gpus: GPUs of a worker; only nodes with as many are checked.
+        seconds: time that it may take.
 
     Raises:
-        SettingsError: the cluster does not answer in time, or has another version of Ray.
+        SettingsError: the cluster does not answer in time, asks for another token, or has another version of Ray.
     """
     refuse_closed_port(address)
     job = {
         "address": address,
-        "sampler": None if ref is None else [ref.name, dict(ref.options)],
+        "options": None if options is None else asdict(options),
         "prompts": [[str(prompt), prompt.system, prompt.is_chat] for prompt in prompts],
         "max_tokens": max_tokens,
-        "gpus": gpus,
-        "seconds": ANSWER_SECONDS / 2,
+        "seconds": seconds / 2,
     }
     code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from dsrl_ray.probe import main; main()"
     try:
@@ -69,37 +73,22 @@ def ask_cluster(
             input=json.dumps(job),
             capture_output=True,
             text=True,
-            timeout=ANSWER_SECONDS,
+            timeout=seconds,
             check=False,
+            env={**os.environ, **choose_token(address)},
         )
         lines = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
         return [Node(*values) for values in json.loads(lines[-1])]
     except subprocess.TimeoutExpired:
-        reason = f"no answer within {ANSWER_SECONDS:g} s"
+        reason = f"no answer within {seconds:g} s"
     except (IndexError, ValueError, TypeError):
         reason = (asked.stderr.strip().splitlines() or ["it answered with something that is no list of nodes"])[-1]
+        if "InvalidAuthToken" in asked.stderr:
+            reason = "it asks for another token than this machine has; copy ~/.ray/auth_token of its head"
     raise SettingsError(
         f"the Ray cluster at {address} cannot be used: {reason[:300]}; check `ray status --address {address}`, and that its "
         f"versions of Ray and Python are those of this environment (Ray {version('ray')}, Python {sys.version.split()[0]})"
     )
-
-
-def refuse_closed_port(address: str) -> None:
-    """Refuse an address at which nothing listens.
-
-    Raises:
-        SettingsError: names the address.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        return  # auto
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise SettingsError(
-            f"nothing answers at the Ray address {address} ({error}); start the cluster there (ray start --head), or leave "
-            f"out {FLAG} ray_address for a Ray on this machine alone"
-        ) from None
 
 
 def look_at_machine() -> Node:

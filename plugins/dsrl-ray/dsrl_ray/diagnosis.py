@@ -18,9 +18,7 @@ def diagnose(options: RayOptions) -> list[Finding]:
     findings = [Finding("ok", f"Ray {version('ray')} is installed")]
     try:
         if options.ray_address:
-            nodes = ask_cluster(options.ray_address)
-            if options.model:
-                nodes = ask_cluster(options.ray_address, options.ref, gpus=choose_gpus(options, nodes))
+            nodes = ask_cluster(options.ray_address, options if options.model else None)
             where = f"the Ray cluster at {options.ray_address}"
         else:
             nodes, where = (

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl import PluginRef, SettingsError
+from dsrl_ray.connection import check_address
 
 FLAG = "--sampler-option"
 #: An option of the sampler in the workers stands behind this word: ``set.tensor_parallel=2``.
 SET = "set"
-_ADDRESS = re.compile(r"auto|(ray://)?(?:[\w.-]+|\[[\da-fA-F:]+\]):\d{1,5}")
 #: Options that go to the sampler in the workers as they are.
 _PASSED = ("device", "dtype")
 
@@ -68,12 +67,7 @@ def parse_options(values: Mapping[str, Any]) -> RayOptions:
             raise SettingsError(f"{FLAG} {name}={value} must be a whole number of at least {max(0, minimum)}")
     if not isinstance(options.sampler, str) or options.sampler.partition(":")[0] == "ray":
         raise SettingsError(f"{FLAG} sampler={options.sampler}: name the sampler of the workers: transformers or vllm")
-    address = options.ray_address
-    if address and (not isinstance(address, str) or not _ADDRESS.fullmatch(address)):
-        raise SettingsError(
-            f"{FLAG} ray_address={address} is no address of a Ray cluster; write HOST:PORT (the head's port, usually 6379), "
-            "ray://HOST:PORT or auto"
-        )
+    check_address(options.ray_address, FLAG)
     return options
 
 

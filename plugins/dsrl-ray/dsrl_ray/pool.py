@@ -84,16 +84,20 @@ class WorkerPool:
         async def work(place: _Place) -> None:
             # A worker that is not ready takes no chunk: it may wait for a node that is gone.
             while not queue.done.is_set() and await self._make_ready(place):
+                actor = place.actor
                 number = await queue.take()
                 if number is None:
                     return
-                actor = place.actor
+                if place.actor is not actor:  # it was lost while this lane waited, and the new one is not ready
+                    queue.put_back(number)
+                    continue
                 try:
                     results[number] = await self._watch(place, partial(ask, actor, chunks[number]))
                 except _LostError as lost:
                     self.repeated += 1
+                    queue.losses[number] += 1
                     queue.put_back(number)
-                    if queue.tries[number] >= _TRIES:
+                    if queue.losses[number] >= _TRIES:
                         raise DsrlError(
                             f"a chunk of prompts lost its worker {_TRIES} times; the last time: {lost}; perhaps it needs "
                             "more memory than a node has: give a smaller --sampler-option chunk, or smaller limits to the "
@@ -115,6 +119,8 @@ class WorkerPool:
                 "no worker of the Ray cluster is left, and no other one could be started; look at `ray status`, and run the "
                 "same command again"
             )
+        if queue.losses:
+            log.warning("%d of %d chunks were computed again.", len(queue.losses), len(chunks))
         return [texts for texts in results if texts is not None]
 
     async def _make_ready(self, place: _Place) -> bool:
@@ -195,7 +201,8 @@ class _Queue:
     def __init__(self, count: int) -> None:
         self._waiting = deque(range(count))
         self._left = count
-        self.tries: Counter[int] = Counter()
+        #: How often each chunk has lost its worker.
+        self.losses: Counter[int] = Counter()
         self.done = asyncio.Event()
         if not count:
             self.done.set()
@@ -210,7 +217,6 @@ class _Queue:
 
     def put_back(self, number: int) -> None:
         """Give back a chunk; it is the next one to be taken."""
-        self.tries[number] += 1
         self._waiting.appendleft(number)
 
     def finish(self) -> None:

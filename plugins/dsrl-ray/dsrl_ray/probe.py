@@ -12,16 +12,22 @@ def main() -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from dsrl_ray.cluster import Node, choose_gpus
+    from dsrl_ray.options import RayOptions
+
     job = json.load(sys.stdin)
     ray.init(address=job["address"], log_to_driver=False, logging_level="ERROR")
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    check = ray.remote(num_cpus=0, max_retries=0)(check_node)
     questions = {}
-    for node in nodes:
-        if job["sampler"] is not None and node["Resources"].get("GPU", 0) >= job["gpus"]:
-            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            options = {"scheduling_strategy": strategy, "num_gpus": job["gpus"]}
-            questions[node["NodeID"]] = check.options(**options).remote(job)
+    if job["options"] is not None:
+        options = RayOptions(**job["options"])
+        gpus = choose_gpus(options, [Node(*_describe_node(node, "")) for node in nodes])
+        check = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(check_node)
+        for node in nodes:
+            if node["Resources"].get("GPU", 0) >= gpus:
+                strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                question = check.options(scheduling_strategy=strategy)
+                questions[node["NodeID"]] = question.remote(options.ref, job["prompts"], job["max_tokens"])
     answers = {}
     for key, question in questions.items():
         try:
@@ -33,16 +39,14 @@ def main() -> None:
     print("\n" + json.dumps([_describe_node(node, answers.get(node["NodeID"], "")) for node in nodes]))
 
 
-def check_node(job: dict[str, Any]) -> str:
+def check_node(ref: Any, prompts: list[Any], max_tokens: int) -> str:
     """Check the sampler on this node; return what is wrong, or an empty text."""
-    from dsrl import DsrlError, PluginRef, Prompt, load
+    from dsrl import DsrlError, Prompt, load
 
-    name, options = job["sampler"]
     try:
-        plugin = load(PluginRef("sampler", name, options), "sampler")
+        plugin = load(ref, "sampler")
         if plugin.implements("check"):
-            prompts = [Prompt(text, system, is_chat) for text, system, is_chat in job["prompts"]]
-            plugin.hook.check(prompts=prompts, max_tokens=job["max_tokens"])
+            plugin.hook.check(prompts=[Prompt(*prompt) for prompt in prompts], max_tokens=max_tokens)
     except DsrlError as error:
         return str(error)
     return ""

@@ -92,13 +92,10 @@ class RaySampler:
         files = None if adapter is None else await asyncio.to_thread(read_adapter, adapter)
         stored = None if files is None else _store(files)
         chunks = make_chunks(prompts, n, self._options.chunk)
-        before = pool.repeated
         answers = await pool.run(
             chunks,
             lambda worker, places: worker.sample.remote([prompts[place] for place in places], settings, stored),
         )
-        if pool.repeated > before:
-            log.warning("%d of %d chunks were computed again.", pool.repeated - before, len(chunks))
         texts: list[list[str]] = [[] for _ in prompts]
         for places, rows in zip(chunks, answers, strict=True):
             for place, row in zip(places, rows, strict=True):
@@ -115,7 +112,7 @@ class RaySampler:
             DsrlError: what the sampler of the workers finds, with the node.
             SettingsError: the cluster does not answer, or has no room for a worker.
         """
-        from dsrl_ray.cluster import ask_cluster, choose_gpus, count_workers, look_at_machine
+        from dsrl_ray.cluster import ask_cluster, count_workers, look_at_machine
 
         options = self._options
         if not options.ray_address:
@@ -125,10 +122,7 @@ class RaySampler:
                 inner.hook.check(prompts=list(prompts), max_tokens=max_tokens)
             return
         load(options.ref, "sampler")  # its options
-        nodes = ask_cluster(options.ray_address)
-        gpus = choose_gpus(options, nodes)
-        count_workers(options, nodes)
-        nodes = ask_cluster(options.ray_address, options.ref, prompts, max_tokens, gpus)
+        nodes = ask_cluster(options.ray_address, options, prompts, max_tokens)
         count_workers(options, nodes)
         for node in nodes:
             if node.fault:

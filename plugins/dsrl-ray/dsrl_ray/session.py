@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsrl import DsrlError, SettingsError
-from dsrl_ray.cluster import Node, refuse_closed_port
+from dsrl_ray.cluster import Node
+from dsrl_ray.connection import STARTS, choose_token, leave_out_dashboard, refuse_closed_port
+
+log = logging.getLogger(__name__)
 
 #: Bytes for objects of a Ray of this machine; prompts and texts are small.
 _STORE_BYTES = 256 * 2**20
 #: Seconds that a Ray of this machine may take to start.
 _START_SECONDS = 300.0
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_agent_register_timeout_ms": f"{_START_SECONDS * 1000:.0f}",
+}
 
 
 class RaySession:
     """A connection to Ray.
+
+    A program that has connected to Ray before it calls dsrl keeps its connection, and dsrl uses it.
 
     Args:
         address: the address of a cluster; empty for a Ray of this machine.
@@ -37,34 +50,52 @@ class RaySession:
         import ray
 
         self._folder: str | None = None
+        self._variables: dict[str, str | None] = {}
         self._is_own = not ray.is_initialized()
         if not self._is_own:
-            return  # the program that called dsrl has connected
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            _refuse_other_cluster(address, ray.get_runtime_context().gcs_address)
+            return
         if address:
             refuse_closed_port(address)
-            settings["address"] = address
-        else:
-            # A folder of its own: other programs look into the usual one for a cluster that runs.
-            self._folder = tempfile.mkdtemp(prefix="dsrl-ray-", dir=_find_short_folder())
-            settings |= {
-                "address": "local",
-                "include_dashboard": False,
-                "object_store_memory": _STORE_BYTES,
-                "num_gpus": gpus,
-                "_temp_dir": self._folder,
-            }
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        variables = {**_VARIABLES, **choose_token(address)}
+        self._set_variables({name: value for name, value in variables.items() if name not in os.environ})
         try:
-            with _keep_signals(), contextlib.nullcontext() if address else _be_patient():
-                ray.init(**settings)
+            with _keep_signals():
+                if address:
+                    ray.init(address=address, **_QUIET)
+                else:
+                    self._start(gpus)
         except Exception as error:  # also of the type Exception itself
-            self._remove_folder()
+            self.close()
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             if address:
                 raise SettingsError(f"the Ray cluster at {address} cannot be used: {reason}") from error
             raise DsrlError(f"a Ray of this machine cannot start: {reason}") from error
+
+    def _start(self, gpus: int) -> None:
+        """Start a Ray of this machine, more than once if it does not come up: a busy machine is too slow for its limits."""
+        import ray
+
+        for remaining in reversed(range(STARTS)):
+            # A folder of its own: other programs look into the usual one for a cluster that runs.
+            self._folder = tempfile.mkdtemp(prefix="dsrl-ray-", dir=_find_short_folder())
+            try:
+                with _be_patient():
+                    ray.init(
+                        address="local",
+                        include_dashboard=False,
+                        object_store_memory=_STORE_BYTES,
+                        num_gpus=gpus,
+                        _temp_dir=self._folder,
+                        **_QUIET,
+                    )
+                return
+            except Exception as error:
+                ray.shutdown()  # what has started
+                shutil.rmtree(self._folder, ignore_errors=True)
+                if not remaining:
+                    raise
+                log.warning("Ray did not start on this machine, and is started again (%s).", str(error).strip()[:200])
 
     def list_nodes(self) -> list[Node]:
         """List the nodes that are alive."""
@@ -83,23 +114,65 @@ class RaySession:
         if self._is_own:
             with _keep_signals():
                 ray.shutdown()
-        self._remove_folder()
-
-    def _remove_folder(self) -> None:
+            self._set_variables(self._variables)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _set_variables(self, values: Mapping[str, str | None]) -> None:
+        """Set variables of this process, which Ray's processes inherit, and note what they were; None: not set."""
+        self._variables = {name: os.environ.get(name) for name in values}
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        # Ray keeps what it has read once; versions without tokens have nothing to forget.
+        with contextlib.suppress(ImportError, AttributeError):
+            from ray._raylet import AuthenticationTokenLoader, Config
+
+            Config.initialize("")
+            AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _refuse_other_cluster(asked: str, connected: str) -> None:
+    """Refuse an address if this process is connected to another cluster.
+
+    Args:
+        asked: the address of the user; empty or ``auto`` for any.
+        connected: ``HOST:PORT`` of the cluster.
+
+    Raises:
+        SettingsError: names both.
+    """
+    if asked in ("", "auto") or asked == connected:
+        return
+    host, _, port = asked.rpartition(":")
+    own_host, _, own_port = connected.rpartition(":")
+    with contextlib.suppress(OSError):
+        hosts = {socket.gethostbyname(name.strip("[]")) for name in (host, own_host)}
+        if port == own_port and (len(hosts) == 1 or all(map(_is_of_this_machine, hosts))):
+            return
+    raise SettingsError(
+        f"this process is connected to the Ray cluster at {connected} already, and cannot join the one at {asked}; call "
+        "ray.shutdown() before, or leave out the option ray_address to use the connection"
+    )
+
+
+def _is_of_this_machine(host: str) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as one:
+        one.bind((host, 0))  # possible with one's own addresses only
+        return True
+    return False
 
 
 @contextlib.contextmanager
 def _be_patient() -> Iterator[None]:
     """Let a Ray that this process starts have more than the 30 seconds that Ray has for it, and less to do then.
 
-    A busy machine does not keep them, and Ray has a setting for one of the two places only. Ray leaves out the optional
-    parts of its dashboard, which take most of the time, if their packages are not there.
+    A busy machine does not keep them, and Ray has a setting for one of the two places only (``_VARIABLES``).
     """
     from ray._private import services, utils
 
-    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{_START_SECONDS * 1000:.0f}")
     get_node, find_error = services.get_node, utils.get_dashboard_dependency_error
 
     def wait_for_node(*arguments: Any) -> Any:
@@ -113,7 +186,7 @@ def _be_patient() -> Iterator[None]:
                 time.sleep(0.2)
 
     services.get_node = wait_for_node
-    utils.get_dashboard_dependency_error = lambda: "dsrl needs no dashboard"
+    leave_out_dashboard()
     try:
         yield
     finally:

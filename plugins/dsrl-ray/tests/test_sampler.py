@@ -7,15 +7,23 @@ import contextlib
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dsrl_ray.connection import leave_out_dashboard
+from dsrl_ray.pool import WorkerPool
 from dsrl_ray.sampler import RaySampler
+from dsrl_ray.session import RaySession
 
+import dsrl
 from dsrl import DataError, DsrlError, PluginRef, Prompt, SettingsError, load
 from dsrl.plugins.base_models import resolve_model
+from dsrl.storage.run_store import RunStore
+from dsrl.types import Score
 
 from .conftest import needs_ray
 
@@ -28,6 +36,8 @@ HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+#: A variable by which the processes of these tests are known.
+MARK = "DSRL_RAY_TESTS"
 MODEL = resolve_model("tiny").location
 
 
@@ -39,18 +49,33 @@ def start_patiently(start: Callable[[], Any]) -> Any:
     return start()
 
 
+def list_processes() -> list[str]:
+    """List the processes that these tests have started and that still run: Ray's, which leave the family of this one."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={os.getpid()}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80])
+    return found
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     before = dict(os.environ)
-    os.environ.update(HEALTH)
+    os.environ.update(HEALTH, **{MARK: str(os.getpid())})
+    leave_out_dashboard()
     head = {"num_cpus": 1, "object_store_memory": 150 * 2**20, "include_dashboard": False}
     cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     yield cluster
     cluster.shutdown()
     os.environ.clear()
     os.environ.update(before)
+    deadline = time.monotonic() + 30
+    while list_processes():
+        assert time.monotonic() < deadline, f"these are left: {list_processes()}"
+        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -126,6 +151,49 @@ def test_a_node_killed_in_the_middle_loses_nothing(
     assert expected[0] != expected[-1], "a prompt that is given twice gets other attempts"
 
 
+def test_a_run_selects_the_same_samples_with_a_node_killed_while_it_scores(
+    cluster: Any, second_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[WorkerPool] = []
+    start = WorkerPool.start
+    monkeypatch.setattr(WorkerPool, "start", lambda pool: (pools.append(pool), start(pool)))
+
+    def kill_node() -> None:
+        while not pools or not all(place.node for place in pools[0]._places):
+            time.sleep(0.05)
+        cluster.remove_node(second_node, allow_graceful=False)
+
+    def run(name: str) -> tuple[dict[str, Score], list[str]]:
+        dsrl.run(
+            name=name,
+            task=["mednli"],
+            samples=60,
+            attempts=32,
+            select=20,
+            sampler="ray",
+            sampler_option={"ray_address": cluster.address, "chunk": 4},
+            device="cpu",
+            stop_after="selected",
+            runs_dir=tmp_path,
+            cache_dir=tmp_path / "cache",
+            progress="none",
+        )
+        store = RunStore(tmp_path / name)
+        scores, selected = store.scores(1), store.selected(1)
+        store.close()
+        return scores, selected
+
+    killer = threading.Thread(target=kill_node, daemon=True)
+    killer.start()
+    disturbed = run("disturbed")
+    killer.join()
+    assert len(pools[0]._places) == 2
+    assert pools[0].repeated >= 1
+    assert run("quiet") == disturbed
+    assert len(pools[1]._places) == 1
+    assert len(disturbed[1]) == 20
+
+
 def test_a_killed_worker_is_replaced(cluster: Any, prompts: list[Prompt], expected: list[list[str]]) -> None:
     import psutil
 
@@ -178,15 +246,58 @@ def test_a_cluster_that_is_too_small(cluster: Any, prompts: list[Prompt]) -> Non
 
 
 def test_a_ray_of_this_machine_beside_another_one(
-    cluster: Any, prompts: list[Prompt], expected: list[list[str]]
+    cluster: Any, prompts: list[Prompt], expected: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an address, a cluster that runs on this machine is left alone."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Without an address, a cluster that runs on this machine is left alone, and so are the user's home and variables."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before, variables = signal.getsignal(signal.SIGTERM), dict(os.environ)
     sampler = make(cluster, ray_address="", actors=1)
     sampler.check(prompts[:2], 48)
     assert sample(sampler, prompts[:8]) == expected[:8]
     assert signal.getsignal(signal.SIGTERM) == before
-    assert sample(make(cluster), prompts[:4]) == expected[:4], "the cluster still works"
+    assert os.environ == variables
+    assert not (tmp_path / ".ray").exists(), "no token that the next cluster would ask for"
+    assert cluster.head_node.remaining_processes_alive(), "the cluster still works"
+
+
+def test_a_ray_of_this_machine_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ray's own limits on the start of its parts are too short for a busy machine."""
+    import ray
+
+    folders: list[Path] = []
+
+    def fail(**settings: Any) -> None:
+        folders.append(Path(settings["_temp_dir"]))
+        assert folders[-1].is_dir()
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(DsrlError, match="a Ray of this machine cannot start: The current node timed out"):
+        RaySession("", 0)
+    assert len(set(folders)) == 3
+    assert not any(folder.exists() for folder in folders)
+    assert caplog.text.count("is started again") == 2
+
+
+def test_a_program_that_is_connected_already(cluster: Any, prompts: list[Prompt], expected: list[list[str]]) -> None:
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        port = cluster.address.rpartition(":")[2]
+        for address in ("", "auto", cluster.address, f"localhost:{port}"):
+            RaySession(address, 0).close()
+        for address in ("192.0.2.1:6379", "127.0.0.1:1", "localhost:6378"):
+            with pytest.raises(
+                SettingsError, match=f"connected to the Ray cluster at {cluster.address} already.*{address}"
+            ):
+                RaySession(address, 0)
+        assert sample(make(cluster), prompts[:4]) == expected[:4]
+        assert ray.is_initialized(), "the connection of the program stays"
+    finally:
+        ray.shutdown()
 
 
 def test_an_address_that_does_not_answer(prompts: list[Prompt]) -> None:

@@ -12,7 +12,8 @@ import sys
 import threading
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+
+from dsrl_ray.connection import leave_out_dashboard
 
 from dsrl_verl.process import MARK, end_processes
 
@@ -30,16 +31,6 @@ def watch_parent(descriptor: int = 0) -> None:
     threading.Thread(target=wait, name="dsrl-parent", daemon=True).start()
 
 
-def lighten_ray() -> None:
-    """Let a Ray that this process starts have less to do at its start, for which Ray has fixed times of 15 and 30 seconds.
-
-    A training needs no dashboard, whose agent takes most of the time: Ray leaves its optional parts out if their packages
-    are not there.
-    """
-    utils: Any = import_module("ray._private.utils")
-    utils.get_dashboard_dependency_error = lambda: "dsrl needs no dashboard"
-
-
 def main() -> None:
     """Run verl with the arguments of this process."""
     # Ray's children must not hold the pipe of the parent open, nor read from it.
@@ -49,7 +40,7 @@ def main() -> None:
     os.close(null)
     watch_parent(pipe)
     if MARK in os.environ and find_spec("ray") is not None:  # a local Ray; verl says it if there is none
-        lighten_ray()
+        leave_out_dashboard()
     # By name: in verl's workers, a class of the module __main__ would be pickled as a whole.
     import_module("verl.trainer.main_ppo").main()
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import socket
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
+
+from dsrl_ray.cluster import ask_cluster
 
 from dsrl import DsrlError, SettingsError
 from dsrl_verl.layout import Cluster
@@ -22,13 +18,6 @@ PROVEN_VERL = "0.9.1"
 _CPU_PROCESSES = 3e9
 #: Seconds that a Ray cluster may take to answer.
 _RAY_SECONDS = 60.0
-_PROBE = """
-import json, sys
-import ray
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-print("\\n" + json.dumps([[node.get("CPU", 0), node.get("GPU", 0)] for node in nodes]))
-"""
 
 
 def check_packages(engine: str, is_cpu: bool, has_critic: bool = False) -> None:
@@ -133,8 +122,8 @@ def _count_own_gpus() -> tuple[int, float]:
 
 
 def _find_remote_cluster(options: TrainerOptions) -> Cluster:
-    nodes = ask_cluster(options.ray_address)
-    with_gpus = sorted((int(gpus) for _, gpus in nodes if gpus >= 1), reverse=True)
+    nodes = ask_cluster(options.ray_address, seconds=_RAY_SECONDS)
+    with_gpus = sorted((int(node.gpus) for node in nodes if node.gpus >= 1), reverse=True)
     if len(with_gpus) < options.nodes:
         raise SettingsError(
             f"the Ray cluster at {options.ray_address} has {len(with_gpus)} nodes with GPUs (of {len(nodes)}), and "
@@ -149,67 +138,3 @@ def _find_remote_cluster(options: TrainerOptions) -> Cluster:
         )
     # Ray does not say how much memory a GPU has; a smaller one fails when verl loads the model.
     return Cluster(options.nodes, wanted, float(os.environ.get("DSRL_VERL_GPU_GB", "80")) * 1e9)
-
-
-def choose_ray_token(address: str) -> dict[str, str]:
-    """Return the variables with which a process may join a Ray: a running one, or one of its own.
-
-    `ray start` asks for a token as soon as this user has one, and Ray's clients do not send theirs by themselves. A Ray of
-    one's own would write a token into the user's home, so that the next cluster asks for it; it gets one for itself.
-
-    Args:
-        address: the address of the cluster; empty for a Ray of one's own.
-    """
-    if "RAY_AUTH_MODE" in os.environ:
-        return {}
-    if not address:
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    places = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    has_token = any(os.environ.get(name) for name in places) or Path("~/.ray/auth_token").expanduser().is_file()
-    return {"RAY_AUTH_MODE": "token"} if has_token else {}
-
-
-def ask_cluster(address: str, seconds: float = _RAY_SECONDS) -> list[tuple[float, float]]:
-    """Return CPUs and GPUs of each living node of a Ray cluster.
-
-    A process of its own asks: a Ray client that cannot connect may wait for ever or end its process.
-
-    Raises:
-        SettingsError: the cluster does not answer in time.
-    """
-    _refuse_closed_port(address)
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-c", _PROBE, address],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **choose_ray_token(address)},
-        )
-        lines = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
-        return [(float(cpus), float(gpus)) for cpus, gpus in json.loads(lines[-1])]
-    except subprocess.TimeoutExpired:
-        reason = f"no answer within {seconds:g} s"
-    except (IndexError, ValueError, TypeError):
-        reason = (asked.stderr.strip().splitlines() or ["it answered with something that is no list of nodes"])[-1]
-        if "InvalidAuthToken" in asked.stderr:
-            reason = "it asks for another token than this machine has; copy ~/.ray/auth_token of its head"
-    raise SettingsError(
-        f"the Ray cluster at {address} cannot be used: {reason[:300]}; check `ray status --address {address}`, and that "
-        "its version of Ray is the one of this environment"
-    )
-
-
-def _refuse_closed_port(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        return  # auto
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise SettingsError(
-            f"nothing answers at the Ray address {address} ({error}); start the cluster there (ray start --head), or leave "
-            f"out {FLAG} ray_address for a local Ray"
-        ) from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from dsrl_ray.connection import check_address
 
 from dsrl import SettingsError
 
@@ -16,7 +17,6 @@ FLAG = "--trainer-option"
 SET = "set"
 #: The parts of verl's configuration whose settings may leave out ``actor_rollout_ref.``.
 SHORT_PARTS = ("actor", "model", "ref", "rollout")
-_ADDRESS = re.compile(r"auto|(ray://)?(?:[\w.-]+|\[[\da-fA-F:]+\]):\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def parse_options(values: Mapping[str, Any]) -> TrainerOptions:
             )
     checked: dict[str, Any] = {
         "algorithm": _check_choice("algorithm", plain.get("algorithm", "grpo"), ("grpo", "ppo")),
-        "ray_address": _check_address(plain.get("ray_address", "")),
+        "ray_address": check_address(plain.get("ray_address", ""), FLAG),
         "nodes": _check_whole_number("nodes", plain.get("nodes", 1), 1),
         "gpus_per_node": _check_whole_number("gpus_per_node", plain.get("gpus_per_node", 0), 0),
         "tensor_parallel": _check_whole_number("tensor_parallel", plain.get("tensor_parallel", 0), 0),
@@ -114,14 +114,3 @@ def _check_number(name: str, value: Any, minimum: float, maximum: float) -> floa
     if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
         raise SettingsError(f"{FLAG} {name}={value} must be a number from {minimum:g} to {maximum:g}")
     return float(value)
-
-
-def _check_address(value: Any) -> str:
-    if value == "":
-        return ""
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
-        raise SettingsError(
-            f"{FLAG} ray_address={value} is no address of a Ray cluster; write HOST:PORT (the head's port, usually 6379), "
-            "ray://HOST:PORT or auto"
-        )
-    return value

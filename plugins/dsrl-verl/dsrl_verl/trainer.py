@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dsrl import BoundPlugin, SettingsError, TrainJob, TrainStep, hookimpl
+from dsrl import BoundPlugin, Finding, SettingsError, TrainJob, TrainStep, hookimpl
 from dsrl_verl.options import FLAG, parse_options
 
 if TYPE_CHECKING:
@@ -107,6 +107,13 @@ class VerlTrainer:
         check_weights(job.model)
         if task is not None:
             check_task(task, options.reward_seconds, options.reward_memory_mb)
+
+    @hookimpl
+    def diagnose(self, model: str) -> list[Finding]:
+        """Say whether verl can be used, on which GPUs, and which sizes of models it can train there."""
+        from dsrl_verl.diagnosis import diagnose
+
+        return diagnose(self._options, model)
 
 
 def _refuse_unfitting(job: TrainJob, checkpoint_steps: int, strategy: str, has_address: bool) -> None:

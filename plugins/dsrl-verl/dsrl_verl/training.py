@@ -14,9 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dsrl_ray.connection import STARTS, choose_token
+
 from dsrl import DsrlError, PluginError, StoreError, TrainItem, TrainJob, TrainStep, list_tasks
 from dsrl_verl.checkpoints import RAY_PREFIX, WorkFolder
-from dsrl_verl.environment import check_packages, choose_ray_token, find_cluster
+from dsrl_verl.environment import check_packages, find_cluster
 from dsrl_verl.layout import Cluster, Layout, choose_layout
 from dsrl_verl.metrics import convert_metrics, count_left_out, read_step
 from dsrl_verl.model import save_model
@@ -36,8 +38,8 @@ _PAUSE = 0.2
 _LAST_WAIT = 60.0
 #: The splits in the rows of verl's validation: the development items, and a row that only fills the file.
 _DEV, _UNUSED = "dev", "unused"
-#: How often a local Ray is started if it does not start within a time that Ray does not let one set, and what it says then.
-_RAY_STARTS, _RAY_IS_SLOW = 3, "node timed out during startup"
+#: What Ray says if a local one does not start within a time that it does not let one set.
+_RAY_IS_SLOW = "node timed out during startup"
 _CPU_ENVIRONMENT = {
     "VERL_USE_EXTERNAL_MODULES": "dsrl_verl.cpu",
     "VERL_PLATFORM": "dsrl_cpu",
@@ -201,7 +203,7 @@ class Training:
     # --- verl ---
 
     def _run_verl_once_ray_starts(self, step: int, checkpoint: Path | None) -> None:
-        for remaining in reversed(range(_RAY_STARTS)):
+        for remaining in reversed(range(STARTS)):
             try:
                 self._run_verl(step, checkpoint)
                 return
@@ -238,7 +240,7 @@ class Training:
             "RAY_DEDUP_LOGS": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "TOKENIZERS_PARALLELISM": "false",
-            **choose_ray_token(self.options.ray_address),
+            **choose_token(self.options.ray_address),
         }
         if ray is not None:
             # verl leaves lock files in the folder for temporary files.

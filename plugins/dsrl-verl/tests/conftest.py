@@ -20,8 +20,9 @@ from dsrl import Prompt, SettingsError, TrainItem, TrainJob
 from dsrl.testing.fixtures import bound, install  # noqa: F401 - pytest finds them here
 
 ROOT = Path(__file__).parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
+for folder in (ROOT, ROOT.parent / "dsrl-ray"):
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 MakeJob = Callable[..., TrainJob]
 
@@ -64,14 +65,16 @@ def make_job(tmp_path: Path) -> MakeJob:
 @pytest.fixture(scope="session")
 def head() -> Iterator[str]:
     """The address of a Ray with one node and two logical GPUs, which is not dsrl's."""
-    from dsrl_verl.environment import ask_cluster
+    from dsrl_ray.cluster import ask_cluster
     from dsrl_verl.process import MARK, end_processes
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="dh-", dir="/tmp"))  # short enough for Ray's sockets
     # With --block it ends when it is told; `ray stop` would end every Ray of the machine.
-    code = "from dsrl_verl.driver import lighten_ray; lighten_ray(); from ray.scripts.scripts import main; main()"
+    code = (
+        "from dsrl_ray.connection import leave_out_dashboard as do; do(); from ray.scripts.scripts import main; main()"
+    )
     options = ["--num-gpus=2", "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={folder}"]
     command = [sys.executable, "-c", code, "start", "--head", "--block", f"--port={port}", *options]
     # It asks for a token, as every Ray of a user does who has one.

@@ -173,6 +173,39 @@ def test_a_training_learns_is_killed_goes_on_and_brings_its_model_back(
     assert names <= {path.name for path in Path(job.model).iterdir()}, "nothing that the base model has not"
 
 
+def test_the_command_writes_the_metrics_step_by_step(tmp_path: Path) -> None:
+    """`dsrl run --trainer verl` as a user gives it, from the task to the evaluation."""
+    options = ["--task", "mednli", "--trainer", "verl", "--device", "cpu", "--name", "trial", "--samples", "24"]
+    options += ["--select", "16", "--attempts", "4", "--epochs", "1", "--batch-size", "8", "--group-size", "4"]
+    options += [
+        "--test-size",
+        "20",
+        "--json",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+    ]
+    file = tmp_path / "runs" / "trial" / "metrics.jsonl"
+    with (tmp_path / "result").open("wb") as result, (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen([sys.executable, "-m", "dsrl", "run", *options], stdout=result, stderr=said)
+        seen = 0
+        while process.poll() is None and not seen:
+            seen = file.read_bytes().count(b"\n") if file.exists() else 0
+            time.sleep(0.05)
+        process.wait()
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    assert seen == 1, "the first step is in the file before the second one is done"
+    steps = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2]
+    assert all(step["critic/score/mean"] == pytest.approx(step["reward"], abs=1e-5) for step in steps)
+    assert all(step["reward_faults"] == 0 for step in steps)
+    outcome = json.loads((tmp_path / "result").read_text())
+    assert (outcome["n_test"], outcome["samples"]["selected"]) == (20, 16)
+    assert outcome["trained_accuracy"] is not None
+    assert Path(outcome["model_path"], "model.safetensors").is_file()
+
+
 def test_the_reward_of_a_file_with_an_override_arrives_and_a_hang_costs_its_limit(
     job: TrainJob, tmp_path: Path
 ) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dsrl_verl import environment
-from dsrl_verl.environment import ask_cluster, check_cpu_memory, check_packages, choose_ray_token, find_cluster
+from dsrl_verl.environment import check_cpu_memory, check_packages, find_cluster
 from dsrl_verl.options import parse_options
 
 from dsrl import DsrlError, SettingsError
@@ -66,36 +64,6 @@ def test_a_model_too_big_for_the_memory_is_refused_with_what_fits() -> None:
     check_cpu_memory(1000, has_adapters=False, has_critic=True)
     with pytest.raises(SettingsError, match=r"GB are free, enough for .* --trainer grpo"):
         check_cpu_memory(10**13, has_adapters=False, has_critic=False)
-
-
-def test_the_token_of_the_user_is_sent_and_a_ray_of_our_own_has_one_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert choose_ray_token("head:6379") == {}
-    own = choose_ray_token("")
-    assert own["RAY_AUTH_MODE"] == "token"
-    assert own["RAY_AUTH_TOKEN"] != choose_ray_token("")["RAY_AUTH_TOKEN"]
-    (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("token")
-    assert choose_ray_token("head:6379") == {"RAY_AUTH_MODE": "token"}
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert choose_ray_token("head:6379") == choose_ray_token("") == {}, "the user decides"
-
-
-def test_nothing_at_the_address() -> None:
-    with pytest.raises(SettingsError, match="nothing answers at the Ray address"):
-        ask_cluster("127.0.0.1:9")
-
-
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make test-verl")
-def test_something_else_at_the_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with pytest.raises(SettingsError, match=r"no answer within 8 s|cannot be used"):
-            ask_cluster(f"127.0.0.1:{port}", seconds=8)
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make test-verl")

@@ -22,6 +22,17 @@ SETTINGS: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 24, 
 OPTIONS: dict[str, Any] = {"device": "cpu", "max_sequences": 64, "cache_gb": 0.25, "context": 512}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_engine_is_left() -> Iterator[None]:
+    import psutil
+
+    yield
+    left = [
+        process for process in psutil.Process().children(recursive=True) if "dsrl_vllm" in " ".join(process.cmdline())
+    ]
+    assert left == []
+
+
 def sample(sampler: Any, prompts: list[Prompt], n: int = 1, **settings: Any) -> list[list[str]]:
     texts: list[list[str]] = asyncio.run(sampler.sample(prompts, n, **{**SETTINGS, **settings}))
     return texts
