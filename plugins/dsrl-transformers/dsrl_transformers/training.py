@@ -294,7 +294,7 @@ class Training:
     def _refill(
         self, batch: Sequence[TrainItem], groups: Sequence[Group], step: int
     ) -> tuple[list[TrainItem], list[Group], int]:
-        """Replace the prompts whose answers all have the same reward by others, once; return how many there were."""
+        """Replace the prompts whose answers all have the same reward by others, once; return how many came."""
         assert self.choice is not None
         live = [(item, group) for item, group in zip(batch, groups, strict=True) if any(group.advantages)]
         missing = len(batch) - len(live)
@@ -303,7 +303,7 @@ class Training:
             return list(batch), list(groups), 0
         added = self._answer(others, step)
         self._watch_choice(others, added)
-        return [item for item, _ in live] + others, [group for _, group in live] + added, missing
+        return [item for item, _ in live] + others, [group for _, group in live] + added, len(others)
 
     def _watch_choice(self, batch: Sequence[TrainItem], groups: Sequence[Group]) -> None:
         """Tell the choice how many of the answers to each item are right."""
