@@ -114,6 +114,20 @@ def test_the_numbers_are_those_of_the_result(hostile: RunStore, workspace: Works
     assert "<dd>100.0%</dd>" in page
 
 
+def test_labels_that_the_base_model_contradicts_are_listed(hostile: RunStore, workspace: Workspace) -> None:
+    sample = Sample("1-00002", 1, 2, "initial", HOSTILE, "o", label="yes", domain="d")
+    hostile.add_samples([sample])
+    hostile.add_verdicts([(sample, ["yes", "yes"])])
+    hostile.add_scores([(Score(sample.id, 8, 0, 1.0), {HOSTILE: (8, False)})])
+    report = collect(hostile, workspace)
+    (suspect,) = report["suspects"]
+    assert (suspect["id"], suspect["rival"], suspect["attempts"]) == (sample.id, HOSTILE, 8)
+    page = make_page([report])
+    assert "Labels that the base model contradicts" in page
+    assert "16 attempts of the base model, 8 at each sample (12% of all L)." in page
+    assert not {tag for tag, _ in parse(page).elements} & {"img", "iframe"}
+
+
 def test_a_run_that_has_nothing_yet(workspace: Workspace) -> None:
     store = RunStore(workspace.runs / "new")
     store.keep_settings({"run": {"name": "new"}, "task": {"task": "mednli"}})
