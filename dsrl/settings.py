@@ -314,7 +314,7 @@ class Settings:
     attempt_confidence: float = _setting(
         0.0,
         "score",
-        "Stop the attempts when the M samples of L attempts each are known with this confidence, for example 0.97; 0: make "
+        "Stop the attempts when the M samples of L attempts each are known with this confidence, for example 0.95; 0: make "
         "all L attempts at every sample, as in the paper.",
         low=0.0,
         high=0.999,

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: Attempts at every sample before the first decision, and attempts at a doubtful sample in a round.
-FIRST_ATTEMPTS, ROUND_ATTEMPTS = 8, 4
+FIRST_ATTEMPTS, ROUND_ATTEMPTS = 8, 8
 #: Number of times that the missing attempts are drawn: at most, and at least in a pool so large that the draws would take
 #: more than so many numbers.
 _MOST_DRAWS, _LEAST_DRAWS, _MOST_NUMBERS = 200, 20, 4_000_000

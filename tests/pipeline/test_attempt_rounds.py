@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsrl.pipeline import runtime
-from dsrl.pipeline.attempt_stopping import FIRST_ATTEMPTS
+from dsrl.pipeline.attempt_stopping import FIRST_ATTEMPTS, ROUND_ATTEMPTS
 from dsrl.pipeline.slots import make_samples
 from dsrl.pipeline.stages.selected import select_samples
 from dsrl.plugins.specs import hookimpl
@@ -99,7 +99,7 @@ def read_scores(store: RunStore) -> dict[str, tuple[int, int]]:
 
 
 def test_the_attempts_are_the_first_ones_of_a_full_scoring(prepared: Any) -> None:
-    run = prepared(attempt_confidence=0.96)
+    run = prepared(attempt_confidence=0.95)
     make_samples(run, 1)
     scores = run.store.scores(1)
     assert run.store.stages.is_finished(1, "scored")
@@ -122,16 +122,16 @@ def test_the_attempts_are_the_first_ones_of_a_full_scoring(prepared: Any) -> Non
 
 
 def test_later_attempts_go_on_where_the_first_ones_ended(prepared: Any) -> None:
-    run = prepared(attempt_confidence=0.96)
+    run = prepared(attempt_confidence=0.95)
     make_samples(run, 1)
     firsts = [first for _, first, n in NumberedSampler.calls if n > 1]
     assert firsts.count(0) == 3, "the three groups of slots"
-    assert {first for first in firsts if first} <= set(range(FIRST_ATTEMPTS, L, 4))
+    assert {first for first in firsts if first} <= set(range(FIRST_ATTEMPTS, L, ROUND_ATTEMPTS))
 
 
 @pytest.mark.parametrize("stop_at", [2, 4, 5, 8])
 def test_a_run_that_was_stopped_makes_the_same_rounds(prepared: Any, stop_at: int) -> None:
-    run = prepared(attempt_confidence=0.96)
+    run = prepared(attempt_confidence=0.95)
     NumberedSampler.stop_at = stop_at
     with pytest.raises(BaseException, match="FakeStop"):
         make_samples(run, 1)
@@ -140,12 +140,12 @@ def test_a_run_that_was_stopped_makes_the_same_rounds(prepared: Any, stop_at: in
     make_samples(run, 1)
     interrupted = read_scores(run.store)
     forget_scores(run.store)
-    make_samples(prepared(attempt_confidence=0.96), 1)
+    make_samples(prepared(attempt_confidence=0.95), 1)
     assert read_scores(run.store) == interrupted
 
 
 def test_a_sampler_that_cannot_go_on_makes_all_attempts_and_the_user_is_told(prepared: Any) -> None:
-    run = prepared(PlainSampler, attempt_confidence=0.96)
+    run = prepared(PlainSampler, attempt_confidence=0.95)
     make_samples(run, 1)
     assert {attempts for _, attempts in read_scores(run.store).values()} == {L}
     (note,) = [text for _, _, text in run.store.events()]
@@ -189,13 +189,13 @@ def test_a_trainer_that_chooses_needs_the_first_attempts_and_the_others_come_on_
 
 
 def test_a_random_selection_needs_the_first_attempts_only(prepared: Any) -> None:
-    run = prepared(attempt_confidence=0.96, selection="random")
+    run = prepared(attempt_confidence=0.95, selection="random")
     make_samples(run, 1)
     assert {attempts for _, attempts in read_scores(run.store).values()} == {FIRST_ATTEMPTS}
 
 
 def test_the_selection_is_close_to_that_of_all_attempts(prepared: Any) -> None:
-    run = prepared(attempt_confidence=0.96)
+    run = prepared(attempt_confidence=0.95)
     make_samples(run, 1)
     select_samples(run, 1)
     chosen = set(run.store.selected(1))
