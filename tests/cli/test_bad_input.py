@@ -221,7 +221,8 @@ def test_no_sample_is_left(dsrl, small):
         "from dsrl import UNREADABLE, hookimpl\n\n@hookimpl\ndef process_prediction(output):\n    return UNREADABLE\n"
         "\n@hookimpl\ndef process_label(output):\n    return output\n"
     )
-    refused(dsrl(*small, "--override", "never.py"), "there is no sample to train on", "dsrl show small")
+    outcome = dsrl(*small, "--override", "never.py")
+    refused(outcome, "there is no sample to train on: only 0 of the 24 initial samples got a label", "dsrl show small")
 
 
 def test_other_settings_for_a_run_that_is_there(dsrl, small):

@@ -19,6 +19,9 @@ from dsrl.settings import ONLINE, Settings
 from dsrl.storage.matches import Match
 from dsrl.types import Sample, Score
 
+#: If a smaller share of the initial samples gets a label, the user is told.
+_USUAL_YIELD = 0.5
+
 
 def select_samples(run: OpenRun, iteration: int) -> None:
     """Store the training set and the development items. Both are chosen again if a larger budget has added samples since.
@@ -64,10 +67,18 @@ def select_samples(run: OpenRun, iteration: int) -> None:
             f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement, or a higher "
             "--max-pass-rate or --fill, in a new run"
         )
+    dropped = _describe_dropped(run, iteration)
     if not selected:
         raise DataError(
-            f"there is no sample to train on; `dsrl show {settings.name}` says why samples were dropped or set aside. Try "
-            "another teacher or another task description"
+            f"there is no sample to train on{dropped and ': '}{dropped}. `dsrl show {settings.name}` says why samples were "
+            f"dropped or set aside, and `dsrl samples {settings.name} --dropped` lists them. Try another teacher or another "
+            "task description"
+        )
+    if dropped:
+        run.add_warning(
+            f"{dropped}. A teacher that is too weak for the task, or a task that is described too loosely, yields few "
+            f"samples: `dsrl samples {settings.name} --dropped` lists them",
+            f"selected-{iteration}:dropped",
         )
     if left_out:
         run.add_note(f"samples that cannot be selected: {_describe_left_out(left_out)}")
@@ -146,6 +157,18 @@ def find_easy_scores(scores: Iterable[Score], settings: Settings, agreements: Ma
     """Return the samples that :func:`filter_scores` leaves out only because they are solved too often."""
     kept, _ = filter_scores(scores, replace(settings, max_pass_rate=1.0), agreements)
     return [score for score in kept if score.pass_rate > settings.max_pass_rate]
+
+
+def _describe_dropped(run: OpenRun, iteration: int) -> str:
+    """Return how few of the samples that the teacher wrote first have a label, and why; empty if it is as many as usual."""
+    counts = run.store.count_samples(iteration)
+    is_usual = counts["verified"] >= _USUAL_YIELD * counts["initial"]
+    if is_usual or "budget" in counts["dropped"]:  # what a budget leaves out says nothing about the teacher
+        return ""
+    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts["dropped"].items())
+    return (
+        f"only {counts['verified']} of the {counts['initial']} initial samples got a label (dropped in all: {reasons})"
+    )
 
 
 def _describe_left_out(left_out: Counter[str]) -> str:

@@ -148,6 +148,19 @@ def test_without_an_evaluation_all_samples_can_be_selected(make_run: Any) -> Non
     assert run.store.events() == []
 
 
+@pytest.mark.parametrize(("n_dropped", "is_told"), [(4, False), (5, True)])
+def test_a_teacher_that_yields_few_samples_is_told(make_run: Any, n_dropped: int, is_told: bool) -> None:
+    run = make_run(select=4)
+    fill(run, ["a"] * 4)
+    run.store.add_samples(
+        Sample(f"1-{n:05d}", 1, n, "initial", "", "prose", dropped="not_json") for n in range(4, 4 + n_dropped)
+    )
+    select_samples(run, 1)
+    texts = [text for _, level, text in run.store.events() if level == "warning"]
+    expected = "only 4 of the 9 initial samples got a label (dropped in all: 5 not json). A teacher that is too weak"
+    assert [text.startswith(expected) for text in texts] == [True] * is_told
+
+
 def test_a_tenth_is_held_out_before_the_selection_and_stays(make_run: Any) -> None:
     run = make_run(select=100, eval_every=5)
     fill(run, ["a", "b"] * 50)
