@@ -28,6 +28,8 @@ def test_the_reason_is_told_although_the_last_lines_have_it_no_more(monkeypatch:
     engine = EngineProcess({}, {}, lambda process, message: None, lambda process: has_ended.set())
     assert has_ended.wait(30)
     told = engine.describe_end()
-    assert told.startswith("ended with exit code 1, because of ValueError: No room for keys and values.; its last lines:\n")
+    assert told.startswith(
+        "ended with exit code 1, because of ValueError: No room for keys and values.; its last lines:\n"
+    )
     assert told.endswith("Failed core proc(s): {}")
     engine.stop()
