@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Literal, cast, overload
 
 import pluggy
@@ -279,8 +280,8 @@ class _Manager(pluggy.PluginManager):
     registers_overrides = False
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        if isinstance(inspect.getattr_static(plugin, name, None), property):
-            return None  # pluggy would run the property's code
+        if isinstance(inspect.getattr_static(plugin, name, None), property | cached_property):
+            return None  # pluggy 1.6 would run the property's code, and so before the plugin is bound
         options = super().parse_hookimpl_opts(plugin, name)
         return {**options, "tryfirst": True, "trylast": False} if options and self.registers_overrides else options
 

@@ -375,7 +375,10 @@ class Optioned:
 
 
 def test_a_class_gets_its_options(bound: Any) -> None:
-    assert bound("task", Optioned, word="ab", times=2).hook.description() == "abab"
+    task = bound("task", Optioned, word="ab", times=2)
+    assert task.hook.description() == "abab"
+    # pluggy 1.6 looks at cached properties, here that of dsrl's own defaults, before the plugin is bound.
+    assert task.hook.process_prediction(output="<answer>yes</answer>", input="") == "yes"
 
 
 @pytest.mark.parametrize(

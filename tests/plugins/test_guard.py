@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ def test_checking_a_plugin_runs_none_of_its_properties(install: Any) -> None:
     class Property(Leaving):
         @property
         def model(self) -> str:
+            sys.exit(0)
+
+        @cached_property
+        def cached(self) -> str:
             sys.exit(0)
 
     install("teacher", "with_property", Property)

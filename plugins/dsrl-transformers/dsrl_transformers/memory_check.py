@@ -66,7 +66,8 @@ def check_training_memory(
     tokens = job.max_prompt_tokens + job.max_completion_tokens
     if facts.context is not None:
         tokens = min(tokens, facts.context)
-    pass_bytes = facts.shape.get_pass_bytes(tokens, is_recomputed=options.gradient_checkpointing != "off")
+    is_narrow = is_forward_narrow and device.type == "cuda"
+    pass_bytes = facts.shape.get_pass_bytes(tokens, options.gradient_checkpointing != "off", is_narrow)
     total = needs.total + pass_bytes + (PROCESS_BYTES if device.type == "cpu" else 0)
     if total > _CLOSE * available:
         log.warning(

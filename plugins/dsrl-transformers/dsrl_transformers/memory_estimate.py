@@ -7,6 +7,7 @@ For a model of ``N`` weights of which ``T`` are trained (all, or those of the ad
     optimizer    8 T (AdamW's two moments); 2 T with ``adamw8bit``
     reference    with a KL term and without adapters 4 N, or 2 N if the base model is stored in bfloat16; else 0
     activations  of a pass of ``n`` tokens: n * layers * (6 hidden + 3 heads * head size + 4 intermediate) * 4;
+                 two thirds of that if the forward pass is in bfloat16, measured on a GPU;
                  with layers that are computed again: n * layers * hidden * 4 and one layer in full
 
 A checkpoint needs no memory of its own: it is written from where the weights are.
@@ -23,6 +24,8 @@ from dsrl.machine import read_free_memory, read_total_memory
 _MAX_FROZEN_SHARE = 0.5
 #: Memory of the process without the model, in bytes: the libraries and their buffers.
 PROCESS_BYTES = 600 * 2**20
+#: Size of the activations of a forward pass in bfloat16, in those of float32: what is between the layers stays float32.
+_NARROW_SHARE = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,18 @@ class ModelShape:
         widths = 2 * (self.hidden + self.attention) + 2 * (self.hidden + self.key_value)
         return rank * self.layers * (widths + 3 * (self.hidden + self.intermediate))
 
-    def get_pass_bytes(self, tokens: int, is_recomputed: bool) -> int:
-        """Return the bytes of the activations of a training pass in float32.
+    def get_pass_bytes(self, tokens: int, is_recomputed: bool, is_narrow: bool = False) -> int:
+        """Return the bytes of the activations of a training pass.
 
         Args:
             tokens: the tokens of the pass.
             is_recomputed: whether each layer keeps only its input, so that one layer at a time is in memory.
+            is_narrow: whether the forward pass is in bfloat16.
         """
         one_layer = 6 * self.hidden + 3 * self.attention + 4 * self.intermediate
-        return 4 * tokens * (self.layers * self.hidden + one_layer if is_recomputed else self.layers * one_layer)
+        if is_recomputed:
+            return 4 * tokens * (self.layers * self.hidden + one_layer)
+        return int(4 * tokens * self.layers * one_layer * (_NARROW_SHARE if is_narrow else 1))
 
 
 def read_shape(config: Any) -> ModelShape:

@@ -183,11 +183,12 @@ class Training:
         capacity = read_capacity(model.device)
         spare = None if capacity is None else max(0.0, _MAX_PASS_SHARE * (capacity - fixed))
         longest = max(len(self.prompts[item.id]) for item in self.items) + job.max_completion_tokens
-        is_too_large = spare is not None and shape.get_pass_bytes(longest, is_recomputed=False) > spare
+        is_narrow = not is_cpu and self.lm.autocast_dtype == torch.bfloat16
+        is_too_large = spare is not None and shape.get_pass_bytes(longest, False, is_narrow) > spare
         mode = options.gradient_checkpointing
         self.is_recomputed = (mode == "on" or (mode == "auto" and is_too_large)) and self._recompute_layers()
         tokens = _CPU_TOKENS if is_cpu else _DEVICE_TOKENS
-        token_bytes = shape.get_pass_bytes(1, self.is_recomputed)
+        token_bytes = shape.get_pass_bytes(1, self.is_recomputed, is_narrow)
         budgets = [] if spare is None else [spare]
         if is_cpu:
             budgets.append(max(_CPU_PASS_BYTES, _CPU_PASS_SHARE * fixed))

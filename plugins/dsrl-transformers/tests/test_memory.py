@@ -136,6 +136,15 @@ def test_the_estimate_by_hand() -> None:
     assert SEVEN_B.get_pass_bytes(10, is_recomputed=True) < SEVEN_B.get_pass_bytes(10, is_recomputed=False) / 10
 
 
+@pytest.mark.parametrize(("is_narrow", "peak"), [(False, 50.86e9), (True, 35.50e9)], ids=["float32", "bfloat16"])
+def test_the_estimate_is_near_the_peak_on_a_gpu(is_narrow: bool, peak: float) -> None:
+    # Measured by benchmarks/gpu.py on an NVIDIA H200: all weights, with a KL term, passes of up to 16384 tokens.
+    shape = ModelShape(896, 24, 4864, 896, 128, 151936)
+    kind = TrainingKind(lora_rank=0, has_kl=True, is_8bit=False, has_narrow_base=is_narrow, is_stored_narrow=True)
+    estimate = estimate_memory(494_032_768, shape, kind).total + shape.get_pass_bytes(16384, False, is_narrow)
+    assert peak <= estimate <= 1.1 * peak
+
+
 def test_the_shape_is_that_of_the_model(model_dir: Path) -> None:
     model = build_model()
     shape = read_shape(model.config)

@@ -19,6 +19,8 @@ _GRACE = 5.0
 #: Characters of a line that are kept, and lines.
 _LINE, _LINES = 500, 25
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+#: The end of a traceback of vLLM's own processes, which the traceback of their parent would push out of the last lines.
+_CAUSE = re.compile(r"^\((?:EngineCore|Worker)[^)]*\).*?\b([A-Za-z_][\w.]*(?:Error|Exception)\b.*)")
 _BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from dsrl_vllm.engine import main; main(int(sys.argv[2]), json.loads(sys.argv[3]))"
@@ -46,6 +48,7 @@ class EngineProcess:
     ) -> None:
         self._on_message, self._on_end = on_message, on_end
         self._lines: deque[str] = deque(maxlen=_LINES)
+        self._cause = ""
         self._write_lock = threading.Lock()
         read_end, write_end = os.pipe()
         command = [sys.executable, "-c", _BOOTSTRAP, json.dumps(sys.path), str(write_end), json.dumps(settings)]
@@ -121,6 +124,8 @@ class EngineProcess:
 
     def _add_lines(self, how: str) -> str:
         lines = list(self._lines)
+        if self._cause and not any(self._cause in line for line in lines):
+            how += f", because of {self._cause}"
         return f"{how}; its last lines:\n" + "\n".join(f"    {line}" for line in lines) if lines else how
 
     def _read_log(self) -> None:
@@ -130,6 +135,8 @@ class EngineProcess:
                 text = _COLOURS.sub("", line.decode("utf-8", "replace")).strip("\r\n").rstrip()[:_LINE]
                 if text.strip() and (not self._lines or self._lines[-1] != text):
                     self._lines.append(text)
+                if found := _CAUSE.match(text):
+                    self._cause = found.group(1)
 
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "rb") as stream:
