@@ -1,0 +1,153 @@
+"""Do the settings `--passage-…` find better passages? A judge read them one by one, without knowing which way found them.
+
+    python benchmarks/passages.py --corpus PATH --encoder MODEL               # the table, from the verdicts beside this file
+    python benchmarks/passages.py --corpus PATH --encoder MODEL --sheet FILE  # a sheet to judge: shuffled, without the ways
+
+Keywords of `mednli` and `medqa`, as a language model answers the prompt for keywords. Each way makes a ranking; passages are
+taken from it at the same 20 quantiles, because a run draws from the whole ranking. So two ways make pairs: one for each task
+and quantile. The verdicts (passages_judged.csv) hold ids only; the texts come from the corpus (MedQuAD: 27,254 passages).
+
+On topic, mednli: a teacher could write a sentence of a hospital's record from it (complaints, findings, tests, course or
+treatment of patients). On topic, medqa: it holds knowledge that an exam question could ask for (mechanism, presentation,
+cause, diagnosis, treatment). Distinct: it has content of its own; not a template in which only a name changes, a list of
+links or codes, or what another passage of the same way and task says as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from dsrl.corpus.index import ensure_index
+from dsrl.corpus.ranking import Ranking, find_passages
+from dsrl.corpus.reader import Corpus
+from dsrl.plugins.binding import load
+from dsrl.types import Passage, PluginRef
+
+KEYWORDS = {
+    "mednli": (
+        "Clinical natural language inference\nclinical notes\nmedical records\ntextual entailment\npatient history\n"
+        "hospital discharge summary\ndiagnosis\nsymptoms\nclinical findings\nmedical reasoning"
+    ).split("\n"),
+    "medqa": (
+        "Clinical medicine\nmedical licensing exam\nUSMLE\nclinical case\npatient diagnosis\ninternal medicine\n"
+        "pathophysiology\npharmacology\ntreatment and management\ndifferential diagnosis"
+    ).split("\n"),
+}
+#: Passages that a way finds: the paper's number, and the number of samples of a run.
+PAPER_SIZE, SIZE = 10_000, 500
+#: Passages that are reranked, so that the best of them are others than without it.
+RERANK_TOP = 1_000
+QUANTILES = 20
+DRAWS = 10_000
+VERDICTS = Path(__file__).with_name("passages_judged.csv")
+SHOWN = 2_048
+
+
+def list_ways(encoder: str) -> dict[str, tuple[int, Ranking]]:
+    """Return name -> number of passages, and how they are found. The first one is the paper's way."""
+    ways = {
+        "paper": (PAPER_SIZE, Ranking()),
+        "first 500": (SIZE, Ranking()),
+        "queries each": (SIZE, Ranking(is_fused=True)),
+        "distinct": (SIZE, Ranking(is_distinct=True)),
+        "diversity 0.5": (SIZE, Ranking(diversity=0.5)),
+        "spread": (SIZE, Ranking(is_spread=True)),
+    }
+    if encoder:
+        ways["rerank"] = (SIZE, Ranking(rerank=encoder, rerank_top=RERANK_TOP))
+        ways["all"] = (SIZE, Ranking(True, True, 0.5, True, encoder, RERANK_TOP))
+    return ways
+
+
+def draw(corpus: Path, encoder: str) -> dict[str, dict[tuple[str, int], Passage]]:
+    """Return way -> task and quantile -> passage."""
+    retriever = load(PluginRef("retriever", "bm25"), "retriever")
+    drawn: dict[str, dict[tuple[str, int], Passage]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        index = ensure_index(retriever, Corpus([corpus]), Path(folder))
+        for way, (size, ranking) in list_ways(encoder).items():
+            for task, keywords in KEYWORDS.items():
+                found = find_passages(retriever, index, keywords, size, ranking)
+                titles = len({passage.title for passage in found})
+                print(f"{way}, {task}: {len(found):,} passages with {titles:,} different titles", flush=True)
+                for number in range(QUANTILES):
+                    at = int((number + 0.5) / QUANTILES * len(found))
+                    drawn.setdefault(way, {})[task, number] = found[at]
+    return drawn
+
+
+def write_sheet(path: Path, drawn: dict[str, dict[tuple[str, int], Passage]]) -> None:
+    """Write every passage once for each task, in random order, without the ways that found it."""
+    passages = {(task, passage.id): passage for ways in drawn.values() for (task, _), passage in ways.items()}
+    order = sorted(passages)
+    Random(0).shuffle(order)
+    order.sort(key=lambda key: key[0])  # one task after the other; sorting keeps the random order of equals
+    with path.open("w", encoding="utf-8") as file:
+        for number, (task, passage_id) in enumerate(order, 1):
+            passage = passages[task, passage_id]
+            file.write(f"--- {number} {task} {passage_id}\n{passage.title}\n{passage.text[:SHOWN]}\n")
+
+
+def read_verdicts() -> dict[tuple[str, str], tuple[bool, bool, str]]:
+    """Return task and id -> whether it is on topic, whether it is distinct, and the id of one that says the same."""
+    with VERDICTS.open(encoding="utf-8", newline="") as file:
+        return {
+            (row["task"], row["id"]): (row["on_topic"] == "1", row["distinct"] == "1", row["same_as"])
+            for row in csv.DictReader(file)
+        }
+
+
+def judge(
+    way: dict[tuple[str, int], Passage], verdicts: dict[tuple[str, str], tuple[bool, bool, str]]
+) -> list[list[bool]]:
+    """Return for each passage of a way: on topic, distinct, both."""
+    judged = []
+    for (task, number), passage in way.items():
+        is_on_topic, is_distinct, same = verdicts[task, passage.id]
+        before = {other.id for (of, at), other in way.items() if of == task and at < number}
+        is_distinct = is_distinct and passage.id not in before and same not in before
+        judged.append([is_on_topic, is_distinct, is_on_topic and is_distinct])
+    return judged
+
+
+def compute_interval(pairs: Sequence[int]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of differences (percentile bootstrap over pairs)."""
+    rng = Random(0)
+    means = sorted(sum(rng.choices(pairs, k=len(pairs))) / len(pairs) for _ in range(DRAWS))
+    return means[int(0.025 * DRAWS)], means[int(0.975 * DRAWS)]
+
+
+def print_table(drawn: dict[str, dict[tuple[str, int], Passage]]) -> None:
+    verdicts = read_verdicts()
+    base = judge(drawn["paper"], verdicts)
+    print("| way | on topic | distinct | both | both, less the paper's way | 95%, paired |\n|" + " --- |" * 6)
+    for name, way in drawn.items():
+        rows = judge(way, verdicts)
+        pairs = [one[2] - two[2] for one, two in zip(rows, base, strict=True)]
+        low, high = compute_interval(pairs)
+        shares = " | ".join(f"{sum(row[at] for row in rows) / len(rows):.0%}" for at in range(3))
+        print(f"| {name} | {shares} | {sum(pairs) / len(pairs):+.0%} | {low:+.0%} to {high:+.0%} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="the passages of MedQuAD")
+    parser.add_argument(
+        "--encoder", default="", help="a model of sentence-transformers; without it, two ways are left out"
+    )
+    parser.add_argument("--sheet", type=Path, help="write the passages to judge into this file")
+    options = parser.parse_args()
+    drawn = draw(options.corpus, options.encoder)
+    if options.sheet:
+        write_sheet(options.sheet, drawn)
+    else:
+        print_table(drawn)
+
+
+if __name__ == "__main__":
+    main()
