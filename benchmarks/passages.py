@@ -1,15 +1,17 @@
 """Do the settings `--passage-…` find better passages? A judge read them one by one, without knowing which way found them.
 
-    python benchmarks/passages.py --corpus PATH --encoder MODEL               # the table, from the verdicts beside this file
-    python benchmarks/passages.py --corpus PATH --encoder MODEL --sheet FILE  # a sheet to judge: shuffled, without the ways
+    python benchmarks/passages.py                                             # the table, from the two files beside this one
+    python benchmarks/passages.py --corpus PATH --encoder MODEL --sheet FILE  # draw passages, and write a sheet to judge
 
 Keywords of `mednli` and `medqa`, as a language model answers the prompt for keywords. Each way makes a ranking; passages are
 taken from it at the same 20 quantiles, because a run draws from the whole ranking. So two ways make pairs: one for each task
-and quantile. The verdicts (passages_judged.csv) hold ids only; the texts come from the corpus (MedQuAD: 27,254 passages).
+and quantile. The sheet is shuffled and does not name the ways. Kept are only ids: which way drew which (passages_drawn.csv),
+and the verdicts (passages_judged.csv). The texts come from the corpus (MedQuAD: 27,254 passages).
 
 On topic, mednli: a teacher could write a sentence of a hospital's record from it (complaints, findings, tests, course or
 treatment of patients). On topic, medqa: it holds knowledge that an exam question could ask for (mechanism, presentation,
-cause, diagnosis, treatment). Distinct: it has content of its own; not a template in which only a name changes, a list of
+cause, diagnosis, treatment). A passage that holds such a thing in less than a third of its text is not on topic. Distinct:
+it has content of its own; not a template in which only a name changes, a paragraph that stands in many pages, a list of
 links or codes, or what another passage of the same way and task says as well.
 """
 
@@ -26,7 +28,7 @@ from dsrl.corpus.index import ensure_index
 from dsrl.corpus.ranking import Ranking, find_passages
 from dsrl.corpus.reader import Corpus
 from dsrl.plugins.binding import load
-from dsrl.types import Passage, PluginRef
+from dsrl.types import PluginRef
 
 KEYWORDS = {
     "mednli": (
@@ -44,8 +46,12 @@ PAPER_SIZE, SIZE = 10_000, 500
 RERANK_TOP = 1_000
 QUANTILES = 20
 DRAWS = 10_000
+DRAWN = Path(__file__).with_name("passages_drawn.csv")
 VERDICTS = Path(__file__).with_name("passages_judged.csv")
 SHOWN = 2_048
+
+#: Task and number of the quantile -> id.
+Drawn = dict[tuple[str, int], str]
 
 
 def list_ways(encoder: str) -> dict[str, tuple[int, Ranking]]:
@@ -64,33 +70,48 @@ def list_ways(encoder: str) -> dict[str, tuple[int, Ranking]]:
     return ways
 
 
-def draw(corpus: Path, encoder: str) -> dict[str, dict[tuple[str, int], Passage]]:
-    """Return way -> task and quantile -> passage."""
+def draw(corpus: Path, encoder: str) -> dict[str, Drawn]:
+    """Return way -> what was drawn from its rankings."""
     retriever = load(PluginRef("retriever", "bm25"), "retriever")
-    drawn: dict[str, dict[tuple[str, int], Passage]] = {}
+    drawn: dict[str, Drawn] = {}
     with tempfile.TemporaryDirectory() as folder:
         index = ensure_index(retriever, Corpus([corpus]), Path(folder))
         for way, (size, ranking) in list_ways(encoder).items():
+            drawn[way] = {}
             for task, keywords in KEYWORDS.items():
                 found = find_passages(retriever, index, keywords, size, ranking)
                 titles = len({passage.title for passage in found})
                 print(f"{way}, {task}: {len(found):,} passages with {titles:,} different titles", flush=True)
                 for number in range(QUANTILES):
-                    at = int((number + 0.5) / QUANTILES * len(found))
-                    drawn.setdefault(way, {})[task, number] = found[at]
+                    drawn[way][task, number] = found[int((number + 0.5) / QUANTILES * len(found))].id
     return drawn
 
 
-def write_sheet(path: Path, drawn: dict[str, dict[tuple[str, int], Passage]]) -> None:
+def write_drawn(drawn: dict[str, Drawn]) -> None:
+    with DRAWN.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["way", "task", "quantile", "id"])
+        writer.writerows([way, *place, id] for way, places in drawn.items() for place, id in places.items())
+
+
+def read_drawn() -> dict[str, Drawn]:
+    drawn: dict[str, Drawn] = {}
+    with DRAWN.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            drawn.setdefault(row["way"], {})[row["task"], int(row["quantile"])] = row["id"]
+    return drawn
+
+
+def write_sheet(path: Path, drawn: dict[str, Drawn], corpus: Path) -> None:
     """Write every passage once for each task, in random order, without the ways that found it."""
-    passages = {(task, passage.id): passage for ways in drawn.values() for (task, _), passage in ways.items()}
-    order = sorted(passages)
+    order = sorted({(task, id) for places in drawn.values() for (task, _), id in places.items()})
+    passages = {passage.id: passage for passage in Corpus([corpus])}
     Random(0).shuffle(order)
     order.sort(key=lambda key: key[0])  # one task after the other; sorting keeps the random order of equals
     with path.open("w", encoding="utf-8") as file:
-        for number, (task, passage_id) in enumerate(order, 1):
-            passage = passages[task, passage_id]
-            file.write(f"--- {number} {task} {passage_id}\n{passage.title}\n{passage.text[:SHOWN]}\n")
+        for number, (task, id) in enumerate(order, 1):
+            passage = passages[id]
+            file.write(f"--- {number} {task} {id}\n{passage.title}\n{passage.text[:SHOWN]}\n")
 
 
 def read_verdicts() -> dict[tuple[str, str], tuple[bool, bool, str]]:
@@ -102,15 +123,13 @@ def read_verdicts() -> dict[tuple[str, str], tuple[bool, bool, str]]:
         }
 
 
-def judge(
-    way: dict[tuple[str, int], Passage], verdicts: dict[tuple[str, str], tuple[bool, bool, str]]
-) -> list[list[bool]]:
+def judge(way: Drawn, verdicts: dict[tuple[str, str], tuple[bool, bool, str]]) -> list[list[bool]]:
     """Return for each passage of a way: on topic, distinct, both."""
     judged = []
-    for (task, number), passage in way.items():
-        is_on_topic, is_distinct, same = verdicts[task, passage.id]
-        before = {other.id for (of, at), other in way.items() if of == task and at < number}
-        is_distinct = is_distinct and passage.id not in before and same not in before
+    for (task, number), id in way.items():
+        is_on_topic, is_distinct, same = verdicts[task, id]
+        before = {other for (of, at), other in way.items() if of == task and at < number}
+        is_distinct = is_distinct and id not in before and same not in before
         judged.append([is_on_topic, is_distinct, is_on_topic and is_distinct])
     return judged
 
@@ -122,8 +141,8 @@ def compute_interval(pairs: Sequence[int]) -> tuple[float, float]:
     return means[int(0.025 * DRAWS)], means[int(0.975 * DRAWS)]
 
 
-def print_table(drawn: dict[str, dict[tuple[str, int], Passage]]) -> None:
-    verdicts = read_verdicts()
+def print_table() -> None:
+    drawn, verdicts = read_drawn(), read_verdicts()
     base = judge(drawn["paper"], verdicts)
     print("| way | on topic | distinct | both | both, less the paper's way | 95%, paired |\n|" + " --- |" * 6)
     for name, way in drawn.items():
@@ -136,17 +155,19 @@ def print_table(drawn: dict[str, dict[tuple[str, int], Passage]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="the passages of MedQuAD")
+    parser.add_argument("--corpus", type=Path, help="the passages of MedQuAD")
     parser.add_argument(
         "--encoder", default="", help="a model of sentence-transformers; without it, two ways are left out"
     )
     parser.add_argument("--sheet", type=Path, help="write the passages to judge into this file")
     options = parser.parse_args()
-    drawn = draw(options.corpus, options.encoder)
-    if options.sheet:
-        write_sheet(options.sheet, drawn)
+    if options.corpus:
+        drawn = draw(options.corpus, options.encoder)
+        write_drawn(drawn)
+        if options.sheet:
+            write_sheet(options.sheet, drawn, options.corpus)
     else:
-        print_table(drawn)
+        print_table()
 
 
 if __name__ == "__main__":
