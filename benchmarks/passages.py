@@ -4,9 +4,9 @@
     python benchmarks/passages.py --corpus PATH --encoder MODEL --sheet FILE  # draw passages, and write a sheet to judge
 
 Keywords of `mednli` and `medqa`, as a language model answers the prompt for keywords. Each way makes a ranking; passages are
-taken from it at the same 20 quantiles, because a run draws from the whole ranking. So two ways make pairs: one for each task
-and quantile. The sheet is shuffled and does not name the ways. Kept are only ids: which way drew which (passages_drawn.csv),
-and the verdicts (passages_judged.csv). The texts come from the corpus (MedQuAD: 27,254 passages).
+taken from it at the same quantiles (20, for some ways 40), because a run draws from the whole ranking. So two ways make
+pairs: one for each task and quantile. The sheet is shuffled and does not name the ways. Kept are only ids: which way drew
+which (passages_drawn.csv), and the verdicts (passages_judged.csv). The texts come from the corpus (MedQuAD, 27,254 of them).
 
 On topic, mednli: a teacher could write a sentence of a hospital's record from it (complaints, findings, tests, course or
 treatment of patients). On topic, medqa: it holds knowledge that an exam question could ask for (mechanism, presentation,
@@ -44,7 +44,10 @@ KEYWORDS = {
 PAPER_SIZE, SIZE = 10_000, 500
 #: Passages that are reranked, so that the best of them are others than without it.
 RERANK_TOP = 1_000
-QUANTILES = 20
+QUANTILES = [(number + 0.5) / 20 for number in range(20)]
+#: For the ways of which more is to be known.
+MORE_QUANTILES = [*QUANTILES, *((number + 0.25) / 20 for number in range(20))]
+MORE = ("paper", "distinct, 10,000", "all but rerank, 10,000", "all but rerank", "all")
 DRAWS = 10_000
 DRAWN = Path(__file__).with_name("passages_drawn.csv")
 VERDICTS = Path(__file__).with_name("passages_judged.csv")
@@ -58,11 +61,14 @@ def list_ways(encoder: str) -> dict[str, tuple[int, Ranking]]:
     """Return name -> number of passages, and how they are found. The first one is the paper's way."""
     ways = {
         "paper": (PAPER_SIZE, Ranking()),
+        "distinct, 10,000": (PAPER_SIZE, Ranking(is_distinct=True)),
         "first 500": (SIZE, Ranking()),
         "queries each": (SIZE, Ranking(is_fused=True)),
         "distinct": (SIZE, Ranking(is_distinct=True)),
         "diversity 0.5": (SIZE, Ranking(diversity=0.5)),
         "spread": (SIZE, Ranking(is_spread=True)),
+        "all but rerank, 10,000": (PAPER_SIZE, Ranking(True, True, 0.5, True)),
+        "all but rerank": (SIZE, Ranking(True, True, 0.5, True)),
     }
     if encoder:
         ways["rerank"] = (SIZE, Ranking(rerank=encoder, rerank_top=RERANK_TOP))
@@ -82,8 +88,8 @@ def draw(corpus: Path, encoder: str) -> dict[str, Drawn]:
                 found = find_passages(retriever, index, keywords, size, ranking)
                 titles = len({passage.title for passage in found})
                 print(f"{way}, {task}: {len(found):,} passages with {titles:,} different titles", flush=True)
-                for number in range(QUANTILES):
-                    drawn[way][task, number] = found[int((number + 0.5) / QUANTILES * len(found))].id
+                for number, quantile in enumerate(MORE_QUANTILES if way in MORE else QUANTILES):
+                    drawn[way][task, number] = found[int(quantile * len(found))].id
     return drawn
 
 
@@ -123,14 +129,14 @@ def read_verdicts() -> dict[tuple[str, str], tuple[bool, bool, str]]:
         }
 
 
-def judge(way: Drawn, verdicts: dict[tuple[str, str], tuple[bool, bool, str]]) -> list[list[bool]]:
+def judge(way: Drawn, verdicts: dict[tuple[str, str], tuple[bool, bool, str]]) -> dict[tuple[str, int], list[bool]]:
     """Return for each passage of a way: on topic, distinct, both."""
-    judged = []
+    judged = {}
     for (task, number), id in way.items():
         is_on_topic, is_distinct, same = verdicts[task, id]
         before = {other for (of, at), other in way.items() if of == task and at < number}
         is_distinct = is_distinct and id not in before and same not in before
-        judged.append([is_on_topic, is_distinct, is_on_topic and is_distinct])
+        judged[task, number] = [is_on_topic, is_distinct, is_on_topic and is_distinct]
     return judged
 
 
@@ -144,13 +150,13 @@ def compute_interval(pairs: Sequence[int]) -> tuple[float, float]:
 def print_table() -> None:
     drawn, verdicts = read_drawn(), read_verdicts()
     base = judge(drawn["paper"], verdicts)
-    print("| way | on topic | distinct | both | both, less the paper's way | 95%, paired |\n|" + " --- |" * 6)
+    print("| way | judged | on topic | distinct | both | both, less the paper's way | 95%, paired |\n|" + " --- |" * 7)
     for name, way in drawn.items():
         rows = judge(way, verdicts)
-        pairs = [one[2] - two[2] for one, two in zip(rows, base, strict=True)]
+        pairs = [row[2] - base[place][2] for place, row in rows.items()]
         low, high = compute_interval(pairs)
-        shares = " | ".join(f"{sum(row[at] for row in rows) / len(rows):.0%}" for at in range(3))
-        print(f"| {name} | {shares} | {sum(pairs) / len(pairs):+.0%} | {low:+.0%} to {high:+.0%} |")
+        shares = " | ".join(f"{sum(row[at] for row in rows.values()) / len(rows):.0%}" for at in range(3))
+        print(f"| {name} | {len(rows)} | {shares} | {sum(pairs) / len(pairs):+.0%} | {low:+.0%} to {high:+.0%} |")
 
 
 def main() -> None:
