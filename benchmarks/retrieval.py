@@ -7,10 +7,10 @@
 
 The passages have about 100 words with the frequencies of English (Zipf, Mandelbrot), the queries 5 to 10 words of middling
 frequency. Every engine works on the same library, in processes of its own: one builds the index, another one opens it and
-searches. Memory is the peak of the process less that of a process that only reads the library or the queries. ``pyserini``
-is a retriever of its own distribution; ``rank_bm25`` is what the paper's code uses (``pip install rank-bm25``), in memory.
-A Markdown table, and one line for what 9.5 and 30 million passages would take by the last two sizes, if ``--passages`` has
-several.
+searches. Memory is the peak of what the process and its Java hold, without the pages of files that are mapped, which the
+system takes back when it needs them; every tenth of a second is looked at. ``pyserini`` is a retriever of its own
+distribution; ``rank_bm25`` is what the paper's code uses (``pip install rank-bm25``), in memory. A Markdown table, and one
+line for what 9.5 and 30 million passages would take by the last two sizes, if ``--passages`` has several.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import json
 import multiprocessing
 import os
 import pickle
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 from random import Random
+from threading import Event, Thread
 from typing import Any
+
+import numpy as np
 
 from dsrl.corpus.manifest import measure_folder
 from dsrl.corpus.reader import Corpus
@@ -58,14 +59,14 @@ def make_words(rng: Random) -> list[str]:
 
 def write_library(path: Path, passages: int, seed: int) -> None:
     """Write passages with the word frequencies of English."""
-    rng = Random(seed)
-    words = make_words(Random(0))
-    weights = list(accumulate(1 / (rank + 2.7) ** 1.05 for rank in range(1, VOCABULARY + 1)))
+    rng = np.random.default_rng(seed)
+    words = np.array(make_words(Random(0)), dtype=object)
+    weights = np.cumsum(1 / (np.arange(1, VOCABULARY + 1) + 2.7) ** 1.05)
     with path.open("w", encoding="utf-8") as file:
         for number in range(passages):
-            length = max(20, round(rng.gauss(100, 30)))
-            text = " ".join(rng.choices(words, cum_weights=weights, k=length))
-            file.write(json.dumps({"id": f"{seed}-{number}", "text": text}) + "\n")
+            length = max(20, round(rng.normal(100, 30)))
+            drawn = np.searchsorted(weights, rng.random(length) * weights[-1])
+            file.write(json.dumps({"id": f"{seed}-{number}", "text": " ".join(words[drawn])}) + "\n")
 
 
 def make_queries(count: int) -> list[list[str]]:
@@ -117,31 +118,33 @@ def make_engine(name: str) -> Any:
 
 def build(name: str, library: Path, directory: Path) -> dict[str, float]:
     engine, corpus = make_engine(name), Corpus([library])
-    before, started, cpu = peak(), time.perf_counter(), time.process_time()
-    engine.index(passages=iter(corpus), directory=directory)
+    started, cpu = time.perf_counter(), time.process_time()
+    with MemoryWatch() as memory:
+        engine.index(passages=iter(corpus), directory=directory)
     return {
         "passages": corpus.good,
         "index s": time.perf_counter() - started,
         "CPU s": time.process_time() - cpu + children_cpu(),
-        "index memory MB": peak() - before,
+        "index memory MB": memory.peak,
         "disk MB": measure_folder(directory) / 1e6,
     }
 
 
 def search(name: str, directory: Path, queries: list[list[str]]) -> dict[str, float]:
-    engine, before = make_engine(name), peak()
+    engine = make_engine(name)
     started = time.perf_counter()
-    engine.search(directory=directory, keywords=["nothing"], k=1)
-    values = {"open s": time.perf_counter() - started}
-    for k, count in ((10, len(queries)), (10_000, max(20, len(queries) // 10))):
-        times = []
-        for keywords in queries[:count]:
-            started = time.perf_counter()
-            engine.search(directory=directory, keywords=keywords, k=k)
-            times.append(1000 * (time.perf_counter() - started))
-        times.sort()
-        values |= {f"k={k:,} p50 ms": times[len(times) // 2], f"k={k:,} p99 ms": times[int(len(times) * 0.99)]}
-    return values | {"search memory MB": peak() - before}
+    with MemoryWatch() as memory:
+        engine.search(directory=directory, keywords=["nothing"], k=1)
+        values = {"open s": time.perf_counter() - started}
+        for k, count in ((10, len(queries)), (10_000, max(20, len(queries) // 10))):
+            times = []
+            for keywords in queries[:count]:
+                started = time.perf_counter()
+                engine.search(directory=directory, keywords=keywords, k=k)
+                times.append(1000 * (time.perf_counter() - started))
+            times.sort()
+            values |= {f"k={k:,} p50 ms": times[len(times) // 2], f"k={k:,} p99 ms": times[int(len(times) * 0.99)]}
+    return values | {"search memory MB": memory.peak}
 
 
 def add(name: str, more: Path, directory: Path, existing: int) -> dict[str, float]:
@@ -153,13 +156,33 @@ def add(name: str, more: Path, directory: Path, existing: int) -> dict[str, floa
     return {"add 1,000 s": time.perf_counter() - started}
 
 
-def peak() -> float:
-    """Return the peak memory of this process and of the children that it has, together, in MB."""
-    total = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for child in list_children():
-        status = (child / "status").read_text()
-        total += int(status.partition("VmHWM:")[2].split()[0])
-    return total / 1e3
+class MemoryWatch:
+    """Takes the most memory that this process and its children hold together, while the block runs, in MB."""
+
+    def __enter__(self) -> MemoryWatch:
+        self.peak, self._end = 0.0, Event()
+        self._thread = Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            held = sum(map(read_memory, (Path("/proc/self"), *list_children())))
+            self.peak = max(self.peak, held)
+            if self._end.wait(0.1):
+                return
+
+
+def read_memory(process: Path) -> float:
+    """Return the memory of a process without mapped files, in MB."""
+    try:
+        return int((process / "status").read_text().partition("RssAnon:")[2].split()[0]) / 1e3
+    except (OSError, IndexError):
+        return 0.0  # it has ended
 
 
 def children_cpu() -> float:
@@ -180,10 +203,10 @@ def list_children() -> list[Path]:
     return children
 
 
-def in_process(function: Callable[..., Any], *arguments: object) -> Any:
+def in_process(function: Callable[..., Any], *arguments: object, limit: float | None = None) -> Any:
     """Call a function in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        return pool.apply_async(function, arguments).get(limit)
 
 
 def find_best(name: str, directory: Path, queries: list[list[str]], options: dict[str, str]) -> list[list[str]]:
@@ -204,10 +227,16 @@ def print_agreement(folder: Path, queries: list[list[str]]) -> None:
         )
 
 
-def measure(name: str, library: Path, more: Path, folder: Path, queries: list[list[str]]) -> dict[str, float]:
+def measure(
+    name: str, library: Path, more: Path, folder: Path, queries: list[list[str]], limit: float
+) -> dict[str, float]:
     directory = folder / name
     directory.mkdir()
-    values = in_process(build, name, library, directory)
+    try:
+        values = in_process(build, name, library, directory, limit=limit)
+    except multiprocessing.TimeoutError:
+        print(f"{name} had no index after {limit:g} s")
+        return {}
     values |= in_process(search, name, directory, queries)
     if name != "rank_bm25":
         values |= in_process(add, name, more, directory, int(values["passages"]))
@@ -220,6 +249,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["bm25", "sqlite_search"])
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--corpus", type=Path, help="a library of your own instead of the made-up one")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds that an engine may take for its index")
     parser.add_argument("--folder", type=Path, help="folder with room for the library and the indexes")
     options = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
@@ -232,8 +262,9 @@ def main() -> None:
                 write_library(library, passages, seed=2)
             write_library(more, 1_000, seed=3)
             for engine in options.engines:
-                values = measure(engine, library, more, folder, make_queries(options.queries))
-                history.setdefault(engine, []).append(values)
+                values = measure(engine, library, more, folder, make_queries(options.queries), options.limit)
+                if values:
+                    history.setdefault(engine, []).append(values)
                 cells = [f"{values[c]:,.{0 if c == 'passages' else 2}f}" if c in values else "-" for c in COLUMNS[1:]]
                 print(f"| {engine} | {' | '.join(cells)} |", flush=True)
             if {"bm25", "pyserini"} <= {*options.engines}:

@@ -182,7 +182,8 @@ def show_command(name: str, cache_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(details)
         return
-    for key in ("name", "state", "passages", "retriever", "options", "bytes", "folder"):
+    known = ("passages", "retriever", "options") if manifest else ()
+    for key in ("name", "state", *known, "bytes", "folder"):
         value = details[key]
         if isinstance(value, dict):
             value = ", ".join(f"{option}={given}" for option, given in value.items()) or "none"
@@ -210,7 +211,8 @@ def search_command(name: str, keywords: tuple[str, ...], k: int, cache_dir: Path
 
     state = _find_state(cache_dir, name)
     if state.manifest is None or state.state != "complete":
-        raise StoreError(f"The index {name!r} cannot be searched: it is {state.state}.")
+        hint = " The command that was building it goes on if you give it again." if state.state == "unfinished" else ""
+        raise StoreError(f"The index {name!r} cannot be searched: it is {state.state}.{hint}")
     plugin = _bind(state.manifest.retriever, state.manifest.options)
     hits = search_passages(plugin, Index(state.home / "index", state.manifest.passages, is_new=False), keywords, k)
     if as_json:

@@ -30,7 +30,8 @@ def read_document(path: Path) -> Iterator[Line] | Fault:
     try:
         text = worker.call(str(path.resolve()))
     except WorkerError as error:
-        return Fault(1, f"it cannot be read as a document ({error})", is_foreign=True)
+        reason = " ".join(str(error).split())[:300]
+        return Fault(1, f"it cannot be read as a document ({reason})", is_foreign=True)
     finally:
         worker.close()
     if not text.strip():

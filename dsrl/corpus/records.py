@@ -170,7 +170,7 @@ def _parse(line: bytes | None) -> dict[str, Any]:
     try:
         record: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _NotAPassage(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise _NotAPassage(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except ValueError:
         raise _NotAPassage("not usable JSON: a number with thousands of digits") from None
     except RecursionError:

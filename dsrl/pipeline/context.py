@@ -145,6 +145,12 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
     policy = make_call_policy(settings)
     if settings.passage_rerank and settings.passages:
         check_encoder(settings.passage_rerank)
+        if settings.passages >= settings.passage_rerank_top:
+            raise SettingsError(
+                f"--passage-rerank would change nothing: the samples are written from any of the best {settings.passages:,} "
+                f"passages, and only the order of the best {settings.passage_rerank_top:,} would change. Give --passages as "
+                "many as a domain has samples, and --passage-rerank-top some times more."
+            )
     corpus = open_corpus(settings, workspace)
     return RunContext(
         settings=settings,

@@ -21,6 +21,26 @@ def write(name: str, texts: list[str]) -> Path:
     return path
 
 
+def test_an_index_that_cannot_be_used_is_shown_and_not_searched(dsrl: Any) -> None:
+    write("a.jsonl", TEXTS[:20])
+    dsrl("index", "build", "a.jsonl", "--name", "wiki")
+    home = Path(".dsrl/index/wiki")
+    home.rename(home.with_name(".wiki.part"))
+    manifest = json.loads((home.with_name(".wiki.part") / "manifest.json").read_text())
+    manifest |= {"adding": manifest["sources"][0], "sources": []}
+    (home.with_name(".wiki.part") / "manifest.json").write_text(json.dumps(manifest))
+    outcome = dsrl("index", "search", "wiki", "fever")
+    assert "it is unfinished. The command that was building it goes on if you give it again" in outcome.err
+    outcome = dsrl("index", "build", "a.jsonl", "--name", "wiki")
+    assert "holds 20 passages" in outcome.out
+
+    (home / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    assert "it is of a newer version of dsrl." in dsrl("index", "search", "wiki", "fever").err
+    shown = dsrl("index", "show", "wiki").out
+    assert "state: of a newer version of dsrl" in shown
+    assert "passages" not in shown
+
+
 def test_from_a_folder_to_an_answer(dsrl: Any) -> None:
     write("wiki/a.jsonl", TEXTS)
     Path("wiki/test.jsonl").write_text('{"instruction": "i"}\n')

@@ -38,6 +38,14 @@ def test_everything_that_the_settings_name_is_resolved() -> None:
     assert {"mednli", "procedural", "bm25", "grpo", "transformers"} <= set(names)
 
 
+def test_a_rerank_that_would_change_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.pipeline.context.check_encoder", lambda model: None)
+    with pytest.raises(SettingsError, match=r"would change nothing: .* the best 10,000 passages, .* the best 200"):
+        resolve_context(passage_rerank="model")
+    for settings in ({"passages": 100}, {"passages": 500, "passage_rerank_top": 2000}, {"passages": 0}):
+        assert resolve_context(passage_rerank="model", **settings).settings.passage_rerank
+
+
 def test_a_command_includes_the_stages_up_to_its_last() -> None:
     context = resolve_context("verified")
     assert [context.includes(stage) for stage in ("keywords", "verified", "attempted")] == [True, True, False]

@@ -201,8 +201,8 @@ class BM25Retriever:
         if index is None or made_format != FORMAT:
             age = "a newer" if made_format > FORMAT else "an older"
             raise StoreError(
-                f"The index in {directory} was made by {age} version of dsrl-bm25. Use that version, or remove the folder; "
-                "the next run makes the index again."
+                f"The index in {directory} was made by {age} version of dsrl-bm25. Use that version, or remove the folder "
+                "and make the index again."
             )
         if language != self.language:
             raise SettingsError(

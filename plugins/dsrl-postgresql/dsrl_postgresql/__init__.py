@@ -205,6 +205,8 @@ class PostgreSQLRetriever:
         if self.model:
             size = self._make_vectors(["size"])[0].count(",") + 1
             connection.execute("create extension if not exists vector")
+            if not connection.execute("select 1 from pg_am where amname = 'hnsw'").fetchone():
+                raise SettingsError("The option `model` needs pgvector 0.5 or later; the server has an older one.")
             columns += sql.SQL(", embedding vector({}) not null").format(sql.Literal(size))
         # The file first: a table that no file names could not be removed.
         _write(directory, made)
