@@ -148,7 +148,9 @@ def test_one_judged_task_of_two(dsrl: Any) -> None:
 def test_a_training_that_runs_out_of_money_goes_on_with_more(dsrl: Any, install: Any) -> None:
     module = install("teacher", "paying", PAID, distribution="payer")
     install("teacher", "bill", "", distribution="biller", value=f"{module}:Paid")
-    command = (*SMALL, *RUBRIC, "--judge-teacher", "bill", "--teacher-max-tokens", "200", "--json")
+    # At this temperature, most answers of the training are new and must be judged.
+    command = (*SMALL, *RUBRIC, "--judge-teacher", "bill", "--teacher-max-tokens", "200", "--train-temperature", "3")
+    command = (*command, "--json")
     selected = json.loads(dsrl(*command, "--stop-after", "selected").out)
     spent = selected["cost_usd"]
     assert {line["teacher"] for line in selected["spending"] if line["purpose"] == "judge"} == {"bill"}
