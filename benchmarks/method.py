@@ -320,9 +320,9 @@ class Subject:
         items = [self._make_item(pool.items[name]) for name in chosen]
         epochs = STEPS * BATCH // len(items)
         if epochs * len(items) != STEPS * BATCH:  # other than M samples: whole copies, and a part of one
-            extra = random.Random(job.seed).sample(items, STEPS * BATCH - epochs * len(items))
-            copies = [replace(item, id=f"{item.id}#{number}") for number in range(1, epochs) for item in items]
-            items += copies + [replace(item, id=f"{item.id}#{epochs}") for item in extra]
+            rest = random.Random(job.seed).sample(items, STEPS * BATCH - epochs * len(items))
+            copies = [*items * epochs, *rest]
+            items = [replace(item, id=f"{item.id}#{number // len(items)}") for number, item in enumerate(copies)]
             epochs = 1
         settings = Settings(
             task=(self.world.task,),

@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the folders of the models")
     parser.add_argument("--worlds", type=int, nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
     tokenizer = make_tokenizer()
     for number in options.worlds:
