@@ -13,12 +13,14 @@ that no filter can find them. Each of these has three base models, each with rul
 `mednli` with the base model `tiny` is the negative control: there the model learns one habit, which every training
 set teaches.
 
-Primary comparison: the rule `filtered` (label agreement of at least 0.75, pass rate of at most 0.9, then the highest
-p(1-p)) against `potential` (the paper's Equation 7 on all samples). The measure is the difference of the accuracies
-on the test split, averaged over `classes-10` and `classes-20` and their three base models, with 10 paired seeds.
+Primary comparison: the rule `online` (label agreement of at least 0.75, 8 attempts, choice during the training) against
+`potential` (the paper's Equation 7 on all samples, 64 attempts). The measure is the difference of the accuracies on the test
+split, averaged over `classes-10` and `classes-20` and their three base models, with 10 paired seeds.
 
-Secondary, with Holm's correction: `filtered` against `potential` in each world; every other rule against `potential`
-in each world, with 3 paired seeds. A/A: `potential` again, with new attempts; its difference should be none.
+Secondary, with Holm's correction: `online` against `potential` in each world; `filtered` (label agreement of at least 0.75,
+pass rate of at most 0.9, then the highest p(1-p)) against `potential` in each world, with 10 seeds too; every other rule
+against `potential` in each world, with 3 paired seeds. A/A: `potential` again, with new attempts and 10 seeds; its
+difference should be none.
 
 A seed determines a pool (500 samples, and 500 that are rewritten from them, each with 16 votes) and 64 attempts at
 each sample, which all rules share. Every training has 40 steps of 32 prompts with 16 answers: a rule that selects
@@ -50,7 +52,7 @@ from dsrl.pipeline.stages.verified import find_majority
 from dsrl.plugins.base_models import resolve_model
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.scoring import grade
-from dsrl.settings import Settings
+from dsrl.settings import ONLINE, Settings
 from dsrl.types import UNREADABLE, Score
 
 #: Samples that the teacher writes; as many are rewritten from them.
@@ -66,6 +68,7 @@ RESULTS = Path(__file__).parent / "results" / "method.jsonl"
 #: Rule -> the settings that differ from those of `potential`.
 RULES: dict[str, dict[str, Any]] = {
     "potential": {},
+    "online": {"selection": "online", "min_agreement": 0.75, "attempts": 8},
     "filtered": {"selection": "learnability", "min_agreement": 0.75, "max_pass_rate": 0.9},
     "potential again": {},
     "random": {"selection": "random"},
@@ -76,8 +79,8 @@ RULES: dict[str, dict[str, Any]] = {
     "potential, filtered": {"min_agreement": 0.75},
     "without adaptation": {"adapt": False},
 }
-#: The primary comparison and the A/A. `potential again` has the learning rate of `potential`.
-PRIMARY = ("potential", "filtered", "potential again")
+#: The rules of the comparisons with 10 seeds, and the A/A, which has the learning rate of `potential`.
+PRIMARY, AGAIN = ("potential", "online", "filtered"), "potential again"
 #: Rules that need no attempts.
 WITHOUT_SCORES = ("random", "full")
 
@@ -136,13 +139,13 @@ class Job:
 
 def list_jobs(worlds: Sequence[str]) -> Iterator[Job]:
     """List all trainings in their order: the primary comparison first, all worlds and bases seed by seed."""
-    others = tuple(rule for rule in RULES if rule not in PRIMARY)
-    for rules, seeds in ((PRIMARY, SEEDS), (others, OTHER_SEEDS)):
+    others = tuple(rule for rule in RULES if rule not in (*PRIMARY, AGAIN))
+    for rules, seeds in ((PRIMARY, SEEDS), ((AGAIN,), SEEDS), (others, OTHER_SEEDS)):
         for name in worlds:
             base = next(iter(WORLDS[name].bases))
             for seed in TUNING_SEEDS:
                 for rule in rules:
-                    if rule != "potential again":
+                    if rule != AGAIN:
                         yield from (Job(name, base, seed, rule, rate) for rate in WORLDS[name].rates)
         for seed in seeds:
             for name in worlds:
@@ -178,7 +181,7 @@ class Results:
     def find_rate(self, world: str, rule: str) -> float:
         """Return the learning rate that was best on the development split; of equal ones the lowest."""
         base = next(iter(WORLDS[world].bases))
-        tuned = "potential" if rule == "potential again" else rule
+        tuned = "potential" if rule == AGAIN else rule
 
         def accuracy(rate: float) -> float:
             keys = [Job(world, base, seed, tuned, rate).key for seed in TUNING_SEEDS]
@@ -192,7 +195,13 @@ class Results:
 
 @dataclass
 class Item:
-    """A sample with its label, the share of the readable votes that are the label, and whether the label is right."""
+    """A sample with its label.
+
+    Attributes:
+        agreement: share of the readable votes that are the label.
+        is_right: whether the label is right.
+        is_solved: whether the greedy attempt was right; None if there was none.
+    """
 
     id: str
     input: str
@@ -200,6 +209,7 @@ class Item:
     agreement: float
     is_right: bool
     output: str
+    is_solved: bool | None = None
 
 
 @dataclass
@@ -209,7 +219,7 @@ class Pool:
     items: dict[str, Item]
     answers: int
     replies: int
-    scores: dict[int, list[Score]] = field(default_factory=dict)
+    scores: dict[tuple[int, int], list[Score]] = field(default_factory=dict)
 
 
 def ask_teacher(teacher: Plugin[Any], purpose: Any, text: str, variables: Mapping[str, str], n: int = 1) -> list[str]:
@@ -265,8 +275,8 @@ class Subject:
             known = {sample["input"] for sample in samples}
             rewritten: dict[str, dict[str, str]] = {}
             for item, outputs in zip(initial, greedy, strict=True):
-                is_solved = self.count_right(item.input, item.label, outputs) > 0
-                direction, letter = ("harder", "h") if is_solved else ("easier", "e")
+                item.is_solved = self.count_right(item.input, item.label, outputs) > 0
+                direction, letter = ("harder", "h") if item.is_solved else ("easier", "e")
                 variables = {"direction": direction, "input": item.input, "domain": ""}
                 text = f"seed {seed} {direction} {item.input}"
                 sample = json.loads(ask_teacher(self.teacher, "rewrite", text, variables)[0])
@@ -291,35 +301,42 @@ class Subject:
             items[name] = Item(name, text, label, agreement, label == right, outputs[read.index(label)])
         return items
 
-    def score(self, pool: Pool, seed: int) -> list[Score]:
-        """Measure the pass rates of a pool with 64 attempts each; the same seed is asked once."""
-        if seed not in pool.scores:
+    def score(self, pool: Pool, seed: int, attempts: int) -> list[Score]:
+        """Measure the pass rates of a pool with the first of 64 attempts; the same seed is asked once."""
+        if (seed, attempts) not in pool.scores:
             items = list(pool.items.values())
             texts = self.answer(self.sampler, [item.input for item in items], ATTEMPTS, 0.7, seed)
-            pool.scores[seed] = []
-            for item, outputs in zip(items, texts, strict=True):
-                passed = self.count_right(item.input, item.label, outputs)
-                pool.scores[seed].append(Score(item.id, ATTEMPTS, passed, passed / ATTEMPTS if passed else 1.0))
-        return pool.scores[seed]
+            for n in {rule.get("attempts", ATTEMPTS) for rule in RULES.values()}:
+                pool.scores[seed, n] = []
+                for item, outputs in zip(items, texts, strict=True):
+                    passed = self.count_right(item.input, item.label, outputs[:n])
+                    pool.scores[seed, n].append(Score(item.id, n, passed, passed / n if passed else 1.0))
+        return pool.scores[seed, attempts]
 
-    def choose(self, pool: Pool, rule: str, seed: int) -> list[str]:
-        """Choose the training set of a rule."""
-        settings = Settings(task=(self.world.task,), select=M, seed=seed, **RULES[rule])
+    def choose(self, pool: Pool, rule: str, seed: int) -> list[Score]:
+        """Choose the training set of a rule; for `online`, the pool that the trainer chooses from."""
+        settings = Settings(task=(self.world.task,), select=M, seed=seed, **{"attempts": ATTEMPTS, **RULES[rule]})
         if rule in WITHOUT_SCORES:
             scores = [Score(item, 1, 1, 1.0) for item in pool.items]
         else:
-            scores = self.score(pool, seed + 1000 if rule == "potential again" else seed)
+            scores = self.score(pool, seed + 1000 if rule == AGAIN else seed, settings.attempts)
         agreements = {item.id: item.agreement for item in pool.items.values()}
         candidates, _ = filter_scores(scores, settings, agreements)
-        return select(candidates, M, settings.selection, seed, never_solved=settings.never_solved)
+        by_id = {score.sample: score for score in candidates}
+        static = "full" if settings.selection == ONLINE else settings.selection
+        return [by_id[name] for name in select(candidates, M, static, seed, never_solved=settings.never_solved)]
 
     def train(self, pool: Pool, job: Job, rate: float) -> dict[str, Any]:
         """Choose, train and measure."""
         started = time.process_time()
         chosen = self.choose(pool, job.rule, job.seed)
-        items = [self._make_item(pool.items[name]) for name in chosen]
-        epochs = STEPS * BATCH // len(items)
-        if epochs * len(items) != STEPS * BATCH:  # other than M samples: whole copies, and a part of one
+        items = [self._make_item(pool.items[score.sample], score) for score in chosen]
+        is_online = RULES[job.rule].get("selection") == ONLINE
+        choose = min(M, len(items)) if is_online else 0
+        epochs = STEPS * BATCH // (choose or len(items))
+        if (
+            not is_online and epochs * len(items) != STEPS * BATCH
+        ):  # other than M samples: whole copies, and a part of one
             rest = random.Random(job.seed).sample(items, STEPS * BATCH - epochs * len(items))
             copies = [*items * epochs, *rest]
             items = [replace(item, id=f"{item.id}#{number // len(items)}") for number, item in enumerate(copies)]
@@ -337,32 +354,43 @@ class Subject:
         with tempfile.TemporaryDirectory() as name:
             model = Path(name) / "model"
             self.trainer.hook.train(
-                job=make_job(settings, self.folder, items, model, Path(name) / "work"),
+                job=make_job(settings, self.folder, items, model, Path(name) / "work", choose=choose),
                 task=self.task,
                 on_step=steps.append,
             )
             right = self.measure(str(model), "test" if job.rate is None else "dev")
-        assert len(steps) == STEPS
-        own = [pool.items[name] for name in chosen]
-        again = self.choose(pool, "potential", job.seed) if job.rule == "potential again" else chosen
-        scored = 0 if job.rule in WITHOUT_SCORES else ATTEMPTS * len(pool.items)
+        assert is_online or len(steps) == STEPS
+        trained_on = [name.partition("#")[0] for step in steps for name in step.rewards]
+        attempts = 0 if job.rule in WITHOUT_SCORES else RULES[job.rule].get("attempts", ATTEMPTS)
+        prompts = len(steps) * BATCH + sum(int(step.metrics.get("refilled", 0)) for step in steps)
+        if job.rule == AGAIN:
+            first = {score.sample for score in self.choose(pool, "potential", job.seed)}
+            right["overlap"] = len(first.intersection(trained_on)) / len(chosen)
         return {
             **right,
             "learning_rate": rate,
-            "selected": len(chosen),
-            "wrong": 1 - sum(item.is_right for item in own) / len(own),
+            "selected": len(set(trained_on)),
+            "wrong": sum(not pool.items[name].is_right for name in trained_on) / len(trained_on),
             "pool": len(pool.items),
-            "pool_wrong": 1 - sum(item.is_right for item in pool.items.values()) / len(pool.items),
-            "live": 1 - sum(step.metrics["equal_groups"] for step in steps) / STEPS,
-            "overlap": len(set(again) & set(chosen)) / len(chosen),
-            "steps": STEPS,
+            "pool_wrong": sum(not item.is_right for item in pool.items.values()) / len(pool.items),
+            "live": 1 - sum(step.metrics["equal_groups"] for step in steps) / len(steps),
+            "steps": len(steps),
             "teacher_replies": pool.replies,
-            "base_answers": pool.answers + scored + STEPS * BATCH * settings.group_size,
+            "base_answers": pool.answers + attempts * len(pool.items) + prompts * settings.group_size,
             "cpu_seconds": round(time.process_time() - started, 1),
         }
 
-    def _make_item(self, item: Item) -> TrainItem:
-        return TrainItem(item.id, self.make_prompt(item.input), item.input, item.label, output=item.output)
+    def _make_item(self, item: Item, score: Score) -> TrainItem:
+        return TrainItem(
+            item.id,
+            self.make_prompt(item.input),
+            item.input,
+            item.label,
+            attempts=score.attempts,
+            passed=score.passed,
+            output=item.output,
+            is_solved=item.is_solved,
+        )
 
     def list_items(self, split: str) -> list[Example]:
         if self.world.task == "mednli":
@@ -434,7 +462,7 @@ def forecast(results: Results, jobs: Sequence[Job]) -> float:
         if job.pool_key not in pools:
             pools.add(job.pool_key)
             seconds += pool + scores
-        seconds += training + (scores if job.rule == "potential again" else 0)
+        seconds += training + (scores if job.rule == AGAIN else 0)
     return seconds / 3600
 
 

@@ -19,7 +19,7 @@ RESAMPLES = 4000
 DOCS = Path(__file__).parents[1] / "docs"
 #: The worlds of the primary comparison.
 PRIMARY_WORLDS = ("classes-10", "classes-20")
-REFERENCE, CANDIDATE, AGAIN = "potential", "filtered", "potential again"
+REFERENCE, CANDIDATE, FILTERED, AGAIN = "potential", "online", "filtered", "potential again"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _print_rates(records: Mapping[str, Mapping[str, Any]]) -> None:
 # -- plots ------------------------------------------------------------------------------------------------------------
 
 _STYLE = 'font-family="sans-serif" font-size="12" fill="#333"'
-_COLOURS = {"base model": "#999999", REFERENCE: "#1f77b4", CANDIDATE: "#d62728"}
+_COLOURS = {"base model": "#999999", REFERENCE: "#1f77b4", CANDIDATE: "#d62728", FILTERED: "#2ca02c"}
 
 
 def _write_svg(path: Path, width: int, height: int, parts: Sequence[str]) -> None:
@@ -209,11 +209,11 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _draw_forest(table: Table, path: Path) -> None:
-    """Draw the differences of `filtered` and of the A/A to `potential`, with their intervals."""
+    """Draw the differences of `online`, `filtered` and the A/A to `potential`, with their intervals."""
     rows: list[tuple[str, Difference, str]] = []
     if primary := bootstrap([table.pair(world, CANDIDATE) for world in PRIMARY_WORLDS]):
         rows.append(("primary: " + ", ".join(PRIMARY_WORLDS), primary, "#d62728"))
-    for rule, colour in ((CANDIDATE, "#d62728"), (AGAIN, "#999999")):
+    for rule, colour in ((CANDIDATE, "#d62728"), (FILTERED, "#2ca02c"), (AGAIN, "#999999")):
         for world in table.runs:
             if difference := bootstrap([table.pair(world, rule)]):
                 rows.append((f"{rule}: {world}", difference, colour))
@@ -243,7 +243,7 @@ def _draw_forest(table: Table, path: Path) -> None:
 
 
 def _draw_levels(table: Table, path: Path) -> None:
-    """Draw the accuracy by difficulty of the base models, `potential` and `filtered`, one panel for each world."""
+    """Draw the accuracy by difficulty of the base models and of the rules with 10 seeds, one panel for each world."""
     parts = []
     for number, (name, colour) in enumerate(_COLOURS.items()):
         parts += [
