@@ -102,7 +102,7 @@ class World:
     teacher: str
     teacher_options: Mapping[str, Any]
     bases: Mapping[str, Mapping[str, Any]]
-    rates: tuple[float, ...] = (2.5e-4, 5e-4, 1e-3, 2e-3)
+    rates: tuple[float, ...] = (1e-4, 2.5e-4, 5e-4, 1e-3)
     max_tokens: int = 8
     seconds: tuple[float, float, float] = (2.0, 8.0, 7.0)
 
