@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := . plugins/dsrl-http plugins/dsrl-procedural plugins/dsrl-bm25 plugins/dsrl-transformers plugins/dsrl-openai \
-	plugins/dsrl-anthropic contrib_tasks
+	plugins/dsrl-anthropic plugins/dsrl-worlds contrib_tasks
 READY := $(VENV)/.ready
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 # For `make test-torture`.
