@@ -127,7 +127,7 @@ class PostgreSQLRetriever:
             return 0  # killed before the table was made
         with self._lock, self._translate():
             query = sql.SQL("select count(*) from {}").format(self._find_table(directory))
-            return int(self._ask(lambda connection: connection.execute(query).fetchone())[0])
+            return int(self._ask(lambda connection: connection.execute(query).fetchall())[0][0])
 
     @hookimpl
     def link(self, source: Path, directory: Path) -> int:
