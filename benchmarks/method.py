@@ -102,7 +102,7 @@ class World:
     teacher: str
     teacher_options: Mapping[str, Any]
     bases: Mapping[str, Mapping[str, Any]]
-    rates: tuple[float, ...] = (2.5e-4, 5e-4, 1e-3)
+    rates: tuple[float, ...] = (1.25e-4, 2.5e-4, 5e-4, 1e-3)
     max_tokens: int = 8
     seconds: tuple[float, float, float] = (2.0, 8.0, 7.0)
 
@@ -114,7 +114,7 @@ WORLDS = {
     "classes-10": World("chain_classes", "noisy", {"wrong": 0.1}, _CHAINS),
     "classes-20": World("chain_classes", "noisy", {"wrong": 0.2}, _CHAINS),
     "unanimous-20": World("chain_classes", "noisy", {"wrong": 0.2, "unanimous": True}, _CHAINS),
-    "mednli": World("mednli", "procedural", {}, {"tiny": {}}, (1e-4, 2e-4, 4e-4), 48, (5.0, 15.0, 60.0)),
+    "mednli": World("mednli", "procedural", {}, {"tiny": {}}, (5e-5, 1e-4, 2e-4, 4e-4), 48, (5.0, 15.0, 60.0)),
 }
 
 
