@@ -92,19 +92,22 @@ def make_prompts(count: int) -> list[str]:
     return [f"{sample.input}\n\n{task.hook.output_instruction()}" for sample in samples]
 
 
+#: Process and its start -> its CPU seconds when it was seen last; Ray ends processes that have nothing to do.
+SEEN: dict[tuple[int, float], float] = {}
+
+
 def read_cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of all its children that live."""
+    """Return the CPU seconds of this process and of all below it, also of those that have ended since they were seen."""
     import psutil
 
     own = psutil.Process()
-    total = 0.0
     for process in [own, *own.children(recursive=True)]:
         try:
             times = process.cpu_times()
+            SEEN[process.pid, process.create_time()] = times.user + times.system
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
-    return total
+    return sum(SEEN.values())
 
 
 def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
