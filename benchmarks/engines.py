@@ -65,7 +65,8 @@ def measure(model: str, engine: str, scale: float) -> list[dict[str, Any]]:
     from dsrl.plugins.base_models import resolve_model
 
     folder = resolve_model(model).location
-    make = make_generate if engine == "generate" else make_sampler
+    name = engine.partition("-")[0]
+    make = {"generate": make_generate, "ray": make_ray}.get(name, make_sampler)
     begin = time.perf_counter()
     sample, close = make(folder, engine)
     sample(make_prompts(2), 2, 4)
@@ -114,9 +115,8 @@ def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
     """Return a function that samples with a sampler of dsrl, and one that closes it."""
     from dsrl import PluginRef, Prompt, load
 
-    name, _, workers = engine.partition("-")
-    options = {"vllm": {"cache_gb": 1.0, "context": 1024}, "ray": {"actors": int(workers or 1)}}.get(name, {})
-    plugin = load(PluginRef("sampler", name, {"model": folder, "device": "cpu", **options}), "sampler")
+    options = {"cache_gb": 1.0, "context": 1024} if engine == "vllm" else {}
+    plugin = load(PluginRef("sampler", engine, {"model": folder, "device": "cpu", **options}), "sampler")
 
     def sample(texts: list[str], n: int, max_tokens: int) -> Any:
         return asyncio.run(
@@ -126,6 +126,27 @@ def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
         )
 
     return sample, lambda: asyncio.run(plugin.hook.aclose())
+
+
+def make_ray(folder: str, engine: str) -> tuple[Any, Any]:
+    """Return a function that samples with N workers of Ray, which have all loaded the model, and one that ends them."""
+    from dsrl_ray.sampler import RaySampler
+
+    from dsrl import Prompt
+
+    count = int(engine.partition("-")[2] or 1)
+    # Small chunks, so that each worker has several.
+    sampler = RaySampler(model=folder, device="cpu", actors=count, chunk=4)
+
+    def sample(texts: list[str], n: int, max_tokens: int) -> Any:
+        return asyncio.run(sampler.sample([*map(Prompt, texts)], n, 1.0, 1.0, max_tokens, 1, 0, None))
+
+    sample(make_prompts(1), 1, 1)
+    while sampler._pool is None or not all(place.node for place in sampler._pool._places):
+        sample(make_prompts(1), 1, 1)
+        time.sleep(1)
+    sample(make_prompts(16 * count), 1, 4)  # each loads the model with its first chunk
+    return sample, lambda: asyncio.run(sampler.aclose())
 
 
 def make_generate(folder: str, engine: str) -> tuple[Any, Any]:
