@@ -65,7 +65,8 @@ def measure(model: str, engine: str, scale: float) -> list[dict[str, Any]]:
     from dsrl.plugins.base_models import resolve_model
 
     folder = resolve_model(model).location
-    make = make_generate if engine == "generate" else make_sampler
+    name = engine.partition("-")[0]
+    make = {"generate": make_generate, "ray": make_ray}.get(name, make_sampler)
     begin = time.perf_counter()
     sample, close = make(folder, engine)
     sample(make_prompts(2), 2, 4)
@@ -92,28 +93,30 @@ def make_prompts(count: int) -> list[str]:
     return [f"{sample.input}\n\n{task.hook.output_instruction()}" for sample in samples]
 
 
+#: Process and its start -> its CPU seconds when it was seen last; Ray ends processes that have nothing to do.
+SEEN: dict[tuple[int, float], float] = {}
+
+
 def read_cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of all its children that live."""
+    """Return the CPU seconds of this process and of all below it, also of those that have ended since they were seen."""
     import psutil
 
     own = psutil.Process()
-    total = 0.0
     for process in [own, *own.children(recursive=True)]:
         try:
             times = process.cpu_times()
+            SEEN[process.pid, process.create_time()] = times.user + times.system
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
-    return total
+    return sum(SEEN.values())
 
 
 def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
     """Return a function that samples with a sampler of dsrl, and one that closes it."""
     from dsrl import PluginRef, Prompt, load
 
-    name, _, workers = engine.partition("-")
-    options = {"vllm": {"cache_gb": 1.0, "context": 1024}, "ray": {"actors": int(workers or 1)}}.get(name, {})
-    plugin = load(PluginRef("sampler", name, {"model": folder, "device": "cpu", **options}), "sampler")
+    options = {"cache_gb": 1.0, "context": 1024} if engine == "vllm" else {}
+    plugin = load(PluginRef("sampler", engine, {"model": folder, "device": "cpu", **options}), "sampler")
 
     def sample(texts: list[str], n: int, max_tokens: int) -> Any:
         return asyncio.run(
@@ -123,6 +126,27 @@ def make_sampler(folder: str, engine: str) -> tuple[Any, Any]:
         )
 
     return sample, lambda: asyncio.run(plugin.hook.aclose())
+
+
+def make_ray(folder: str, engine: str) -> tuple[Any, Any]:
+    """Return a function that samples with N workers of Ray, which have all loaded the model, and one that ends them."""
+    from dsrl_ray.sampler import RaySampler
+
+    from dsrl import Prompt
+
+    count = int(engine.partition("-")[2] or 1)
+    # Small chunks, so that each worker has several.
+    sampler = RaySampler(model=folder, device="cpu", actors=count, chunk=4)
+
+    def sample(texts: list[str], n: int, max_tokens: int) -> Any:
+        return asyncio.run(sampler.sample([*map(Prompt, texts)], n, 1.0, 1.0, max_tokens, 1, 0, None))
+
+    sample(make_prompts(1), 1, 1)
+    while sampler._pool is None or not all(place.node for place in sampler._pool._places):
+        sample(make_prompts(1), 1, 1)
+        time.sleep(1)
+    sample(make_prompts(16 * count), 1, 4)  # each loads the model with its first chunk
+    return sample, lambda: asyncio.run(sampler.aclose())
 
 
 def make_generate(folder: str, engine: str) -> tuple[Any, Any]:
