@@ -104,7 +104,7 @@ class World:
     bases: Mapping[str, Mapping[str, Any]]
     rates: tuple[float, ...] = (1.25e-4, 2.5e-4, 5e-4, 1e-3)
     max_tokens: int = 8
-    seconds: tuple[float, float, float] = (2.0, 8.0, 7.0)
+    seconds: tuple[float, float, float] = (3.0, 3.0, 7.5)
 
 
 _CHAINS = {f"chains-{world}": {"world": world} for world in (1, 2, 3)}
@@ -114,7 +114,7 @@ WORLDS = {
     "classes-10": World("chain_classes", "noisy", {"wrong": 0.1}, _CHAINS),
     "classes-20": World("chain_classes", "noisy", {"wrong": 0.2}, _CHAINS),
     "unanimous-20": World("chain_classes", "noisy", {"wrong": 0.2, "unanimous": True}, _CHAINS),
-    "mednli": World("mednli", "procedural", {}, {"tiny": {}}, (5e-5, 1e-4, 2e-4, 4e-4), 48, (5.0, 15.0, 60.0)),
+    "mednli": World("mednli", "procedural", {}, {"tiny": {}}, (5e-5, 1e-4, 2e-4, 4e-4), 48, (5.0, 12.0, 40.0)),
 }
 
 

@@ -112,6 +112,9 @@ def average(records: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], 
 def write_report(records: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the tables in Markdown, and draw the plots in `docs/`."""
     table = Table(records)
+    if not table.runs:
+        print("There is no result on a test split yet.")
+        return
     _print_comparisons(table)
     _print_rules(table)
     _print_levels(table)
