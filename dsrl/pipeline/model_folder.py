@@ -18,6 +18,18 @@ _MAX_JSON = 100_000_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
 
 
+def set_usual_modes(folder: Path) -> None:
+    """Give the files of a model the mode that other new files have: safetensors lets only their owner read them.
+
+    Raises:
+        OSError: a mode cannot be changed.
+    """
+    usual = folder.stat().st_mode & 0o666  # the folder has what the umask allows
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(usual)
+
+
 def find_fault(folder: Path) -> str | None:
     """Return why a folder does not hold a whole model in Hugging Face form; None if it does.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.pipeline.model_folder import find_fault, has_chat_template
+from dsrl.pipeline.model_folder import find_fault, has_chat_template, set_usual_modes
 
 
 @pytest.fixture
@@ -103,3 +103,13 @@ def test_a_chat_template_is_a_file_or_a_setting_of_the_tokenizer(tmp_path: Path)
     settings.unlink()
     (tmp_path / "chat_template.jinja").touch()
     assert has_chat_template(tmp_path)
+
+
+def test_files_that_only_their_owner_can_read_get_the_usual_mode(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").touch(0o600)
+    (model / "link").symlink_to(tmp_path / "outside")
+    (model / "model.safetensors").chmod(0o600)
+    model.chmod(0o755)
+    set_usual_modes(model)
+    assert (model / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o600, "a link is not followed"

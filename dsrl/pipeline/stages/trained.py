@@ -11,7 +11,7 @@ from dsrl.errors import PluginError, StoreError
 from dsrl.pipeline import signals
 from dsrl.pipeline.judging import JudgeCounts, judge_all, make_submission
 from dsrl.pipeline.metric_logs import open_logs
-from dsrl.pipeline.model_folder import find_fault
+from dsrl.pipeline.model_folder import find_fault, set_usual_modes
 from dsrl.pipeline.run_tasks import RunTasks, list_judged
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.training_watch import TrainingWatch
@@ -256,15 +256,17 @@ def make_job(
 
 
 def check_trained_model(trainer: Plugin[TrainerSpec], folder: Path) -> None:
-    """Refuse what a trainer has written if it is not a model.
+    """Refuse what a trainer has written if it is not a model; the files of a model get the usual modes.
 
     Raises:
         PluginError: the text names the trainer and says what is wrong with the folder.
     """
     try:
         fault = find_fault(folder)
+        if not fault:
+            set_usual_modes(folder)
     except OSError as error:
-        fault = f"{error.filename or folder} cannot be read: {error.strerror}"
+        fault = f"{error.filename or folder} cannot be read or changed: {error.strerror}"
     if fault:
         raise PluginError(
             f"trainer {trainer.name!r} of {trainer.distribution} {trainer.version} ended and left no model that can be "

@@ -316,7 +316,7 @@ def _get_size(path: Path) -> int:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a new folder beside ``folder``, then rename it to ``folder``. Its files have the usual modes.
+    """Let ``write`` fill a new folder beside ``folder``, then rename it to ``folder``.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -326,10 +326,6 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(partial)
-        usual = partial.stat().st_mode & 0o666  # the folder has what the umask allows
-        for path in partial.rglob("*"):  # safetensors makes files that only their owner can read
-            if path.is_file():
-                path.chmod(usual)
         os.replace(partial, folder)
     except OSError as error:
         raise StoreError(f"The model cannot be written to {folder}: {error}") from error

@@ -107,7 +107,9 @@ def model(tmp_path: Path) -> Path:
 
 def test_what_is_no_model_is_refused_with_the_trainers_name(bound: Any, model: Path) -> None:
     trainer = bound("trainer", Idle)
+    (model / "model.safetensors").chmod(0o600)
     check_trained_model(trainer, model)
+    assert (model / "model.safetensors").stat().st_mode & 0o077 == model.stat().st_mode & 0o066, "as the umask allows"
     (model / "model.safetensors").unlink()
     with pytest.raises(PluginError) as caught:
         check_trained_model(trainer, model)
