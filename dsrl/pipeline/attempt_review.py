@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsrl.errors import DataError
+from dsrl.pipeline.labels import describe_unlabelled
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.storage.run_log import sanitize
 
@@ -91,6 +92,10 @@ def _review_scores(run: OpenRun, iteration: int) -> None:
     attempts = max(score.attempts for score in scores)
     if not any(score.passed for score in scores):
         text = f"no sample was solved in {attempts} attempts: take another --base-model; --force goes on"
+        if unlabelled := describe_unlabelled(run.store.count_samples(iteration)):
+            text += (
+                f". And {unlabelled}: the teacher may be too weak, or its replies are cut off (--teacher-max-tokens)"
+            )
         if run.context.includes("selected") and not settings.force:
             raise DataError(f"{text}. The replies of the teacher are stored, and a new run does not pay for them again")
         run.add_warning(text, f"scored-{iteration}:unsolved")

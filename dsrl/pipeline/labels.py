@@ -1,10 +1,11 @@
-"""Labels in the training set: which of them the selection starves, and how to keep them in proportion."""
+"""Labels: how few samples have one, which labels the selection starves, and how to keep them in proportion."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dsrl.text import printable
 
@@ -15,6 +16,23 @@ _SHOWN_LABELS = 8
 _LONGEST_LABEL = 30
 #: A label is starved only if chance gives it so few samples more rarely than this.
 SIGNIFICANCE = 0.01
+#: If a smaller share of the initial samples gets a label, the user is told.
+_USUAL_YIELD = 0.5
+
+
+def describe_unlabelled(counts: Mapping[str, Any]) -> str:
+    """Return how few of the samples that the teacher wrote first have a label, and why; empty if it is as many as usual.
+
+    Args:
+        counts: what :meth:`dsrl.storage.run_store.RunStore.count_samples` returns.
+    """
+    is_usual = counts["verified"] >= _USUAL_YIELD * counts["initial"]
+    if is_usual or "budget" in counts["dropped"]:  # what a budget leaves out says nothing about the teacher
+        return ""
+    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts["dropped"].items())
+    return (
+        f"only {counts['verified']} of the {counts['initial']} initial samples got a label (dropped in all: {reasons})"
+    )
 
 
 def find_starved(pool: Mapping[str, int], selected: Mapping[str, int]) -> list[str]:

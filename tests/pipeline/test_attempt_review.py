@@ -99,6 +99,14 @@ def test_a_model_that_solves_nothing_is_refused_before_the_training(make_run: An
     review_attempts(run, 1)
 
 
+def test_few_labels_are_told_with_it_because_the_teacher_may_be_the_reason(make_run: Any) -> None:
+    run = make_run(attempts=4)
+    fill(run, [("b", "b")], passed=0)
+    run.store.add_samples([Sample(f"1-{n:05d}", 1, n, "initial", "", "p", dropped="truncated") for n in (1, 2)])
+    with pytest.raises(DataError, match=r"only 1 of the 3 initial samples got a label \(dropped in all: 2 truncated\)"):
+        review_attempts(run, 1)
+
+
 def test_one_right_answer_is_enough(make_run: Any) -> None:
     run = make_run(attempts=4)
     fill(run, [("b", "b")] * 3, passed=0)

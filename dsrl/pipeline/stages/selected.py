@@ -12,15 +12,12 @@ from dsrl.errors import DataError
 from dsrl.pipeline.contamination import find_contamination, warn_about_contamination
 from dsrl.pipeline.dev_items import choose_dev_items, hold_out
 from dsrl.pipeline.duplicates import find_duplicates
-from dsrl.pipeline.labels import balance, describe_starved, find_starved
+from dsrl.pipeline.labels import balance, describe_starved, describe_unlabelled, find_starved
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.pipeline.stages.trained import forget_training
 from dsrl.settings import ONLINE, Settings
 from dsrl.storage.matches import Match
 from dsrl.types import Sample, Score
-
-#: If a smaller share of the initial samples gets a label, the user is told.
-_USUAL_YIELD = 0.5
 
 
 def select_samples(run: OpenRun, iteration: int) -> None:
@@ -67,7 +64,7 @@ def select_samples(run: OpenRun, iteration: int) -> None:
             f"there is no sample to train on: {_describe_left_out(left_out)}. Give a lower --min-agreement, or a higher "
             "--max-pass-rate or --fill, in a new run"
         )
-    dropped = _describe_dropped(run, iteration)
+    dropped = describe_unlabelled(run.store.count_samples(iteration))
     if not selected:
         raise DataError(
             f"there is no sample to train on{dropped and ': '}{dropped}. `dsrl show {settings.name}` says why samples were "
@@ -157,18 +154,6 @@ def find_easy_scores(scores: Iterable[Score], settings: Settings, agreements: Ma
     """Return the samples that :func:`filter_scores` leaves out only because they are solved too often."""
     kept, _ = filter_scores(scores, replace(settings, max_pass_rate=1.0), agreements)
     return [score for score in kept if score.pass_rate > settings.max_pass_rate]
-
-
-def _describe_dropped(run: OpenRun, iteration: int) -> str:
-    """Return how few of the samples that the teacher wrote first have a label, and why; empty if it is as many as usual."""
-    counts = run.store.count_samples(iteration)
-    is_usual = counts["verified"] >= _USUAL_YIELD * counts["initial"]
-    if is_usual or "budget" in counts["dropped"]:  # what a budget leaves out says nothing about the teacher
-        return ""
-    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts["dropped"].items())
-    return (
-        f"only {counts['verified']} of the {counts['initial']} initial samples got a label (dropped in all: {reasons})"
-    )
 
 
 def _describe_left_out(left_out: Counter[str]) -> str:
