@@ -14,6 +14,7 @@ def fill(run: Any, outputs: list[tuple[str, Answer]], passed: int = 1, unreadabl
     """Store greedy attempts, and for each sample 4 more attempts, of which some are right and some unreadable."""
     samples = [Sample(f"1-{slot:05d}", 1, slot, "initial", "q", "o", "a") for slot in range(len(outputs))]
     run.store.add_samples(samples)
+    run.store.add_verdicts([(sample, ["a"]) for sample in samples])
     run.store.add_greedy_attempts(
         [Attempt(sample.id, output, answer, False) for sample, (output, answer) in zip(samples, outputs, strict=True)]
     )
