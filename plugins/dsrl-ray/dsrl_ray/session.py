@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from dsrl import DsrlError, SettingsError
@@ -50,6 +51,7 @@ class RaySession:
         import ray
 
         self._folder: str | None = None
+        self._end = threading.Event()
         self._variables: dict[str, str | None] = {}
         self._is_own = not ray.is_initialized()
         if not self._is_own:
@@ -64,13 +66,32 @@ class RaySession:
                 if address:
                     ray.init(address=address, **_QUIET)
                 else:
-                    self._start(gpus)
+                    self._start_in_thread(gpus)
         except Exception as error:  # also of the type Exception itself
             self.close()
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             if address:
                 raise SettingsError(f"the Ray cluster at {address} cannot be used: {reason}") from error
             raise DsrlError(f"a Ray of this machine cannot start: {reason}") from error
+
+    def _start_in_thread(self, gpus: int) -> None:
+        """Start a Ray of this machine in a thread that lives until the end of the session.
+
+        The kernel ends Ray's processes with the thread that has started them, and the threads of an event loop end with it.
+        """
+        outcome: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                self._start(gpus)
+            except BaseException as error:  # noqa: BLE001 - it is raised in the thread of the caller
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+                self._end.wait()
+
+        threading.Thread(target=work, name="dsrl-ray", daemon=True).start()
+        outcome.result()
 
     def _start(self, gpus: int) -> None:
         """Start a Ray of this machine, more than once if it does not come up: a busy machine is too slow for its limits."""
@@ -115,6 +136,7 @@ class RaySession:
             with _keep_signals():
                 ray.shutdown()
             self._set_variables(self._variables)
+        self._end.set()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -59,6 +59,11 @@ def list_processes() -> list[str]:
     return found
 
 
+def read_variables() -> dict[str, str]:
+    """Return the variables of this process that decide on Ray."""
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
@@ -250,12 +255,19 @@ def test_a_ray_of_this_machine_beside_another_one(
 ) -> None:
     """Without an address, a cluster that runs on this machine is left alone, and so are the user's home and variables."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    before, variables = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    before, variables = signal.getsignal(signal.SIGTERM), read_variables()
     sampler = make(cluster, ray_address="", actors=1)
     sampler.check(prompts[:2], 48)
+    # A run has an event loop for each of its parts, and the threads of the first one end with it.
+    first = asyncio.run(sampler.sample(prompts[:4], 2, **SETTINGS))
+    time.sleep(2)
+    import ray
+
+    assert [node["Alive"] for node in ray.nodes()] == [True], "it does not end with the first event loop"
     assert sample(sampler, prompts[:8]) == expected[:8]
+    assert first == expected[:4]
     assert signal.getsignal(signal.SIGTERM) == before
-    assert os.environ == variables
+    assert read_variables() == variables
     assert not (tmp_path / ".ray").exists(), "no token that the next cluster would ask for"
     assert cluster.head_node.remaining_processes_alive(), "the cluster still works"
 
