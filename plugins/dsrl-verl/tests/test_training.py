@@ -107,7 +107,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any) -> Train:
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
     (package / "main_ppo.py").write_text(textwrap.dedent(VERL))
-    monkeypatch.setattr(training, "find_own_paths", lambda: [str(tmp_path / "packages"), str(ROOT)])
+    paths = [str(tmp_path / "packages"), str(ROOT), str(ROOT.parent / "dsrl-ray")]
+    monkeypatch.setattr(training, "find_own_paths", lambda: paths)
     monkeypatch.setattr(training, "check_packages", lambda *arguments: None)
 
     def run(
