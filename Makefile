@@ -70,7 +70,7 @@ test-verl-slow: .venv-verl/.ready
 .venv-verl/.ready: pyproject.toml contrib_tasks/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv-verl
 	.venv-verl/bin/python -m pip install --quiet --no-compile torch==2.13.0 -e ".[testing]" -e contrib_tasks -e plugins/dsrl-procedural \
-		-e plugins/dsrl-transformers -e plugins/dsrl-ray -e plugins/dsrl-verl
+		-e plugins/dsrl-bm25 -e plugins/dsrl-transformers -e plugins/dsrl-ray -e plugins/dsrl-verl
 	touch $@
 
 # Lucene and PostgreSQL for real, in an environment of its own (0.7 GB, Java included). pyserini without its dependencies: only

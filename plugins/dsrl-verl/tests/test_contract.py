@@ -177,7 +177,7 @@ def test_the_command_writes_the_metrics_step_by_step(tmp_path: Path) -> None:
     """`dsrl run --trainer verl` as a user gives it, from the task to the evaluation."""
     options = ["--task", "mednli", "--trainer", "verl", "--device", "cpu", "--name", "trial", "--samples", "24"]
     options += ["--select", "16", "--attempts", "4", "--epochs", "1", "--batch-size", "8", "--group-size", "4"]
-    options += ["--test-size", "20", "--passages", "0", "--json"]
+    options += ["--test-size", "20", "--json"]
     options += ["--runs-dir", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache")]
     file = tmp_path / "runs" / "trial" / "metrics.jsonl"
     with (tmp_path / "result").open("wb") as result, (tmp_path / "said").open("wb") as said:
