@@ -17,7 +17,8 @@ from dsrl.text import replace_surrogates
 from dsrl.types import Example
 
 Row = Mapping[str, Any]
-_FILE_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".parquet", ".tsv"})
+#: Endings of files that hold a data set.
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 class Columns(NamedTuple):
@@ -97,7 +98,7 @@ def read_dataset(
     file = Path(path)
     if file.is_file():
         rows: Iterable[tuple[str, Row]] = _read_file(file)
-    elif _names_file(path):
+    elif not file.exists() and (is_local_path(path) or path.count("/") > 1 or "\\" in path):
         # The hub would be asked several times, with pauses, before it is said that there is no such data set.
         raise DataError(f"data set {path}: there is no such file or folder")
     else:
@@ -237,10 +238,9 @@ class _HubOptions(NamedTuple):
     data_files: Mapping[str, str] | None
 
 
-def _names_file(path: str) -> bool:
-    """Return whether a path that does not exist can only be meant as a file or folder, because no hub id looks like it."""
-    is_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
-    return not Path(path).exists() and (is_local or Path(path).suffix.lower() in _FILE_SUFFIXES)
+def is_local_path(path: str) -> bool:
+    """Return whether the name of a data set is meant as a file or folder: no hub id begins like it, or ends like a file."""
+    return path.startswith((".", "/", "~")) or path.lower().endswith(DATA_FILES)
 
 
 def _read_split(path: str, split: str, options: _HubOptions) -> Iterable[tuple[str, Row]]:

@@ -133,13 +133,14 @@ def _summarise_teacher(folder: Path) -> dict[str, Any]:
     """Return what the teacher has answered to the test items of a run: numbers of answers, and the share of right ones."""
     from contextlib import closing
 
+    from dsrl.pipeline.spread import compute_accuracy
     from dsrl.storage.run_store import RunStore
     from dsrl.types import UNREADABLE
 
     with closing(RunStore(folder, work=False)) as store:
         answers = store.read_evaluations("teacher")
     return {
-        "teacher_accuracy": sum(each.correct for each in answers) / len(answers) if answers else None,
+        "teacher_accuracy": compute_accuracy({each.item: each.correct for each in answers}) if answers else None,
         "teacher_answers": len(answers),
         "teacher_unreadable": sum(each.answer is UNREADABLE for each in answers),
     }

@@ -11,14 +11,13 @@ from pathlib import Path
 from string import Template
 
 import dsrl
+from dsrl.datasets import DATA_FILES
 from dsrl.errors import DataError, SettingsError
 from dsrl.plugins.binding import Plugin
 from dsrl.plugins.specs import TaskSpec
 from dsrl.plugins.task_files import is_task_file
 from dsrl.storage.files import write_folder
 
-#: Endings of files that hold a data set; another text may be a hub id.
-_DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _TEMPLATES = Path(__file__).parent / "files"
 _LONGEST_SLUG = 60
 
@@ -89,7 +88,7 @@ def describe_task(task: Plugin[TaskSpec], dataset_path: str = "") -> ExportedTas
     path = Path(dataset_path)
     if dataset_path and path.exists():
         dataset_path = str(path.absolute())
-    elif dataset_path.lower().endswith(_DATA_FILES):
+    elif dataset_path.lower().endswith(DATA_FILES):
         raise DataError(f"data set {dataset_path} does not exist")
     return ExportedTask(task, dataset_path)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsrl.datasets import is_local_path
 from dsrl.errors import DataError, SettingsError
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import check_eval_data
@@ -148,8 +149,7 @@ def check_data_path(path: str, flag: str) -> None:
     Raises:
         DataError: names the path and its flag.
     """
-    is_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".json", ".csv", ".tsv", ".parquet"))
-    if is_local and not os.path.exists(path):
+    if is_local_path(path) and not os.path.exists(path):
         raise DataError(f"data set {path} does not exist; give {flag} an existing file, a folder or a hub id")
 
 
