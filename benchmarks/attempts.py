@@ -31,19 +31,20 @@ CONFIDENCES = (0.9, 0.95, 0.97, 0.99)
 TENTHS = np.array([76, 49, 103, 143, 180, 245, 130, 65, 6, 3]) / 1000
 
 
-def draw_bimodal(rng: np.random.Generator) -> np.ndarray:
+def draw_bimodal(rng: np.random.Generator, n: int) -> np.ndarray:
     """Draw rates of which most are near 0 or 1."""
-    kind = rng.random(N)
-    rates = np.where(kind < 0.25, rng.beta(0.3, 12, N), rng.beta(12, 0.4, N))
-    return np.where(kind < 0.7, rates, rng.random(N))
+    kind = rng.random(n)
+    rates = np.where(kind < 0.25, rng.beta(0.3, 12, n), rng.beta(12, 0.4, n))
+    return np.where(kind < 0.7, rates, rng.random(n))
 
 
-POOLS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-    "embedded": lambda rng: (rng.choice(10, size=N, p=TENTHS) + rng.random(N)) / 10,
+#: Name -> draws the pass rates of a pool of n samples. The tests of the rule use the same pools.
+POOLS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "embedded": lambda rng, n: (rng.choice(10, size=n, p=TENTHS) + rng.random(n)) / 10,
     "bimodal": draw_bimodal,
-    "easy": lambda rng: rng.beta(1.2, 0.35, N),
-    "hard": lambda rng: rng.beta(0.5, 1.3, N),
-    "U-shaped": lambda rng: rng.beta(0.35, 0.35, N),
+    "easy": lambda rng, n: rng.beta(1.2, 0.35, n),
+    "hard": lambda rng, n: rng.beta(0.5, 1.3, n),
+    "U-shaped": lambda rng, n: rng.beta(0.35, 0.35, n),
 }
 
 
@@ -106,7 +107,7 @@ def main() -> None:
     for source in (*POOLS.values(), *options.runs):
         by_rule: dict[str, list[tuple[float, float]]] = {}
         for seed in range(options.seeds):
-            rates = read_rates(source) if isinstance(source, str) else source(np.random.default_rng([seed, 0]))
+            rates = read_rates(source) if isinstance(source, str) else source(np.random.default_rng([seed, 0]), N)
             for rule, result in measure(rates, seed).items():
                 by_rule.setdefault(rule, []).append(result)
         for rule, results in by_rule.items():

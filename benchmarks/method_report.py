@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from dsrl.pipeline.compare import adjust_holm
+
 RESAMPLES = 4000
 DOCS = Path(__file__).parents[1] / "docs"
 #: The worlds of the primary comparison.
@@ -96,15 +98,6 @@ def bootstrap(worlds: Sequence[Mapping[str, np.ndarray]]) -> Difference | None:
     return Difference(100 * mean, 100 * float(low), 100 * float(high), min(1.0, max(2 * tail, 1 / RESAMPLES)), seeds)
 
 
-def correct(values: Sequence[float]) -> list[float]:
-    """Return the p-values of several comparisons after Holm's correction."""
-    corrected, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
-        corrected[index] = highest
-    return corrected
-
-
 def average(records: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.mean([record[name] for record in records]))
 
@@ -137,7 +130,7 @@ def _print_comparisons(table: Table) -> None:
     corrected = dict(
         zip(
             [(world, rule) for world, rule, _ in found if rule != AGAIN],
-            correct([difference.p for _, rule, difference in found if rule != AGAIN]),
+            adjust_holm([difference.p for _, rule, difference in found if rule != AGAIN]),
             strict=True,
         )
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from choosing_trainer import ChoosingTrainer
 
 from dsrl.pipeline import runtime
 from dsrl.pipeline.attempt_stopping import FIRST_ATTEMPTS, ROUND_ATTEMPTS
@@ -15,7 +16,7 @@ from dsrl.pipeline.stages.selected import select_samples
 from dsrl.plugins.specs import hookimpl
 from dsrl.storage.attempts import Attempt
 from dsrl.storage.run_store import RunStore
-from dsrl.types import Prompt, Sample, TrainJob
+from dsrl.types import Prompt, Sample
 
 SAMPLES, L = 48, 32
 
@@ -150,17 +151,6 @@ def test_a_sampler_that_cannot_go_on_makes_all_attempts_and_the_user_is_told(pre
     assert {attempts for _, attempts in read_scores(run.store).values()} == {L}
     (note,) = [text for _, _, text in run.store.events()]
     assert note.startswith("--attempt-confidence has no effect: the sampler")
-
-
-class ChoosingTrainer:
-    """Says that it can choose, and does nothing."""
-
-    @hookimpl
-    def train(self, job: TrainJob) -> None: ...
-
-    @hookimpl
-    def can_choose(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("sampler", [NumberedSampler, PlainSampler])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from benchmark_modules import import_benchmark
 
 from dsrl.pipeline.attempt_stopping import (
     FIRST_ATTEMPTS,
@@ -25,23 +24,7 @@ from dsrl.settings import SELECTIONS, resolve
 from dsrl.types import Score
 
 L, N, M = 64, 300, 150
-TENTHS = np.array([76, 49, 103, 143, 180, 245, 130, 65, 6, 3]) / 1000
-
-
-def draw_bimodal(rng: np.random.Generator) -> np.ndarray:
-    kind = rng.random(N)
-    rates = np.where(kind < 0.25, rng.beta(0.3, 12, N), rng.beta(12, 0.4, N))
-    return np.where(kind < 0.7, rates, rng.random(N))
-
-
-#: Name -> draws the pass rates of a pool.
-POOLS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-    "embedded histogram": lambda rng: (rng.choice(10, size=N, p=TENTHS) + rng.random(N)) / 10,
-    "bimodal": draw_bimodal,
-    "easy": lambda rng: rng.beta(1.2, 0.35, N),
-    "hard": lambda rng: rng.beta(0.5, 1.3, N),
-    "U-shaped": lambda rng: rng.beta(0.35, 0.35, N),
-}
+POOLS = import_benchmark("attempts").POOLS
 
 
 def choose(passed: np.ndarray, attempts: np.ndarray) -> set[str]:
@@ -71,7 +54,7 @@ def test_half_of_the_attempts_agree_with_all_of_them_as_much_as_a_second_scoring
     agreement = second = used = 0.0
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        rates = POOLS[pool](rng)
+        rates = POOLS[pool](rng, N)
         made, again = (rng.random((N, L)) < rates[:, None] for _ in range(2))
         attempts = stop_early(made, str(seed))
         passed, full = np.array([made[i, :t].sum() for i, t in enumerate(attempts)]), np.full(N, L)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dsrl import UNREADABLE
+
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .,?<>/=-+#:\n"
 
 
@@ -63,3 +65,15 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parrot() -> Any:
     """A task that rewards an answer beginning with the label."""
     return SimpleNamespace(hook=SimpleNamespace(reward=lambda output, label, input: float(output.startswith(label))))
+
+
+@pytest.fixture
+def task() -> Any:
+    """A task that rewards an answer beginning with the label; an empty answer is unreadable."""
+    return SimpleNamespace(
+        hook=SimpleNamespace(
+            reward=lambda output, label, input: float(output.startswith(label)),
+            process_prediction=lambda output, input: output[:1] or UNREADABLE,
+            eval=lambda prediction, label, input: prediction == label,
+        )
+    )

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,23 +10,11 @@ from dsrl_transformers import dev_evaluation
 from dsrl_transformers.checkpoint import make_fingerprint
 from dsrl_transformers.grpo import GRPOTrainer
 
-from dsrl import UNREADABLE, Prompt, TrainItem, TrainStep
+from dsrl import Prompt, TrainItem, TrainStep
 
 from .test_grpo import ITEMS, job, same, train, weights
 
 DEV = tuple(TrainItem(f"dev-{c}", Prompt(f"say {c}: "), f"say {c}", c) for c in "abcdefgh")
-
-
-@pytest.fixture
-def task() -> Any:
-    """A task that rewards an answer beginning with the label; an empty answer is unreadable."""
-    return SimpleNamespace(
-        hook=SimpleNamespace(
-            reward=lambda output, label, input: float(output.startswith(label)),
-            process_prediction=lambda output, input: output[:1] or UNREADABLE,
-            eval=lambda prediction, label, input: prediction == label,
-        )
-    )
 
 
 def read_accuracies(steps: list[TrainStep]) -> dict[int, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from dsrl_transformers.checkpoint import make_fingerprint
 from dsrl_transformers.grpo import GRPOTrainer
 from dsrl_transformers.online_choice import DECAY, UTILITIES, OnlineChoice, compute_learnability, compute_liveness
 
-from dsrl import UNREADABLE, Prompt, SettingsError, TrainItem, TrainStep
+from dsrl import Prompt, SettingsError, TrainItem, TrainStep
 
 from .test_grpo import ITEMS, job, same, train, weights
 
@@ -76,18 +75,6 @@ def test_the_tasks_of_a_run_take_turns() -> None:
 
 
 # --- a training ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def task() -> Any:
-    """A task that rewards an answer beginning with the label."""
-    return SimpleNamespace(
-        hook=SimpleNamespace(
-            reward=lambda output, label, input: float(output.startswith(label)),
-            process_prediction=lambda output, input: output[:1] or UNREADABLE,
-            eval=lambda prediction, label, input: prediction == label,
-        )
-    )
 
 
 def test_a_training_makes_as_many_steps_as_on_the_chosen_number(model_dir: Path, tmp_path: Path, task: Any) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from choosing_trainer import ChoosingTrainer
 from hypothesis import given
 from hypothesis import strategies as st
 from run_contexts import edit_tasks
@@ -12,7 +13,7 @@ from dsrl.pipeline.stages.scored import compute_score
 from dsrl.pipeline.stages.selected import filter_scores, select, select_samples
 from dsrl.plugins.specs import hookimpl
 from dsrl.settings import SELECTIONS, resolve
-from dsrl.types import Example, Sample, Score, TrainJob
+from dsrl.types import Example, Sample, Score
 
 
 def make_scores(**passed: int) -> list[Score]:
@@ -262,17 +263,6 @@ def test_fill_takes_no_sample_that_another_filter_leaves_out(make_run: Any) -> N
     select_samples(run, 1)
     assert len(run.store.selected(1)) == 30
     assert "1-00039" not in run.store.selected(1)
-
-
-class ChoosingTrainer:
-    """Says that it can choose, and does nothing."""
-
-    @hookimpl
-    def train(self, job: TrainJob) -> None: ...
-
-    @hookimpl
-    def can_choose(self) -> bool:
-        return True
 
 
 def test_a_trainer_that_chooses_gets_all_that_can_be_selected(make_run: Any) -> None:
