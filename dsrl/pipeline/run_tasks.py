@@ -9,7 +9,7 @@ from dsrl.datasets import Columns, read_demos
 from dsrl.errors import SettingsError
 from dsrl.pipeline.instructor import Definition
 from dsrl.pipeline.task_data import choose_demos, label_items
-from dsrl.pipeline.task_settings import get_task_options, get_task_value, get_task_values
+from dsrl.pipeline.task_settings import get_task_options, get_task_value, get_task_values, name_task
 from dsrl.pipeline.teachers import TeacherRoles, resolve_teachers
 from dsrl.plugins.binding import Plugin, load
 from dsrl.plugins.specs import TaskSpec
@@ -75,8 +75,8 @@ def bind_tasks(settings: Settings) -> dict[str, RunTask]:
     Raises:
         DsrlError: a task, an option or a file of demonstrations is wrong.
     """
-    names = settings.task
-    return {name if len(names) > 1 else "": _bind_task(settings, name) for name in names}
+    tasks = settings.task
+    return {name_task(task) if len(tasks) > 1 else "": _bind_task(settings, task) for task in tasks}
 
 
 def add_teachers(tasks: RunTasks, settings: Settings, prices: Mapping[str, Price]) -> dict[str, RunTask]:

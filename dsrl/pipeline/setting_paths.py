@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from dsrl.pipeline.task_settings import TASK_SETTINGS, split_owner
 from dsrl.plugins.base_models import list_shipped_models
 from dsrl.plugins.task_files import is_task_file
 from dsrl.settings import Settings
@@ -67,17 +68,17 @@ def _move_all(values: Mapping[str, Any], old: Path, new: Path, is_path: Callable
     owners = tasks if len(tasks) > 1 else ()
     moved = dict(values)
     for name in _PATHS:
-        # In a run over several tasks, what a task is called stands beside each sample.
-        if name not in moved or (name == "task" and owners):
+        if name not in moved:
             continue
         value = moved[name]
         texts = (value,) if isinstance(value, str) else tuple(value)
         results = []
         for text in texts:
-            owner = max((f"{task}=" for task in owners if text.startswith(f"{task}=")), key=len, default="")
-            rest = text[len(owner) :]
+            # In a run over several tasks, these values name the task that they are for.
+            owner, rest = split_owner(text, "=", owners) if name in TASK_SETTINGS else ("", text)
             is_moved = rest and not os.path.isabs(rest) and is_path(name, rest)
-            results.append(owner + (_move(name, rest, old, new) if is_moved else rest))
+            path = _move(name, rest, old, new) if is_moved else rest
+            results.append(f"{owner}={path}" if owner else path)
         moved[name] = results[0] if isinstance(value, str) else tuple(results)
     return moved
 

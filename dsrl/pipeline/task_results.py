@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dsrl.pipeline.stages.evaluated import compute_gain, compute_mean_gain
+from dsrl.pipeline.task_settings import name_task
 from dsrl.storage.run_store import RunStore
 
 #: Number of a test item -> whether a model answered it correctly.
@@ -60,7 +61,7 @@ def compute_accuracies(store: RunStore, tasks: Sequence[str], leave_out: Set[int
         leave_out: numbers of test items that do not count.
     """
     items = store.items()
-    keys = tasks if len(tasks) > 1 else [""]
+    keys = [name_task(task) for task in tasks] if len(tasks) > 1 else [""]
     numbers = [
         [number for number, item in enumerate(items) if item.task == key and number not in leave_out] for key in keys
     ]
@@ -81,7 +82,7 @@ def list_parts(store: RunStore, tasks: Sequence[str]) -> list[PartResult]:
     """
     find_parts = _PartFinder(store)
     parts = []
-    for name in tasks:
+    for name in map(name_task, tasks):
         key = name if len(tasks) > 1 else ""
         domains = find_parts.list_domains(key)
         if key:

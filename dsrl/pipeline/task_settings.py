@@ -1,15 +1,18 @@
 """The settings of each task in a run over several tasks: which value belongs to which task.
 
 In a run of one task, the settings of the table ``task`` are that task's. In a run over several, each value names its task:
-``--dataset-path gsm8k=test.jsonl``, ``--task-option math.level=3``.
+``--dataset-path gsm8k=test.jsonl``, ``--task-option math.level=3``. A task file is named without its folder
+(:func:`name_task`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsrl.errors import SettingsError
+from dsrl.plugins.task_files import is_task_file
 from dsrl.plugins.words_task import NAME as WORDS
 from dsrl.settings import Settings
 
@@ -26,6 +29,34 @@ TASK_SETTINGS = {
 }
 
 
+def name_task(task: str) -> str:
+    """Return what a task is called beside its samples and values in a run over several tasks.
+
+    A task file is called by its name without its folder, so that the run holds in another folder, too.
+    """
+    return os.path.basename(task) if is_task_file(task) else task
+
+
+def split_owner(text: str, separator: str, tasks: Sequence[str]) -> tuple[str, str]:
+    """Split ``TASK=VALUE`` or ``TASK.KEY``.
+
+    Args:
+        text: what the user wrote. A task file may stand there with any folder.
+        separator: what stands behind the task.
+        tasks: the tasks of the run.
+
+    Returns:
+        What the task is called (:func:`name_task`), and the rest; the first is empty if no task of the run stands there.
+    """
+    found = []
+    for name in map(name_task, tasks):
+        folder, owner, rest = text.partition(name + separator)
+        if owner and rest and (not folder or (folder.endswith("/") and separator not in folder and is_task_file(name))):
+            found.append((name, rest))
+    # The name of one task can begin with the name of another.
+    return max(found, key=lambda pair: len(pair[0]), default=("", text))
+
+
 def get_task_values(settings: Settings, name: str, task: str) -> tuple[str, ...]:
     """Return the values of a setting for one task of the run.
 
@@ -39,7 +70,8 @@ def get_task_values(settings: Settings, name: str, task: str) -> tuple[str, ...]
     """
     values: tuple[str, ...] = getattr(settings, name)
     if len(settings.task) > 1:
-        values = tuple(rest for owner, rest in (_split(v, "=", name, settings.task) for v in values) if owner == task)
+        pairs = (_split(value, "=", name, settings.task) for value in values)
+        values = tuple(rest for owner, rest in pairs if owner == name_task(task))
     if len(values) > 1 and not TASK_SETTINGS[name]:
         raise SettingsError(f"{_get_flag(name)} is given more than once for the task {task!r}; give one value")
     return values
@@ -62,11 +94,11 @@ def get_task_options(settings: Settings, task: str) -> Mapping[str, Any]:
         return settings.task_option
     options: dict[str, Any] = {}
     for key, value in settings.task_option.items():
-        if key in settings.task and isinstance(value, Mapping):
-            options |= value if key == task else {}
+        if isinstance(value, Mapping) and name_task(key) in map(name_task, settings.task):
+            options |= value if name_task(key) == name_task(task) else {}
             continue
         owner, rest = _split(key, ".", "task_option", settings.task)
-        if owner == task:
+        if owner == name_task(task):
             options[rest] = value
     return options
 
@@ -80,6 +112,12 @@ def check_task_settings(settings: Settings) -> None:
     tasks = settings.task
     if repeated := [task for task in dict.fromkeys(tasks) if tasks.count(task) > 1]:
         raise SettingsError(f"--task {repeated[0]} is given twice; name each task once")
+    names = [name_task(task) for task in tasks]
+    if repeated := [task for task, name in zip(tasks, names, strict=True) if names.count(name) > 1]:
+        raise SettingsError(
+            f"the task files {' and '.join(repeated)} have the same name, by which a run over several tasks knows them; "
+            "rename one of them"
+        )
     for task in tasks:
         if task == WORDS:
             raise SettingsError(
@@ -92,16 +130,15 @@ def check_task_settings(settings: Settings) -> None:
 
 
 def _split(text: str, separator: str, name: str, tasks: Sequence[str]) -> tuple[str, str]:
-    """Split ``TASK=VALUE`` or ``TASK.KEY`` into the name of a task and the rest."""
-    owners = [task for task in tasks if text.startswith(task + separator) and len(text) > len(task + separator)]
-    if not owners:
+    """Split ``TASK=VALUE`` or ``TASK.KEY`` into what the task is called and the rest."""
+    owner, rest = split_owner(text, separator, tasks)
+    if not owner:
         flag, form = _get_flag(name), "TASK.KEY=VALUE" if separator == "." else "TASK=VALUE"
         raise SettingsError(
             f"{flag} {text!r}: it is not clear which task this is for. In a run over several tasks, write {flag} {form}; "
-            f"TASK is one of {', '.join(tasks)}"
+            f"TASK is one of {', '.join(map(name_task, tasks))}"
         )
-    owner = max(owners, key=len)  # the name of one task can begin with the name of another
-    return owner, text[len(owner + separator) :]
+    return owner, rest
 
 
 def _get_flag(name: str) -> str:

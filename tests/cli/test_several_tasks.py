@@ -119,6 +119,22 @@ def test_a_run_in_parts_gives_what_a_run_in_one_gives(dsrl: Any) -> None:
     assert {item.task for item in rows[0]["dev"]} == {"mednli", "gsm8k"}
 
 
+def test_a_task_file_is_found_from_every_folder(dsrl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.py").write_text("from dsrl_tasks.mednli import *\n")
+    tasks = ("--task", "./mine.py", "--task", "gsm8k")
+    command = ("run", *tasks, *SMALL[5:], "--stop-after")
+    assert dsrl(*command, "initial").code == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    config = ("run", "--config", "../runs/two/run.toml", "--name", "again", "--stop-after", "verified", "--json")
+    outcome = dsrl(*config)
+    assert outcome.code == 0, outcome.err
+    parts = json.loads(outcome.out)["parts"]
+    assert [(part["task"], part["initial"], part["verified"]) for part in parts] == [("mine.py", 8, 8), ("gsm8k", 8, 8)]
+    monkeypatch.chdir("..")
+    assert dsrl("run", "--task", "mine.py", *command[3:], "verified").code == 0, "another way to write the same path"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -76,11 +76,17 @@ def test_names_are_no_paths() -> None:
     assert keep_paths(settings, Path("runs/one"), INDEXES) == settings
 
 
-def test_values_of_several_tasks_keep_their_owner() -> None:
-    settings = resolve({"task": ("task.toml", "gsm8k"), "demos": ("task.toml=demos.csv", "gsm8k=demos.csv")})
-    kept = keep_paths(settings, Path("runs/one"), INDEXES)
-    assert kept.task == settings.task
+def test_paths_of_several_tasks_hold_from_every_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = resolve({"task": ("./task.toml", "gsm8k"), "demos": ("./task.toml=demos.csv", "gsm8k=demos.csv")})
+    kept = keep_paths(settings, project / "runs/one", INDEXES)
+    assert kept.task == ("../../task.toml", "gsm8k")
     assert kept.demos == ("task.toml=../../demos.csv", "gsm8k=../../demos.csv")
+    monkeypatch.chdir(project.parent / "other")
+    again = read(kept, project / "runs/one")
+    assert again.task == ("../project/task.toml", "gsm8k")
+    assert again.demos == ("task.toml=../project/demos.csv", "gsm8k=../project/demos.csv")
+    found = read_file_paths({"task": ["task.toml", "math"], "demos": ["task.toml=demos.csv"]}, project / "run.toml")
+    assert found == {"task": ("../project/task.toml", "math"), "demos": ("task.toml=../project/demos.csv",)}
 
 
 def test_paths_of_a_settings_file_belong_to_its_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

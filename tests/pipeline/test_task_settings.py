@@ -49,6 +49,35 @@ def test_the_name_of_one_task_may_begin_with_that_of_another() -> None:
     assert dict(get_task_options(settings, "a.b")) == {"c": 1}
 
 
+def test_a_task_file_is_named_without_its_folder() -> None:
+    settings = resolve(
+        {
+            "task": ("../mine/task.toml", "math"),
+            "demos": ("./task.toml=a.csv", "math=m.csv"),
+            "domain": ("task.toml=x=y", "/elsewhere/task.toml=z"),
+            "task_option": {"task.toml": {"a": 1}, "mine/task.toml.b": 2, "math.level": 3},
+        }
+    )
+    check_task_settings(settings)
+    for task in ("../mine/task.toml", "task.toml"):
+        assert get_task_value(settings, "demos", task) == "a.csv"
+        assert get_task_values(settings, "domain", task) == ("x=y", "z")
+        assert dict(get_task_options(settings, task)) == {"a": 1, "b": 2}
+    assert get_task_value(settings, "demos", "math") == "m.csv"
+    assert dict(get_task_options(settings, "math")) == {"level": 3}
+
+
+@pytest.mark.parametrize("value", ["a=b/task.toml=x", "notask.toml=x", "folder/math=x"])
+def test_what_only_looks_like_a_task_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"it is not clear .* TASK is one of task\.toml, math"):
+        check_task_settings(resolve({"task": ("./task.toml", "math"), "demos": (value,)}))
+
+
+def test_two_task_files_of_the_same_name_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"task files a/task\.toml and b/task\.toml have the same name"):
+        check_task_settings(resolve({"task": ("a/task.toml", "b/task.toml")}))
+
+
 @pytest.mark.parametrize("name", TASK_SETTINGS)
 def test_a_value_without_its_task_is_refused(name: str) -> None:
     flag = "--" + name.replace("_", "-")
