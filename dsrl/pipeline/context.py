@@ -42,7 +42,8 @@ class RunContext:
         base_model: folder or hub id of the base model.
         model_tasks: names of the tasks that the base model was trained for; empty if that is not known.
         tasks: the tasks of the run, by the name that a sample has; ``context.tasks[sample.task]`` is its task.
-        retriever, trainer: the bound plugins.
+        retriever: the bound retriever; None with ``--passages 0``.
+        trainer: the bound trainer.
         sampler: the sampler, bound to the base model.
         policy: limits, budget and prices of the teacher calls.
         corpus: the passage libraries, or the index that the user named.
@@ -56,7 +57,7 @@ class RunContext:
     stop_after: str
     base_model: str
     tasks: RunTasks
-    retriever: Plugin[RetrieverSpec]
+    retriever: Plugin[RetrieverSpec] | None
     sampler: Plugin[SamplerSpec]
     trainer: Plugin[TrainerSpec]
     policy: CallPolicy
@@ -87,7 +88,8 @@ class RunContext:
         """All bound plugins."""
         tasks = self.tasks.values()
         teachers = (role.plugin for task in tasks for role in task.teachers.values())
-        return (*(task.plugin for task in tasks), *teachers, self.retriever, self.trainer, self.sampler)
+        retrievers = (self.retriever,) if self.retriever else ()
+        return (*(task.plugin for task in tasks), *teachers, *retrievers, self.trainer, self.sampler)
 
     @property
     def teachers(self) -> TeacherRoles:
@@ -158,7 +160,7 @@ def resolve_run(settings: Settings, workspace: Workspace, stop_after: str = STAG
         stop_after=stop_after,
         base_model=model.location,
         model_tasks=model.recipe.tasks,
-        retriever=bind_retriever(settings, corpus),
+        retriever=bind_retriever(settings, corpus) if settings.passages else None,
         trainer=load(PluginRef("trainer", settings.trainer, settings.trainer_option), "trainer"),
         sampler=bind_sampler(settings, model.location),
         policy=policy,

@@ -74,7 +74,7 @@ def make_context(bound: Any, tmp_path: Path) -> MakeContext:
                     teachers=dict.fromkeys(get_args(Purpose), TeacherRole(teacher, price=Price(0, 0))),
                 )
             },
-            retriever=load(PluginRef("retriever", "bm25"), "retriever"),
+            retriever=load(PluginRef("retriever", "bm25"), "retriever") if resolved.passages else None,
             sampler=sampler,
             trainer=trainer,
             policy=make_call_policy(resolved),

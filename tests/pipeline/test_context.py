@@ -79,6 +79,12 @@ def test_a_wrong_plugin_is_found_before_a_teacher_looks_for_its_key() -> None:
         resolve_context(retriever="nothing", teacher="openai:m")
 
 
+def test_without_passages_no_retriever_is_needed() -> None:
+    context = resolve_context(retriever="nothing", passages=0)
+    assert context.retriever is None
+    assert "retriever" not in {plugin.ref.kind for plugin in context.plugins}
+
+
 def test_the_corpus_is_an_index_by_name_or_files(tmp_path: Path) -> None:
     library = tmp_path / "library.jsonl"
     library.write_text('{"text": "Fever is a raised temperature."}\n')
@@ -91,6 +97,7 @@ def test_the_corpus_is_an_index_by_name_or_files(tmp_path: Path) -> None:
 
     context = resolve_corpus("wiki")
     assert isinstance(context.corpus, NamedIndex)
+    assert context.retriever is not None
     assert context.retriever.ref.options == {"language": "german"}, "those that the index was made with"
     assert isinstance(resolve_corpus(str(library), passage_length=500).corpus, Corpus)
     assert resolve_corpus(str(library), passage_length=500).corpus.passage_length == 500

@@ -11,6 +11,8 @@ from dsrl.corpus.named import NamedIndex
 from dsrl.corpus.ranking import Ranking, find_passages
 from dsrl.corpus.reader import Corpus
 from dsrl.pipeline.runtime import OpenRun
+from dsrl.plugins.binding import Plugin
+from dsrl.plugins.specs import RetrieverSpec
 from dsrl.settings import Settings
 from dsrl.types import Passage
 
@@ -29,16 +31,16 @@ def open_index(run: OpenRun, iteration: int) -> Index | None:
     Raises:
         DsrlError: the libraries cannot be read, or the index cannot be made.
     """
-    if run.store.stages.is_finished(iteration, "passages") or not run.settings.passages:
+    corpus, retriever = run.context.corpus, run.context.retriever
+    if run.store.stages.is_finished(iteration, "passages") or retriever is None:
         return None
-    corpus = run.context.corpus
     with run.clock.measure("passages"):
         if isinstance(corpus, NamedIndex):
             run.progress.start("passages", None)
-            index = corpus.open(run.context.retriever)
+            index = corpus.open(retriever)
             notes = corpus.list_changes()
         else:
-            index = _make_index(run, corpus)
+            index = _make_index(run, corpus, retriever)
             notes = []
     if corpus.bad:
         notes.append(f"{corpus.bad} line(s) of the passage library were left out: {'; '.join(corpus.faults[:3])}")
@@ -50,7 +52,7 @@ def open_index(run: OpenRun, iteration: int) -> Index | None:
     return index
 
 
-def _make_index(run: OpenRun, corpus: Corpus) -> Index:
+def _make_index(run: OpenRun, corpus: Corpus, retriever: Plugin[RetrieverSpec]) -> Index:
     """Make the index of files and folders, if it does not exist, and show the progress."""
     shown: int | None = None  # None: the display has not started, because the number of passages is not known
 
@@ -64,7 +66,7 @@ def _make_index(run: OpenRun, corpus: Corpus) -> Index:
             shown = indexed
 
     context = run.context
-    index = ensure_index(context.retriever, corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint)
+    index = ensure_index(retriever, corpus, context.workspace.indexes, on_progress, context.corpus_fingerprint)
     if shown is None:
         run.progress.start("passages", None)
         run.progress.advance("passages", index.passages if index.is_new else 0)
@@ -76,16 +78,16 @@ def retrieve_passages(run: OpenRun, iteration: int, index: Index | None) -> None
     if run.store.stages.is_finished(iteration, "passages"):
         return
     passages: dict[str, dict[str, list[Passage]]] = {}
-    ranking, total = make_ranking(run.settings), 0
+    ranking, retriever, total = make_ranking(run.settings), run.context.retriever, 0
     with run.clock.measure("passages"):
         for task, keywords in run.store.keywords(iteration).items():
             share = -(-run.context.count_slots(task) // len(keywords))
             passages[task] = {}
             for domain, words in keywords.items():
-                if index is None:  # --passages 0
+                if index is None or retriever is None:  # --passages 0
                     passages[task][domain] = []
                     continue
-                hits = find_passages(run.context.retriever, index, words, run.settings.passages, ranking)
+                hits = find_passages(retriever, index, words, run.settings.passages, ranking)
                 total += len(hits)
                 passages[task][domain] = assign_passages(hits, share, _make_rng(run, iteration, task, domain))
                 if len(hits) < share:
