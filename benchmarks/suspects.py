@@ -1,4 +1,4 @@
-"""How many of the labels that `dsrl samples --suspect` names are wrong (precision), and how many wrong ones it names (recall).
+"""Labels that `dsrl samples --suspect` names: how many are wrong (precision), and how many wrong ones are named (recall).
 
     python benchmarks/suspects.py [--seeds 0 1]        # about 10 seconds of CPU for each run
 
