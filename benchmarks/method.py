@@ -155,17 +155,27 @@ def list_rates(world: str, rule: str) -> tuple[float, ...]:
 
 
 def list_jobs(worlds: Sequence[str]) -> Iterator[Job]:
-    """List all trainings in their order: the primary comparison first, all worlds and bases seed by seed."""
-    for rules, seeds in ((PRIMARY, SEEDS), ((SECOND,), SEEDS), ((AGAIN,), SEEDS), (OTHERS, OTHER_SEEDS)):
+    """List all trainings in their order: the comparisons with 10 seeds first. Rules of one pool come together."""
+    compared = (*PRIMARY, SECOND, AGAIN)
+    yield from list_tunings(worlds, (*PRIMARY, SECOND))
+    yield from list_trainings(worlds, [seed for seed in SEEDS if seed not in OTHER_SEEDS], compared)
+    yield from list_tunings(worlds, OTHERS)
+    yield from list_trainings(worlds, OTHER_SEEDS, (*compared, *OTHERS))
+
+
+def list_tunings(worlds: Sequence[str], rules: Sequence[str]) -> Iterator[Job]:
+    """List the trainings that choose learning rates."""
+    for name in worlds:
+        base = next(iter(WORLDS[name].bases))
+        for seed in TUNING_SEEDS:
+            yield from (Job(name, base, seed, rule, rate) for rule in rules for rate in list_rates(name, rule))
+
+
+def list_trainings(worlds: Sequence[str], seeds: Sequence[int], rules: Sequence[str]) -> Iterator[Job]:
+    """List the trainings that are compared, all worlds and base models seed by seed."""
+    for seed in seeds:
         for name in worlds:
-            base = next(iter(WORLDS[name].bases))
-            for seed in TUNING_SEEDS:
-                for rule in rules:
-                    if rule != AGAIN:
-                        yield from (Job(name, base, seed, rule, rate) for rate in list_rates(name, rule))
-        for seed in seeds:
-            for name in worlds:
-                yield from (Job(name, base, seed, rule) for base in WORLDS[name].bases for rule in rules)
+            yield from (Job(name, base, seed, rule) for base in WORLDS[name].bases for rule in rules)
 
 
 # -- results ----------------------------------------------------------------------------------------------------------
