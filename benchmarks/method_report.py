@@ -19,9 +19,10 @@ from dsrl.pipeline.compare import adjust_holm
 
 RESAMPLES = 4000
 DOCS = Path(__file__).parents[1] / "docs"
-#: The worlds of the primary comparison.
-PRIMARY_WORLDS = ("classes-10", "classes-20")
+#: The worlds of the primary comparison, and those where all labels are right.
+PRIMARY_WORLDS, CLEAN_WORLDS = ("classes-10", "classes-20"), ("chains", "classes-0")
 REFERENCE, CANDIDATE, FILTERED, AGAIN = "potential", "online", "filtered", "potential again"
+SECOND = "potential, filtered, 8 attempts"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,10 @@ def _print_comparisons(table: Table) -> None:
     print(f"\nPrimary, {CANDIDATE} - {REFERENCE}, mean of {' and '.join(PRIMARY_WORLDS)}: {primary}")
     if primary:
         print(f"{primary.seeds} paired seeds for each base model at least, p = {primary.p:.4f}")
+    print("\n| rule | classes-10 and classes-20 | chains and classes-0 |\n| --- | --- | --- |")
+    for rule in (CANDIDATE, FILTERED, SECOND, AGAIN):
+        noisy, clean = (bootstrap([table.pair(w, rule) for w in worlds]) for worlds in (PRIMARY_WORLDS, CLEAN_WORLDS))
+        print(f"| {rule} | {noisy} | {clean} |")
     found: list[tuple[str, str, Difference]] = []
     for world in table.runs:
         for rule in table.list_rules(world):
@@ -191,7 +196,13 @@ def _print_rates(records: Mapping[str, Mapping[str, Any]]) -> None:
 # -- plots ------------------------------------------------------------------------------------------------------------
 
 _STYLE = 'font-family="sans-serif" font-size="12" fill="#333"'
-_COLOURS = {"base model": "#999999", REFERENCE: "#1f77b4", CANDIDATE: "#d62728", FILTERED: "#2ca02c"}
+_COLOURS = {
+    "base model": "#999999",
+    REFERENCE: "#1f77b4",
+    CANDIDATE: "#d62728",
+    FILTERED: "#2ca02c",
+    SECOND: "#9467bd",
+}
 
 
 def _write_svg(path: Path, width: int, height: int, parts: Sequence[str]) -> None:
@@ -205,19 +216,19 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _draw_forest(table: Table, path: Path) -> None:
-    """Draw the differences of `online`, `filtered` and the A/A to `potential`, with their intervals."""
+    """Draw the differences of the rules with 10 seeds, and of the A/A, to `potential`, with their intervals."""
     rows: list[tuple[str, Difference, str]] = []
     if primary := bootstrap([table.pair(world, CANDIDATE) for world in PRIMARY_WORLDS]):
-        rows.append(("primary: " + ", ".join(PRIMARY_WORLDS), primary, "#d62728"))
-    for rule, colour in ((CANDIDATE, "#d62728"), (FILTERED, "#2ca02c"), (AGAIN, "#999999")):
+        rows.append(("primary: " + ", ".join(PRIMARY_WORLDS), primary, _COLOURS[CANDIDATE]))
+    for rule, colour in ((CANDIDATE, None), (SECOND, None), (FILTERED, None), (AGAIN, "#999999")):
         for world in table.runs:
             if difference := bootstrap([table.pair(world, rule)]):
-                rows.append((f"{rule}: {world}", difference, colour))
+                rows.append((f"{rule}: {world}", difference, colour or _COLOURS[rule]))
     if not rows:
         return
     low = min(-1.0, *(row[1].low for row in rows))
     high = max(1.0, *(row[1].high for row in rows))
-    left, right, top, step = 230, 700, 40, 22
+    left, right, top, step = 300, 700, 40, 22
     bottom = top + step * len(rows)
 
     def place(value: float) -> float:
