@@ -32,7 +32,8 @@ A seed determines a pool (500 samples, and 500 that are rewritten from them, eac
 each sample, which all rules share. Every training has 40 steps of 32 prompts with 16 answers: a rule that selects
 more or fewer samples sees them less or more often. The learning rate of each rule in each world is the best of four
 on the development split of the first base model, with two seeds that are used for nothing else. The rules with 3 seeds try
-the two lowest: when their turn came, a higher one had been the best in 2 of 18 cases, by less than a point.
+the two lowest: when their turn came, a higher one had been the best for 2 of 18 pairs of rule and world, by less
+than a point.
 """
 
 from __future__ import annotations
