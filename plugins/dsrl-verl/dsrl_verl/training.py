@@ -156,6 +156,7 @@ class Training:
         self.plan = Plan(
             steps=self.schedule.steps,
             batch=self.schedule.batch,
+            answers=answers // self.cluster.gpus,
             is_cpu=self.is_cpu,
             template=self.prompts.template,
             has_flash_attention=not self.is_cpu and find_spec("flash_attn") is not None,

@@ -107,6 +107,7 @@ class Plan:
     Attributes:
         steps: number of steps.
         batch: prompts of a step.
+        answers: answers of a step on one GPU.
         is_cpu: whether verl runs in dsrl's CPU mode.
         template: the chat template that replaces the model's; None keeps it.
         has_flash_attention: whether the package flash_attn is installed.
@@ -115,6 +116,7 @@ class Plan:
 
     steps: int
     batch: int
+    answers: int
     is_cpu: bool
     template: str | None = None
     has_flash_attention: bool = False
@@ -374,7 +376,9 @@ def _make_cpu_settings(options: TrainerOptions) -> dict[str, Any]:
 
 
 def _get_micro_batch(plan: Plan) -> int:
-    return 32 if plan.is_cpu else 8
+    """Return the number of answers of one pass; verl asserts that it divides those of a step on one GPU."""
+    most = 32 if plan.is_cpu else 8
+    return max(size for size in range(1, most + 1) if plan.answers % size == 0)
 
 
 def _get_forward_dtype(job: TrainJob, plan: Plan) -> str:

@@ -99,7 +99,7 @@ def test_verl_has_every_setting_that_dsrl_gives_it(make_job: Any, strategy: str,
     for is_cpu in (False, True):
         if is_cpu and strategy == "megatron":
             continue
-        plan = Plan(steps=40, batch=4, is_cpu=is_cpu, template="T")
+        plan = Plan(steps=40, batch=4, answers=32, is_cpu=is_cpu, template="T")
         for rank in (0, 8) if strategy == "fsdp2" else (0,):
             job = make_job(lora_rank=rank)
             found = make_settings(job, options, plan, Cluster(1, 8, 80e9), Layout(1, "none", 0.5), places)

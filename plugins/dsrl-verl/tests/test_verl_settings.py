@@ -16,9 +16,23 @@ PLACES = Places(Path("/w/train"), Path("/w/val"), Path("/w/reward.json"), Path("
 GPUS, LAYOUT = Cluster(2, 8, 80e9), Layout(4, "moved", 0.6)
 
 
-def settings_of(job: TrainJob, is_cpu: bool = False, places: Places = PLACES, **options: Any) -> dict[str, Any]:
-    plan = Plan(steps=40, batch=4, is_cpu=is_cpu, template="T" if is_cpu else None, checkpoint_steps=5)
+def settings_of(
+    job: TrainJob, is_cpu: bool = False, places: Places = PLACES, answers: int = 32, **options: Any
+) -> dict[str, Any]:
+    template = "T" if is_cpu else None
+    plan = Plan(steps=40, batch=4, answers=answers, is_cpu=is_cpu, template=template, checkpoint_steps=5)
     return make_settings(job, parse_options(options), plan, GPUS, LAYOUT, places)
+
+
+@pytest.mark.parametrize(
+    ("is_cpu", "answers", "size"),
+    [(True, 16, 16), (True, 64, 32), (True, 48, 24), (False, 512, 8), (False, 12, 6), (False, 7, 7), (False, 11, 1)],
+)
+def test_the_passes_divide_the_answers_of_a_step(make_job: Any, is_cpu: bool, answers: int, size: int) -> None:
+    found = settings_of(make_job(), is_cpu, answers=answers, algorithm="ppo")
+    sizes = {name: value for name, value in found.items() if "micro_batch_size" in name}
+    assert len(sizes) == 4
+    assert set(sizes.values()) == {size}, sizes
 
 
 def test_a_job_says_what_verl_does(make_job: Any) -> None:
