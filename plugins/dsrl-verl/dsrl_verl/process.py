@@ -34,11 +34,24 @@ def end_processes(mark: str) -> None:
     Args:
         mark: the value of :data:`MARK` of the training.
     """
-    wanted = f"{MARK}={mark}".encode()
+    deadline = time.monotonic() + _GRACE
+    # More than once: a process may start another one before it is ended, and a large one takes a moment to end.
+    while running := _find_processes(mark):
+        for number in running:
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def _find_processes(mark: str) -> list[int]:
+    wanted, found = f"{MARK}={mark}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if wanted in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
+                found.append(int(entry.name))
+    return found
 
 
 class VerlProcess:

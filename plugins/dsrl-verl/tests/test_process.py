@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -105,6 +106,26 @@ def test_the_processes_of_a_training_are_ended_and_no_others(make_verl: MakeVerl
         assert other.wait(timeout=10) == -signal.SIGKILL
     finally:
         other.kill()
+
+
+def test_processes_that_start_others_while_they_are_ended_are_ended_too(tmp_path: Path) -> None:
+    script = tmp_path / "next"
+    script.write_text(f'[ "$1" -gt 0 ] || exit\nsleep 0.002\nsh {script} $(($1 - 1)) &\n')
+    environment = {**os.environ, MARK: str(tmp_path)}
+    chains = [subprocess.Popen(["sh", str(script), "300"], env=environment) for _ in range(20)]
+    for chain in chains:
+        chain.wait()  # its successor runs on
+    end_processes(str(tmp_path))
+    assert not list_marked(str(tmp_path))
+
+
+def list_marked(mark: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(entry.name)
+    return found
 
 
 def test_the_last_lines_have_no_colours_no_names_of_processes_and_no_repetitions(tmp_path: Path) -> None:
