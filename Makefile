@@ -63,7 +63,7 @@ test-verifiers:
 test-verl: .venv-verl/.ready
 	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m "not slow" plugins/dsrl-verl
 
-# The contract of trainers, PPO and LoRA with the real verl: two dozen starts of verl and Ray.
+# The contract of trainers, PPO and LoRA with the real verl: a dozen starts of verl and Ray.
 test-verl-slow: .venv-verl/.ready
 	OMP_NUM_THREADS=1 .venv-verl/bin/python -m pytest -m slow plugins/dsrl-verl
 
