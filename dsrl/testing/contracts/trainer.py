@@ -174,7 +174,13 @@ class TrainerContract(PluginContract):
 
 
 class ResumableTrainerContract(TrainerContract):
-    """Tests of a trainer that goes on after an interruption. ``options`` should make it write checkpoints often."""
+    """Tests of a trainer that goes on after an interruption. ``options`` should make it write checkpoints often.
+
+    Attributes:
+        repeats_exactly: whether two trainings of one job give the same rewards. If not, only their items are compared.
+    """
+
+    repeats_exactly = True
 
     def test_an_interrupted_job_goes_on_with_the_same_steps(
         self, subject: Plugin[Any], job: TrainJob, task: Plugin[Any], tmp_path: Path
@@ -192,7 +198,9 @@ class ResumableTrainerContract(TrainerContract):
             self.train(subject, job, task, interrupt)
         rest = self.train(subject, job, task)
         assert rest == [] or rest[0].step > 1, "it began again"
-        assert {step.step: step.rewards for step in rest}.items() <= whole.items()
+        for step in rest:
+            before = whole[step.step]
+            assert step.rewards == before if self.repeats_exactly else step.rewards.keys() == before.keys()
         assert not rest or rest[-1].step == last
         check_model_folder(job.output_dir)
 

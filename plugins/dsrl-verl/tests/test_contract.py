@@ -54,6 +54,8 @@ def list_processes(folder: Path) -> list[str]:
 @pytest.mark.slow
 class TestTrainer(ResumableTrainerContract):
     plugin = "verl"
+    # verl puts the answers of a step together in the order in which they are finished, so its sums differ by rounding.
+    repeats_exactly = False
 
 
 def make_mednli_items(count: int) -> tuple[TrainItem, ...]:
