@@ -250,7 +250,7 @@ def _draw_forest(table: Table, path: Path) -> None:
 
 
 def _draw_levels(table: Table, path: Path) -> None:
-    """Draw the accuracy by difficulty of the base models and of the rules with 10 seeds, one panel for each world."""
+    """Draw the accuracy by difficulty, from 40%, of the base models and of the rules with 10 seeds, a panel for a world."""
     parts = []
     for number, (name, colour) in enumerate(_COLOURS.items()):
         parts += [
@@ -261,8 +261,8 @@ def _draw_levels(table: Table, path: Path) -> None:
     for number, world in enumerate(table.runs):
         x, y = 40 + number % 3 * (size + gap), 60 + number // 3 * (size + gap)
         parts.append(_text(x, y - 8, world))
-        for share in (0, 0.5, 1):
-            height = y + size * (1 - share)
+        for share in (0.4, 0.6, 0.8, 1):
+            height = y + size * (1 - share) / 0.6
             parts += [
                 f'<path d="M{x} {height}h{size}" stroke="#ddd"/>',
                 _text(x - 4, height + 4, f"{share:.0%}", "end"),
@@ -274,7 +274,8 @@ def _draw_levels(table: Table, path: Path) -> None:
                 continue
             levels = _average_levels(own)
             points = [
-                (x + size * (i + 0.5) / len(levels), y + size * (1 - share)) for i, share in enumerate(levels.values())
+                (x + size * (i + 0.5) / len(levels), y + size * (1 - share) / 0.6)
+                for i, share in enumerate(levels.values())
             ]
             line = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
