@@ -51,7 +51,7 @@ def split_owner(text: str, separator: str, tasks: Sequence[str]) -> tuple[str, s
     found = []
     for name in map(name_task, tasks):
         folder, owner, rest = text.partition(name + separator)
-        if owner and rest and (not folder or (folder.endswith("/") and separator not in folder and is_task_file(name))):
+        if owner and rest and (not folder or (folder.endswith("/") and "=" not in folder and is_task_file(name))):
             found.append((name, rest))
     # The name of one task can begin with the name of another.
     return max(found, key=lambda pair: len(pair[0]), default=("", text))

@@ -55,14 +55,14 @@ def test_a_task_file_is_named_without_its_folder() -> None:
             "task": ("../mine/task.toml", "math"),
             "demos": ("./task.toml=a.csv", "math=m.csv"),
             "domain": ("task.toml=x=y", "/elsewhere/task.toml=z"),
-            "task_option": {"task.toml": {"a": 1}, "mine/task.toml.b": 2, "math.level": 3},
+            "task_option": {"task.toml": {"a": 1}, "mine/task.toml.b": 2, "../task.toml.c": 4, "math.level": 3},
         }
     )
     check_task_settings(settings)
     for task in ("../mine/task.toml", "task.toml"):
         assert get_task_value(settings, "demos", task) == "a.csv"
         assert get_task_values(settings, "domain", task) == ("x=y", "z")
-        assert dict(get_task_options(settings, task)) == {"a": 1, "b": 2}
+        assert dict(get_task_options(settings, task)) == {"a": 1, "b": 2, "c": 4}
     assert get_task_value(settings, "demos", "math") == "m.csv"
     assert dict(get_task_options(settings, "math")) == {"level": 3}
 
