@@ -220,10 +220,10 @@ def _draw_forest(table: Table, path: Path) -> None:
     rows: list[tuple[str, Difference, str]] = []
     if primary := bootstrap([table.pair(world, CANDIDATE) for world in PRIMARY_WORLDS]):
         rows.append(("primary: " + ", ".join(PRIMARY_WORLDS), primary, _COLOURS[CANDIDATE]))
-    for rule, colour in ((CANDIDATE, None), (SECOND, None), (FILTERED, None), (AGAIN, "#999999")):
+    for rule in (CANDIDATE, SECOND, FILTERED, AGAIN):
         for world in table.runs:
             if difference := bootstrap([table.pair(world, rule)]):
-                rows.append((f"{rule}: {world}", difference, colour or _COLOURS[rule]))
+                rows.append((f"{rule}: {world}", difference, _COLOURS.get(rule, "#999999")))
     if not rows:
         return
     low = min(-1.0, *(row[1].low for row in rows))
@@ -257,12 +257,12 @@ def _draw_levels(table: Table, path: Path) -> None:
             f'<circle cx="{20 + 130 * number}" cy="16" r="4" fill="{colour}"/>',
             _text(30 + 130 * number, 20, name),
         ]
-    size, gap = 180, 55
+    size, gap, lowest = 180, 55, 0.4
     for number, world in enumerate(table.runs):
         x, y = 40 + number % 3 * (size + gap), 60 + number // 3 * (size + gap)
         parts.append(_text(x, y - 8, world))
-        for share in (0.4, 0.6, 0.8, 1):
-            height = y + size * (1 - share) / 0.6
+        for share in (lowest, 0.6, 0.8, 1):
+            height = y + size * (1 - share) / (1 - lowest)
             parts += [
                 f'<path d="M{x} {height}h{size}" stroke="#ddd"/>',
                 _text(x - 4, height + 4, f"{share:.0%}", "end"),
@@ -274,7 +274,7 @@ def _draw_levels(table: Table, path: Path) -> None:
                 continue
             levels = _average_levels(own)
             points = [
-                (x + size * (i + 0.5) / len(levels), y + size * (1 - share) / 0.6)
+                (x + size * (i + 0.5) / len(levels), y + size * (1 - share) / (1 - lowest))
                 for i, share in enumerate(levels.values())
             ]
             line = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)

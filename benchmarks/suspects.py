@@ -1,6 +1,6 @@
 """Labels that `dsrl samples --suspect` names: how many are wrong (precision), and how many wrong ones are named (recall).
 
-    python benchmarks/suspects.py [--seeds 0 1]        # about 10 seconds of CPU for each run
+    python benchmarks/suspects.py [--seeds 0 1]        # 18 runs for each seed, about 20 seconds each
 
 Runs of `chain_classes` with the teacher `noisy`, up to the stage `scored`, over the three base models. The rules of the
 world say which labels are really wrong. `votes alone` names as many samples: those whose label has the smallest share of the

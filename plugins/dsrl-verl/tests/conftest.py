@@ -62,6 +62,22 @@ def make_job(tmp_path: Path) -> MakeJob:
     return make
 
 
+@pytest.fixture
+def list_processes() -> Callable[[Path], list[str]]:
+    """Return a function that lists the processes of trainings whose mark is a path in a folder."""
+    from dsrl_verl.process import MARK
+
+    def find(folder: Path) -> list[str]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"{MARK}={folder}/".encode() in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80])
+        return found
+
+    return find
+
+
 @pytest.fixture(scope="session")
 def head() -> Iterator[str]:
     """The address of a Ray with one node and two logical GPUs, which is not dsrl's."""

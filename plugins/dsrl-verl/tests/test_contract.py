@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
 import shutil
@@ -19,7 +18,6 @@ from typing import Any
 
 import pytest
 from dsrl_verl.options import parse_options
-from dsrl_verl.process import MARK
 from dsrl_verl.training import Training
 
 from dsrl import DsrlError, PluginError, PluginRef, Prompt, TrainItem, TrainJob, TrainStep, load
@@ -30,7 +28,7 @@ pytestmark = pytest.mark.skipif(find_spec("verl") is None, reason="verl is not i
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, list_processes: Any) -> Iterator[Path]:
     """The folder for temporary files, which is short enough for Ray's sockets. Nothing of Ray stays in it, nor running."""
     folder = Path(tempfile.mkdtemp(prefix="dv-", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -41,20 +39,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     shutil.rmtree(folder)
 
 
-def list_processes(folder: Path) -> list[str]:
-    """List the processes of trainings whose local Ray has its folder in this one."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"{MARK}={folder}/".encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80])
-    return found
-
-
 @pytest.mark.slow
 class TestTrainer(ResumableTrainerContract):
     plugin = "verl"
-    # verl puts the answers of a step together in the order in which they are finished, so its sums differ by rounding.
+    # The rewards of two trainings can differ: verl puts the answers of a step together in the order in which they finish.
     repeats_exactly = False
 
 
@@ -116,7 +104,7 @@ def count_right(model: Path, items: tuple[TrainItem, ...]) -> list[bool]:
 
 
 def test_a_training_learns_is_killed_goes_on_and_brings_its_model_back(
-    job: TrainJob, tmp_path: Path, temporary: Path, head: str, monkeypatch: pytest.MonkeyPatch
+    job: TrainJob, tmp_path: Path, temporary: Path, head: str, monkeypatch: pytest.MonkeyPatch, list_processes: Any
 ) -> None:
     """Five steps; after the second, dsrl is killed and the same command given again. Another Ray is on the machine."""
     monkeypatch.setenv("RAY_ADDRESS", head)

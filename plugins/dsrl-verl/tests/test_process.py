@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dsrl_verl.process import MARK, VerlProcess, end_processes, find_own_paths, read_last_lines
@@ -108,24 +108,21 @@ def test_the_processes_of_a_training_are_ended_and_no_others(make_verl: MakeVerl
         other.kill()
 
 
-def test_processes_that_start_others_while_they_are_ended_are_ended_too(tmp_path: Path) -> None:
-    script = tmp_path / "next"
-    script.write_text(f'[ "$1" -gt 0 ] || exit\nsleep 0.002\nsh {script} $(($1 - 1)) &\n')
-    environment = {**os.environ, MARK: str(tmp_path)}
-    chains = [subprocess.Popen(["sh", str(script), "300"], env=environment) for _ in range(20)]
-    for chain in chains:
-        chain.wait()  # its successor runs on
-    end_processes(str(tmp_path))
-    assert not list_marked(str(tmp_path))
+def test_a_process_that_starts_while_others_are_ended_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, list_processes: Any
+) -> None:
+    environment, kill = {**os.environ, MARK: f"{tmp_path}/ray"}, os.kill
+    running = [subprocess.Popen(["sleep", "1000"], env=environment)]
 
+    def start_another_and_kill(number: int, sign: int) -> None:
+        if len(running) == 1:
+            running.append(subprocess.Popen(["sleep", "1000"], env=environment))
+        kill(number, sign)
 
-def list_marked(mark: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(entry.name)
-    return found
+    monkeypatch.setattr(os, "kill", start_another_and_kill)
+    end_processes(f"{tmp_path}/ray")
+    assert list_processes(tmp_path) == []
+    assert [process.wait(timeout=10) for process in running] == [-signal.SIGKILL] * 2
 
 
 def test_the_last_lines_have_no_colours_no_names_of_processes_and_no_repetitions(tmp_path: Path) -> None:
