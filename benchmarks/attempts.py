@@ -2,11 +2,11 @@
 
     python benchmarks/attempts.py [--seeds 5] [--runs RUN.DB ...]
 
-Pools of 1,000 samples with known pass rates, of which 500 are selected by the paper's score: five simulated ones, and those
-of finished runs, whose measured pass rates are taken for the true ones. Every sample has 64 drawn attempts. A rule takes a
-prefix of them; the table has the share of the attempts that it takes, and the agreement: the share of the training set of
-all 64 attempts that it selects too. The first line is the A/A test: 64 new attempts. Means over the seeds, with the lowest
-agreement of a seed in brackets.
+Pools with known pass rates: five simulated ones of 1,000 samples, of which 500 are selected by the paper's score; and
+those of finished runs, whose measured pass rates are taken for the true ones: the samples that the run could select,
+and its M. Every sample has 64 drawn attempts. A rule takes a prefix of them; the table has the share of the attempts
+that it takes, and the agreement: the share of the training set of all 64 attempts that it selects too. The first line
+is the A/A test: 64 new attempts. Means over the seeds, with the lowest agreement of a seed in brackets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 
@@ -26,7 +27,7 @@ from dsrl.pipeline.stages.selected import draw_order, select
 from dsrl.types import Score
 
 L, N = 64, 1000
-CONFIDENCES = (0.9, 0.95, 0.97, 0.99)
+CONFIDENCES = (0.9, 0.94, 0.97, 0.99)
 #: Samples in each tenth of the pass rates of a run with an earlier base model.
 TENTHS = np.array([76, 49, 103, 143, 180, 245, 130, 65, 6, 3]) / 1000
 
@@ -48,12 +49,14 @@ POOLS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 
 
-def read_rates(path: str) -> np.ndarray:
-    """Return the measured pass rates of the samples of a run."""
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    rows = database.execute("SELECT passed * 1.0 / attempts FROM scores ORDER BY sample").fetchall()
-    database.close()
-    return np.array([rate for (rate,) in rows])
+def read_run(path: str) -> tuple[np.ndarray, int]:
+    """Return the measured pass rates of the samples that a run could select, and how many it selected."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        rows = database.execute(
+            "SELECT passed * 1.0 / attempts FROM scores WHERE sample NOT IN (SELECT sample FROM matches) ORDER BY sample"
+        ).fetchall()
+        ((m,),) = database.execute("SELECT count(*) FROM selected").fetchall()
+    return np.array([rate for (rate,) in rows]), m
 
 
 def choose(passed: np.ndarray, attempts: np.ndarray, m: int) -> set[str]:
@@ -62,25 +65,27 @@ def choose(passed: np.ndarray, attempts: np.ndarray, m: int) -> set[str]:
     return set(select([Score(f"s{i}", t, c, compute_score(c, t)) for i, (c, t) in enumerate(pairs)], m, "potential", 0))
 
 
-def stop_early(made: np.ndarray, m: int, confidence: float) -> np.ndarray:
-    """Return how many attempts at each sample the product makes."""
-    size = len(made)
-    order = sorted(range(size), key=lambda i: draw_order(f"s{i}", 0))
-    attempts = np.full(size, FIRST_ATTEMPTS)
+def stop_early(made: np.ndarray, rule: SelectionRule, confidence: float, seed: str) -> np.ndarray:
+    """Return how many attempts at each sample the product makes.
+
+    Args:
+        made: [n, L] which attempts are right; the samples stand in the order in which the seed breaks ties.
+        rule: the selection.
+        confidence: of ``--attempt-confidence``.
+        seed: a text that decides the draws of the rule.
+    """
+    attempts = np.full(len(made), FIRST_ATTEMPTS)
     while True:
-        passed = np.array([made[i, :t].sum() for i, t in enumerate(attempts)])
-        counts = make_counts(passed[order].tolist(), attempts[order].tolist())
-        places = find_next(counts, SelectionRule("potential", m, L), confidence, "0")
+        passed = [int(row[:t].sum()) for row, t in zip(made, attempts, strict=True)]
+        places = find_next(make_counts(passed, attempts.tolist()), rule, confidence, seed)
         if not places:
             return attempts
-        asked = [order[place] for place in places]
-        attempts[asked] = np.minimum(attempts[asked] + ROUND_ATTEMPTS, L)
+        attempts[places] = np.minimum(attempts[places] + ROUND_ATTEMPTS, rule.attempts)
 
 
-def measure(rates: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+def measure(rates: np.ndarray, m: int, seed: int) -> dict[str, tuple[float, float]]:
     """Return rule -> share of the attempts, and agreement with all of them."""
     rng, size = np.random.default_rng([seed, 1]), len(rates)
-    m = size // 2
     made, again = (rng.random((size, L)) < rates[:, None] for _ in range(2))
     full = np.full(size, L)
     reference = choose(made.sum(axis=1), full, m)
@@ -90,8 +95,11 @@ def measure(rates: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
         return attempts.sum() / (size * L), len(choose(passed, attempts, m) & reference) / m
 
     results = {"64 again (A/A)": compare(full, again), "32 at every sample": compare(full // 2)}
+    order = sorted(range(size), key=lambda i: draw_order(f"s{i}", 0))
     for confidence in CONFIDENCES:
-        results[f"`--attempt-confidence {confidence}`"] = compare(stop_early(made, m, confidence))
+        attempts = np.empty(size, int)
+        attempts[order] = stop_early(made[order], SelectionRule("potential", m, L), confidence, "0")
+        results[f"`--attempt-confidence {confidence}`"] = compare(attempts)
     return results
 
 
@@ -107,8 +115,11 @@ def main() -> None:
     for source in (*POOLS.values(), *options.runs):
         by_rule: dict[str, list[tuple[float, float]]] = {}
         for seed in range(options.seeds):
-            rates = read_rates(source) if isinstance(source, str) else source(np.random.default_rng([seed, 0]), N)
-            for rule, result in measure(rates, seed).items():
+            if isinstance(source, str):
+                rates, m = read_run(source)
+            else:
+                rates, m = source(np.random.default_rng([seed, 0]), N), N // 2
+            for rule, result in measure(rates, m, seed).items():
                 by_rule.setdefault(rule, []).append(result)
         for rule, results in by_rule.items():
             share, agreement = (fmean(values) for values in zip(*results, strict=True))
