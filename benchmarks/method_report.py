@@ -22,7 +22,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 #: The worlds of the primary comparison, and those where all labels are right.
 PRIMARY_WORLDS, CLEAN_WORLDS = ("classes-10", "classes-20"), ("chains", "classes-0")
 REFERENCE, CANDIDATE, FILTERED, AGAIN = "potential", "online", "filtered", "potential again"
-SECOND = "potential, filtered, 8 attempts"
+SECOND, THIRD = "potential, filtered, 8 attempts", "potential, filtered, early stop"
+#: The third comparison has the seeds from here on.
+FIRST_NEW_SEED = 10
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,16 @@ class Difference:
 
 
 class Table:
-    """The results by world, base model, rule and seed."""
+    """The results of some seeds by world, base model, rule and seed."""
 
-    def __init__(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, records: Mapping[str, Mapping[str, Any]], seeds: range = range(FIRST_NEW_SEED)) -> None:
         self.runs: dict[str, dict[str, dict[str, dict[int, Mapping[str, Any]]]]] = {}
         self.bases: dict[tuple[str, str], Mapping[str, Any]] = {}
         for key, record in records.items():
             match json.loads(key):
                 case [world, base, "base"]:
                     self.bases[world, base] = record
-                case [world, base, seed, rule, None]:
+                case [world, base, int(seed), rule, None] if seed in seeds:
                     rules = self.runs.setdefault(world, {}).setdefault(base, {})
                     rules.setdefault(rule, {})[seed] = record
 
@@ -105,25 +107,33 @@ def average(records: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], 
 
 def write_report(records: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the tables in Markdown, and draw the plots in `docs/`."""
-    table = Table(records)
+    table, new = Table(records), Table(records, range(FIRST_NEW_SEED, 1 << 31))
     if not table.runs:
         print("There is no result on a test split yet.")
         return
-    _print_comparisons(table)
-    _print_rules(table)
-    _print_levels(table)
-    _print_rates(records)
-    _draw_forest(table, DOCS / "method-differences.svg")
-    _draw_levels(table, DOCS / "method-difficulty.svg")
-
-
-def _print_comparisons(table: Table) -> None:
     primary = bootstrap([table.pair(world, CANDIDATE) for world in PRIMARY_WORLDS])
     print(f"\nPrimary, {CANDIDATE} - {REFERENCE}, mean of {' and '.join(PRIMARY_WORLDS)}: {primary}")
     if primary:
         print(f"{primary.seeds} paired seeds for each base model at least, p = {primary.p:.4f}")
+    _print_tables(table, (CANDIDATE, FILTERED, SECOND, AGAIN))
+    if new.runs:
+        print("\nThird comparison, on new seeds:")
+        _print_tables(new, (THIRD,))
+    _print_rates(records)
+    _draw_forest(table, new, DOCS / "method-differences.svg")
+    _draw_levels(table, DOCS / "method-difficulty.svg")
+
+
+def _print_tables(table: Table, rules: Sequence[str]) -> None:
+    _print_comparisons(table, rules)
+    _print_rules(table)
+    _print_levels(table)
+
+
+def _print_comparisons(table: Table, rules: Sequence[str]) -> None:
+    """Print the differences to `potential`: those of some rules over worlds, then all, with Holm's correction among them."""
     print("\n| rule | classes-10 and classes-20 | chains and classes-0 |\n| --- | --- | --- |")
-    for rule in (CANDIDATE, FILTERED, SECOND, AGAIN):
+    for rule in rules:
         noisy, clean = (bootstrap([table.pair(w, rule) for w in worlds]) for worlds in (PRIMARY_WORLDS, CLEAN_WORLDS))
         print(f"| {rule} | {noisy} | {clean} |")
     found: list[tuple[str, str, Difference]] = []
@@ -215,15 +225,16 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {_STYLE}>{escape(text)}</text>'
 
 
-def _draw_forest(table: Table, path: Path) -> None:
+def _draw_forest(table: Table, new: Table, path: Path) -> None:
     """Draw the differences of the rules with 10 seeds, and of the A/A, to `potential`, with their intervals."""
     rows: list[tuple[str, Difference, str]] = []
+    colours = {**_COLOURS, THIRD: "#ff7f0e"}
     if primary := bootstrap([table.pair(world, CANDIDATE) for world in PRIMARY_WORLDS]):
         rows.append(("primary: " + ", ".join(PRIMARY_WORLDS), primary, _COLOURS[CANDIDATE]))
-    for rule in (CANDIDATE, SECOND, FILTERED, AGAIN):
+    for rule, own in [(THIRD, new), *((rule, table) for rule in (CANDIDATE, SECOND, FILTERED, AGAIN))]:
         for world in table.runs:
-            if difference := bootstrap([table.pair(world, rule)]):
-                rows.append((f"{rule}: {world}", difference, _COLOURS.get(rule, "#999999")))
+            if difference := bootstrap([own.pair(world, rule)]):
+                rows.append((f"{rule}: {world}", difference, colours.get(rule, "#999999")))
     if not rows:
         return
     low = min(-1.0, *(row[1].low for row in rows))
