@@ -46,7 +46,7 @@ def main() -> None:
         folder = Path(name)
         common = ["--samples", args.samples, "--stop-after", "scored"]
         common += ["--teacher-option", f"wait={args.wait}", "--concurrency", "32"]
-        scored = ["--attempts", args.attempts]
+        scored = ["--attempts", args.attempts, "--attempt-confidence", "0"]
         together = run(folder, *common, *scored)
         sampler = run(folder, *common, *scored)  # every reply is in the store now
         assert sampler["teacher_calls"] == 0, sampler

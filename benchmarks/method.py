@@ -87,6 +87,8 @@ STEPS, BATCH = 40, 32
 SEEDS, OTHER_SEEDS, THIRD_SEEDS, TUNING_SEEDS = range(10), range(3), range(10, 20), (100, 101)
 RESULTS = Path(__file__).parent / "results" / "method.jsonl"
 
+#: The settings of `potential`.
+PAPER = {"attempts": ATTEMPTS, "attempt_confidence": 0.0, "min_agreement": 0.0}
 #: Rule -> the settings that differ from those of `potential`.
 RULES: dict[str, dict[str, Any]] = {
     "potential": {},
@@ -349,7 +351,7 @@ class Subject:
 
     def make_settings(self, rule: str, seed: int) -> Settings:
         """Return the settings of a rule in a run."""
-        return Settings(task=(self.world.task,), select=M, seed=seed, **{"attempts": ATTEMPTS, **RULES[rule]})
+        return Settings(task=(self.world.task,), select=M, seed=seed, **{**PAPER, **RULES[rule]})
 
     def attempt(self, pool: Pool, seed: int) -> dict[str, np.ndarray]:
         """Return id -> which of 64 attempts at the sample are right; the same seed is asked once."""

@@ -29,8 +29,6 @@ SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
 ONLINE = "online"
 #: What selects in place of ``online`` if the trainer cannot choose.
 STATIC_SELECTION = "learnability"
-#: The value of ``min_agreement`` with ``online``, unless the user gives another: a wrong label looks like a hard problem.
-ONLINE_AGREEMENT = 0.75
 EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
@@ -48,6 +46,7 @@ def _setting(
     resumable: bool = False,
     value_type: type | None = None,
     since: str = "",
+    earlier: Any = None,
     usually_one: bool = False,
 ) -> Any:
     """Declare a setting.
@@ -61,8 +60,9 @@ def _setting(
         choices: the possible values; empty if any value of the type is possible.
         resumable: whether the value may change when a run is resumed.
         value_type: the type of the value; only needed if the default is None.
-        since: the version of dsrl that added the setting, if that is later than 0.1. A run that keeps the default of such a
-            setting keeps the name that earlier versions made for it.
+        since: the version of dsrl that added the setting, if that is later than 0.1. A run in which such a setting does what
+            earlier versions did keeps the name that these made for it.
+        earlier: the value that does what earlier versions did; None if it is the default.
         usually_one: for a setting with several values of which most runs give one: one value is written as a text, and an
             empty text is the same as no value.
     """
@@ -76,6 +76,7 @@ def _setting(
         "resumable": resumable,
         "type": value_type or type(default),
         "since": since,
+        "earlier": default if earlier is None else earlier,
         "usually_one": usually_one,
     }
     if isinstance(default, dict):
@@ -85,7 +86,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run. The defaults are the paper's (section 4, appendix A.3) where the paper has them."""
+    """All settings of a run. The defaults are the paper's (section 4, appendix A.3), unless docs/method.md says why not."""
 
     name: str = _setting("", "run", "Name of the run; default: made from the task and the settings.")
     seed: int = _setting(0, "run", "Seed of everything that is random.", low=0, high=2**31 - 1)
@@ -312,13 +313,14 @@ class Settings:
     system_prompt: str = _setting("", "score", "System text in the prompts of the base model.", since="0.2")
     attempts: int = _setting(64, "score", "L: maximum number of attempts per sample to measure its pass rate.", low=1)
     attempt_confidence: float = _setting(
-        0.0,
+        0.94,
         "score",
-        "Stop the attempts when the M samples of L attempts each are known with this confidence, for example 0.95; 0: make "
-        "all L attempts at every sample, as in the paper.",
+        "Stop the attempts when the M samples of L attempts each are known with this confidence; 0: make all L attempts at "
+        "every sample, as in the paper.",
         low=0.0,
         high=0.999,
         since="0.2",
+        earlier=0.0,
     )
     attempt_temperature: float = _setting(
         0.7, "score", "Temperature of the attempts.", old_key="temperature", low=0.01, high=10.0
@@ -335,12 +337,14 @@ class Settings:
         choices=(*SELECTIONS, ONLINE),
     )
     min_agreement: float = _setting(
-        0.0,
+        0.75,
         "selection",
-        "Leave out samples whose label has a smaller share of the readable votes than this: the label may be wrong.",
+        "Leave out samples whose label has a smaller share of the readable votes than this: it may be wrong; 0: none, as in "
+        "the paper.",
         low=0.0,
         high=1.0,
         since="0.2",
+        earlier=0.0,
     )
     max_pass_rate: float = _setting(
         1.0,
@@ -489,6 +493,11 @@ def _unknown_key(source: str, section: str, key: str) -> SettingsError:
     return SettingsError(f"{source}: [{section}] has no setting {key!r}; {hint}")
 
 
+def list_earlier_values() -> dict[str, Any]:
+    """Return the settings that did not exist in version 0.1, with the values that do what it did."""
+    return {s.name: s.metadata["earlier"] for s in fields(Settings) if s.metadata["since"]}
+
+
 def resolve(*layers: Mapping[str, Any]) -> Settings:
     """Merge layers of settings over the defaults, weakest first, and check the result.
 
@@ -554,12 +563,13 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 def _make_name(settings: Settings) -> str:
     # The same command finds the same run again; other settings make another run. The options keep the names that they
-    # had in version 0.1, and a setting that was added later counts only if its value differs from its default, so that the
-    # runs of earlier versions are still found.
+    # had in version 0.1, and a setting that was added later counts only if it does something else than earlier versions did,
+    # so that the runs of these are still found.
     values = {
         f"{s.name}s" if s.metadata["type"] is dict else s.name: _simplify(s, getattr(settings, s.name))
         for s in fields(Settings)
-        if not s.metadata["resumable"] and not (s.metadata["since"] and getattr(settings, s.name) == default_of(s))
+        if not s.metadata["resumable"]
+        and not (s.metadata["since"] and getattr(settings, s.name) == s.metadata["earlier"])
     }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(Path(task).stem for task in settings.task))[:80].strip("-_")

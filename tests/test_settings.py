@@ -17,6 +17,7 @@ from dsrl.settings import (
     differences,
     find_setting,
     flag_of,
+    list_earlier_values,
     read_settings,
     resolve,
     to_toml,
@@ -86,8 +87,10 @@ VERSION_0_1 = set(
 
 
 def test_a_setting_that_was_added_later_leaves_the_names_of_earlier_runs_alone() -> None:
-    assert resolve({"task": "mednli"}).name == "mednli-7d2320", "the name that version 0.1 made"
-    assert resolve({"task": "gsm8k", "samples": 7, "teacher_option": {"a": 1}}).name == "gsm8k-a0cd32"
+    earlier = list_earlier_values()
+    assert resolve(earlier, {"task": "mednli"}).name == "mednli-7d2320", "the name that version 0.1 made"
+    assert resolve(earlier, {"task": "gsm8k", "samples": 7, "teacher_option": {"a": 1}}).name == "gsm8k-a0cd32"
+    assert resolve({"task": "mednli"}).name != "mednli-7d2320", "a default that does something else makes another run"
     assert {s.name for s in fields(Settings) if not s.metadata["since"]} == VERSION_0_1
 
 

@@ -33,14 +33,14 @@ from dsrl.types import Sample, Score
 _CALL_SIZE = 128
 
 
-def count_first_attempts(context: RunContext, numbers_attempts: bool) -> int:
-    """Return how many attempts at each sample the stage ``scored`` makes before the rounds.
+def get_confidence(context: RunContext) -> float:
+    """Return the confidence at which the attempts stop; 0: all are made, also because the sampler cannot go on with them."""
+    return context.settings.attempt_confidence if context.sampler.accepts("sample", "first") else 0.0
 
-    Args:
-        context: the run.
-        numbers_attempts: whether the sampler can go on with the attempts.
-    """
-    can_stop = context.is_online or (context.settings.attempt_confidence > 0 and numbers_attempts)
+
+def count_first_attempts(context: RunContext) -> int:
+    """Return how many attempts at each sample the stage ``scored`` makes before the rounds."""
+    can_stop = context.is_online or get_confidence(context) > 0
     return min(context.settings.attempts, FIRST_ATTEMPTS) if can_stop else context.settings.attempts
 
 
@@ -79,10 +79,11 @@ def find_round(run: OpenRun, iteration: int, pool: Sequence[Sample]) -> list[Sam
         pool: from :func:`read_pool`.
     """
     settings, scores = run.settings, run.store.scores(iteration)
-    if not settings.attempt_confidence:
+    confidence = get_confidence(run.context)
+    if not confidence:
         return [sample for sample in pool if scores[sample.id].attempts < settings.attempts]
     rule, seed = make_rule(run.context), f"{settings.seed}:{iteration}"
-    places = find_next(_count(pool, scores), rule, settings.attempt_confidence, seed) if pool else []
+    places = find_next(_count(pool, scores), rule, confidence, seed) if pool else []
     return [pool[place] for place in places]
 
 
@@ -96,7 +97,7 @@ def read_pool(run: OpenRun, iteration: int) -> list[Sample]:
         return []
     if run.store.count_attempts(iteration).least >= settings.attempts:
         return []
-    if not settings.attempt_confidence:
+    if not get_confidence(run.context):
         scored = run.store.scores(iteration)
         return [sample for sample in run.store.samples(iteration) if sample.id in scored]
     return sorted(list_selectable(run, iteration), key=lambda sample: draw_order(sample.id, settings.seed))
@@ -111,15 +112,14 @@ async def attempt_in_rounds(run: OpenRun, iteration: int, model: AnsweringModel,
         model: the base model.
         unpaid: counts the samples whose attempts the budget did not pay a judge for.
     """
-    settings = run.settings
-    if settings.attempt_confidence and not model.numbers_attempts:
-        run.add_note(
-            f"--attempt-confidence has no effect: the sampler {model.sampler.name!r} cannot go on with its attempts "
-            f"(its hook `sample` has no argument `first`), so all {settings.attempts} are made at every sample"
-        )
-        return
+    settings, confidence = run.settings, get_confidence(run.context)
     pool, number = read_pool(run, iteration), 0
-    if pool and not settings.attempt_confidence:
+    if settings.attempt_confidence > confidence and settings.attempts > FIRST_ATTEMPTS and not run.context.is_online:
+        run.add_note(
+            f"all {settings.attempts} attempts are made at every sample, and --attempt-confidence has no effect: the "
+            f"sampler {model.sampler.name!r} cannot go on with its attempts (its hook `sample` has no argument `first`)"
+        )
+    if pool and not confidence:
         least = run.store.count_attempts(iteration).least
         run.add_note(
             f"the pass rates rest on {least} attempts at a sample; the other {settings.attempts - least} are made now"
@@ -144,7 +144,7 @@ async def _attempt(run: OpenRun, iteration: int, model: AnsweringModel, asked: S
     by_number: dict[int, list[Sample]] = {}
     for sample in asked:
         by_number.setdefault(scores[sample.id].attempts, []).append(sample)
-    most = ROUND_ATTEMPTS if settings.attempt_confidence else settings.attempts
+    most = ROUND_ATTEMPTS if get_confidence(run.context) else settings.attempts
     calls = [
         score(
             model,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsrl.pipeline.attempt_rounds import get_confidence
 from dsrl.pipeline.attempt_stopping import FIRST_ATTEMPTS
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.dev_items import HELD_OUT_SHARE, MOST_REAL_ITEMS
@@ -255,10 +256,10 @@ def _estimate_judgements(context: RunContext, samples: int, verified: Range) -> 
 
 def _estimate_attempts(context: RunContext) -> Range:
     """Return the attempts of the base model at each sample."""
-    settings, most = context.settings, context.settings.attempts
+    most = context.settings.attempts
     if context.is_online:
         return Range(*[float(min(most, FIRST_ATTEMPTS))] * 3)
-    if not settings.attempt_confidence or most <= FIRST_ATTEMPTS:
+    if not get_confidence(context) or most <= FIRST_ATTEMPTS:
         return Range(most, most, most)
     return Range(FIRST_ATTEMPTS, max(FIRST_ATTEMPTS, _ATTEMPTED_SHARE * most), most)
 

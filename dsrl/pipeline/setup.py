@@ -6,7 +6,7 @@ Everything that can be wrong with the user's input is found before a teacher is 
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,7 +37,6 @@ from dsrl.plugins.binding import find_own_settings
 from dsrl.plugins.recipes import RECIPE_SETTINGS
 from dsrl.settings import (
     ONLINE,
-    ONLINE_AGREEMENT,
     Settings,
     check,
     convert,
@@ -74,7 +73,6 @@ def resolve_settings(config: Path | None, flags: dict[str, Any], paper: bool = F
         # The name of the run is the same from every folder.
         named = resolve({"base_model": base_model}, numbers, recipe, written, flags, method)
         settings = replace(settings, name=named.name)
-    settings = guard_online(settings, chosen)
     check_task_settings(settings)
     return settings
 
@@ -95,18 +93,6 @@ def _read_choice(values: dict[str, Any]) -> dict[str, Any]:
             + (f", but --selection {selection} is given" if selection != ONLINE else "")
         )
     return {**values, "trainer_option": options, "selection": ONLINE}
-
-
-def guard_online(settings: Settings, chosen: Collection[str]) -> Settings:
-    """Leave out doubtful labels of a run in which the trainer chooses, unless the user has decided about them.
-
-    Args:
-        settings: the settings of a run.
-        chosen: names of the settings that the user has given.
-    """
-    if settings.selection != ONLINE or settings.min_agreement or "min_agreement" in chosen:
-        return settings
-    return replace(settings, min_agreement=ONLINE_AGREEMENT)
 
 
 def find_trainer_settings(trainer: str) -> dict[str, Any]:

@@ -312,7 +312,7 @@ class SlotRunner:
                 if is_numbered
                 else _make_seed(settings.seed, self._iteration, group.slots.start, kind)
             )
-            attempts = count_first_attempts(self._context, is_numbered)
+            attempts = count_first_attempts(self._context)
             with self._run.clock.measure("scored"):
                 scoring = score(self._model, unscored, attempts, settings.attempt_temperature, seed)
                 scores = await self._grade_paid("scored", scoring, len(unscored))

@@ -10,7 +10,7 @@ from typing import Any
 from dsrl.pipeline.setting_paths import read_kept_paths
 from dsrl.pipeline.task_results import compute_accuracies, list_parts
 from dsrl.pipeline.workspace import Workspace
-from dsrl.settings import Settings, parse_settings, resolve
+from dsrl.settings import Settings, list_earlier_values, parse_settings, resolve
 from dsrl.storage.metrics import Metrics
 from dsrl.storage.run_store import RunStore
 from dsrl.teaching.reply_store import Spending, read_spending
@@ -25,7 +25,8 @@ def load_settings(store: RunStore) -> Settings:
         SettingsError: the settings cannot be read.
     """
     values = parse_settings(store.settings_text, str(store.settings_source))
-    return resolve(read_kept_paths(values, store.folder))
+    # A run of an earlier version has no values for the settings that were added since.
+    return resolve(list_earlier_values(), read_kept_paths(values, store.folder))
 
 
 def load_spending(store: RunStore, workspace: Workspace) -> Spending:

@@ -12,11 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import fmean, variance
 
 from dsrl.pipeline.runtime import OpenRun
 from dsrl.storage.metrics import Metrics
 from dsrl.types import BEST_STEP, DEV_ACCURACY, EQUAL_GROUPS, TrainStep
+
+#: A training stands still if this share of the groups has equal rewards in its last steps: so many steps at least, and this
+#: share of all. It is no fault if the mean of the rewards is at least this share of the largest: then most is solved.
+_STANDSTILL_SHARE, _STANDSTILL_STEPS, _STANDSTILL_STEPS_SHARE, _SOLVED_SHARE = 0.9, 5, 0.25, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,10 @@ class TrainingWatch:
             )
 
     def review_groups(self) -> None:
-        """Warn the user after a training in which all answers to each prompt had the same reward: nothing was learned."""
-        shares = self._metrics.read_values(self._iteration, EQUAL_GROUPS).values()
+        """Warn the user after a training in which all answers to each prompt had the same reward, or soon had it."""
+        by_step = self._metrics.read_values(self._iteration, EQUAL_GROUPS)
+        shares = [share for _, share in sorted(by_step.items())]
+        still = len(list(takewhile(lambda share: share >= _STANDSTILL_SHARE, reversed(shares))))
         if shares and all(share >= 1 for share in shares):
             self._run.add_warning(
                 f"in all {len(shares)} steps of the training, all answers to a prompt had the same reward, so the model has "
@@ -111,6 +118,17 @@ class TrainingWatch:
                 "larger --group-size, or samples that are neither too easy nor too hard",
                 f"trained-{self._iteration}:equal_groups",
             )
+        elif still >= max(_STANDSTILL_STEPS, _STANDSTILL_STEPS_SHARE * len(shares)):
+            last = max(by_step)
+            rewards = self._run.store.get_step_rewards(self._iteration, sorted(by_step)[-still] - 1, last)
+            if rewards and fmean(rewards) < _SOLVED_SHARE * max(rewards):
+                self._run.add_warning(
+                    f"in the last {still} of {len(shares)} steps of the training, almost all answers to a prompt had the "
+                    f"same reward, with a mean of {fmean(rewards):.2f} and a maximum of {max(rewards):.2f}: the model gives "
+                    "the same answers every time, also wrong ones, and these steps have taught it nothing. Give a lower "
+                    "--learning-rate, a larger --kl-coef, a higher --train-temperature or another --selection",
+                    f"trained-{self._iteration}:standstill",
+                )
 
     def describe_best(self) -> str:
         """Return which model was kept, as a clause for the user; empty if the trainer has not said it."""

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from dsrl.errors import SettingsError
-from dsrl.pipeline.setup import find_trainer_settings, guard_online
-from dsrl.settings import SELECTIONS, Settings, check, default_of
+from dsrl.pipeline.setup import find_trainer_settings
+from dsrl.settings import ONLINE, SELECTIONS, Settings, check, default_of
 
 #: Settings that change what the samples are. ``pattern`` is none of a run: only a variant can leave the pattern out.
 SAMPLE_SETTINGS = ("adapt", "votes", "pattern")
@@ -56,7 +56,10 @@ class Variant:
         own: dict[str, Any] = {}
         if "trainer" in self.settings:
             own = {"trainer_option": {}, **find_trainer_settings(self.settings["trainer"])}
-        return guard_online(replace(settings, **{**own, **self.settings}), self.settings)
+        if self.settings.get("selection") == ONLINE and not settings.min_agreement:
+            # To a trainer that chooses, a wrong label looks like a hard problem.
+            own["min_agreement"] = Settings.min_agreement
+        return replace(settings, **{**own, **self.settings})
 
 
 def parse_variant(text: str) -> Variant:

@@ -12,7 +12,8 @@ from dsrl.storage.tables import Tables
 _SAMPLES = """
 SELECT s.id, s.iteration, s.kind, s.task, s.domain, s.input, s.output, v.label, coalesce(s.dropped, v.dropped), s.parent,
     s.passage, g.solved, x.passed, x.attempts, x.score, p.place, o.answer,
-    (SELECT avg(o.answer = v.label) FROM votes o WHERE o.sample = s.id AND o.answer IS NOT NULL)
+    (SELECT CASE WHEN max(o.number) > 0 THEN avg(o.answer = v.label) END
+        FROM votes o WHERE o.sample = s.id AND o.answer IS NOT NULL)
 FROM samples s
     LEFT JOIN verdicts v ON v.sample = s.id
     LEFT JOIN votes o ON o.sample = s.id AND o.number = 0
@@ -46,7 +47,8 @@ class SampleRow:
         score: the score of Equation 7.
         place: its place in the training set, from 1.
         own_answer: the answer in its own output.
-        agreement: share of the readable votes (its own answer included) that are the label, 0 to 1; None without votes.
+        agreement: share of the readable votes (its own answer included) that are the label, 0 to 1; None without votes
+            (of a judged task, say).
     """
 
     id: str

@@ -193,7 +193,9 @@ def test_selection_rules(dsrl, small, rule):
 
 
 def test_the_trainer_chooses_the_samples_of_each_step(dsrl, small):
-    outcome = dsrl(*small, "--attempts", "16", "--selection", "online", "--epochs", "2", "--json")
+    outcome = dsrl(
+        *small, "--attempts", "16", "--attempt-confidence", "0", "--selection", "online", "--epochs", "2", "--json"
+    )
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
     assert 16 < result["samples"]["selected"] <= result["samples"]["scored"], "the pool"

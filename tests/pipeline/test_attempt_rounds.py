@@ -114,7 +114,7 @@ def test_the_attempts_are_the_first_ones_of_a_full_scoring(prepared: Any) -> Non
         assert len({answer["answer"] for answer in answers}) == len(answers)
 
     forget_scores(run.store)
-    full = prepared()
+    full = prepared(attempt_confidence=0.0)
     make_samples(full, 1)
     assert all(attempts == L for _, attempts in read_scores(full.store).values())
     solved = {name: passed for name, (passed, _) in read_scores(full.store).items()}
@@ -150,7 +150,9 @@ def test_a_sampler_that_cannot_go_on_makes_all_attempts_and_the_user_is_told(pre
     make_samples(run, 1)
     assert {attempts for _, attempts in read_scores(run.store).values()} == {L}
     (note,) = [text for _, _, text in run.store.events()]
-    assert note.startswith("--attempt-confidence has no effect: the sampler")
+    assert note.startswith(
+        f"all {L} attempts are made at every sample, and --attempt-confidence has no effect: the sampler"
+    )
 
 
 @pytest.mark.parametrize("sampler", [NumberedSampler, PlainSampler])
@@ -159,6 +161,7 @@ def test_a_trainer_that_chooses_needs_the_first_attempts_and_the_others_come_on_
 ) -> None:
     prepared(sampler)
     settings = {"samples": SAMPLES, "attempts": L, "adapt": False, "decontaminate": False, "selection": "online"}
+    settings["attempt_confidence"] = 0.0 if sampler is NumberedSampler else 0.95
     plugins = {"sampler": sampler, "trainer": ChoosingTrainer}
     run = make_run("selected", plugins, **settings)
     make_samples(run, 1)
@@ -174,7 +177,7 @@ def test_a_trainer_that_chooses_needs_the_first_attempts_and_the_others_come_on_
     )
     if sampler is NumberedSampler:
         forget_scores(run.store)
-        make_samples(prepared(), 1)
+        make_samples(prepared(attempt_confidence=0.0), 1)
         assert read_scores(run.store) == scores, "they are the attempts of a full scoring"
 
 
@@ -191,7 +194,7 @@ def test_the_selection_is_close_to_that_of_all_attempts(prepared: Any) -> None:
     chosen = set(run.store.selected(1))
     run.store.forget_training(1)
     forget_scores(run.store)
-    full = prepared()
+    full = prepared(attempt_confidence=0.0)
     make_samples(full, 1)
     select_samples(full, 1)
     assert len(chosen & set(full.store.selected(1))) >= 14

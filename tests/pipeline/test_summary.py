@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dsrl.pipeline.stages.evaluated import compute_gain
-from dsrl.pipeline.summary import summarise
-from dsrl.settings import resolve
+from dsrl.pipeline.summary import load_settings, summarise
+from dsrl.settings import resolve, to_toml
 from dsrl.storage.attempts import Attempt, DevItem
 from dsrl.storage.evaluations import EvalItem, Evaluation
 from dsrl.storage.run_store import RunStore
@@ -23,6 +23,14 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     store = RunStore(tmp_path / "trial")
     yield store
     store.close()
+
+
+def test_a_run_of_an_earlier_version_keeps_what_that_version_did(store: RunStore) -> None:
+    tables = to_toml(resolve({"task": "mednli", "name": "trial"}))
+    del tables["selection"]["min_agreement"], tables["score"]["attempt_confidence"]
+    store.keep_settings(tables)
+    found = load_settings(store)
+    assert (found.min_agreement, found.attempt_confidence, found.attempts) == (0, 0, 64)
 
 
 def fill(store: RunStore, iteration: int = 1) -> None:

@@ -121,3 +121,29 @@ def test_a_training_without_differences_is_told(run: Any, tmp_path: Path, shares
     assert len(texts) == is_warned
     if is_warned:
         assert "in all 3 steps of the training" in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "rewards", "is_warned"),
+    [
+        ([0.0] * 5 + [1.0] * 5, [1.0, 0.1, 0.1, 1.0], True),
+        ([0.0] * 5 + [0.95] * 5, [1.0, 0.1, 0.1, 1.0], True),
+        ([0.0] * 5 + [1.0] * 5, [1.0, 1.0, 1.0, 0.9], False),  # nearly everything is solved
+        ([0.0] * 6 + [1.0] * 4, [1.0, 0.1, 0.1, 1.0], False),  # too few steps
+        ([0.0] * 30 + [1.0] * 6, [1.0, 0.1, 0.1, 1.0], False),  # too few of many
+        ([1.0] * 9 + [0.5], [1.0, 0.1, 0.1, 1.0], False),  # it goes on
+    ],
+)
+def test_a_training_that_came_to_a_standstill_is_told(
+    run: Any, tmp_path: Path, shares: list[float], rewards: list[float], is_warned: bool
+) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    for number, share in enumerate(shares, 1):
+        metrics.add(1, number, {"equal_groups": share})
+        run.store.add_rewards(number, {f"1-{slot}": reward for slot, reward in enumerate(rewards)})
+    TrainingWatch(run, 1, 0, metrics).review_groups()
+    texts = [text for _, _, text in run.store.events()]
+    assert len(texts) == is_warned
+    if is_warned:
+        assert f"in the last 5 of {len(shares)} steps" in texts[0]
+        assert "a mean of 0.55 and a maximum of 1.00" in texts[0]

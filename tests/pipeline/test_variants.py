@@ -17,6 +17,13 @@ def test_a_variant_is_read() -> None:
     assert [v.name for v in parse_variants(["adapt=off, votes=4", "adapt=off"])] == ["adapt=off", "votes=4"]
 
 
+def test_a_trainer_that_chooses_gets_no_doubtful_labels_unless_the_variant_wants_them() -> None:
+    paper = Settings(task=("mednli",), min_agreement=0.0)
+    assert parse_variant("selection=online").apply(paper).min_agreement == 0.75
+    assert parse_variant("selection=online+min_agreement=0").apply(paper).min_agreement == 0
+    assert parse_variant("selection=easy").apply(paper).min_agreement == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

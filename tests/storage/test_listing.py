@@ -23,6 +23,13 @@ def test_a_sample_row_has_everything_that_became_of_a_sample(store: RunStore) ->
     assert (two.label, two.dropped, two.is_solved, two.score, two.place, two.own_answer, two.agreement) == (None,) * 7
 
 
+def test_a_sample_without_votes_has_no_agreement(store: RunStore) -> None:
+    """A judged task: the judge accepts the text, and the row has the answer that was read in it."""
+    store.add_samples([Sample("1-00000", 1, 0, "initial", "q", "o")])
+    store.add_verdicts([(Sample("1-00000", 1, 0, "initial", "q", "o", label="the whole text"), ["text"])])
+    assert [row.agreement for row in store.list_sample_rows()] == [None]
+
+
 def test_an_item_row_has_the_answers_of_both_models(store: RunStore) -> None:
     store.replace_items([EvalItem("q", "yes", "t", "d"), EvalItem("r", "no")])
     store.add_evaluations(

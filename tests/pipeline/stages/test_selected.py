@@ -65,7 +65,7 @@ def test_where_samples_go_that_were_never_solved() -> None:
 )
 def test_samples_that_are_left_out(settings: dict[str, Any], kept: list[str], left_out: dict[str, int]) -> None:
     agreements = {"middle": 0.7, "hard": 0.75, "never": 1.0, "easy": 1.0}  # always: no votes
-    rest, counts = filter_scores(SCORES, resolve({"task": "t", **settings}), agreements)
+    rest, counts = filter_scores(SCORES, resolve({"task": "t", "min_agreement": 0.0, **settings}), agreements)
     assert [score.sample for score in rest] == kept
     assert counts == left_out
 
@@ -259,7 +259,7 @@ def test_fill_takes_the_easy_samples_after_the_others(make_run: Any) -> None:
 def test_fill_takes_no_sample_that_another_filter_leaves_out(make_run: Any) -> None:
     run = make_run(select=30, max_pass_rate=0.9, min_agreement=0.75, fill=True)
     fill(run, ["a"] * 20 + ["b"] * 20, {"b": 4})
-    run.store._database.execute("UPDATE votes SET answer = 'c' WHERE sample = '1-00039'")
+    run.store._database.execute("INSERT INTO votes VALUES ('1-00039', 1, 'c')")
     select_samples(run, 1)
     assert len(run.store.selected(1)) == 30
     assert "1-00039" not in run.store.selected(1)
@@ -268,7 +268,7 @@ def test_fill_takes_no_sample_that_another_filter_leaves_out(make_run: Any) -> N
 def test_a_trainer_that_chooses_gets_all_that_can_be_selected(make_run: Any) -> None:
     run = make_run(plugins={"trainer": ChoosingTrainer}, select=10, selection="online", min_agreement=0.75)
     fill(run, ["a"] * 20 + ["b"] * 20)
-    run.store._database.execute("UPDATE votes SET answer = 'c' WHERE sample = '1-00039'")
+    run.store._database.execute("INSERT INTO votes VALUES ('1-00039', 1, 'c')")
     select_samples(run, 1)
     assert sorted(run.store.selected(1)) == [f"1-{slot:05d}" for slot in range(39)]
     assert run.store.events()[-1][2] == (
