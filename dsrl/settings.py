@@ -28,7 +28,7 @@ from dsrl.types import Purpose
 SELECTIONS = ("potential", "learnability", "random", "easy", "hard", "full")
 ONLINE = "online"
 #: What selects in place of ``online`` if the trainer cannot choose.
-STATIC_SELECTION = "learnability"
+STATIC_SELECTION = "potential"
 EVAL_DATA = ("samples", "train")
 #: Tables of run.toml that inform the reader and set nothing.
 INFORMATIVE_TABLES = ("versions", "model")
@@ -76,7 +76,7 @@ def _setting(
         "resumable": resumable,
         "type": value_type or type(default),
         "since": since,
-        "earlier": default if earlier is None else earlier,
+        "earlier": earlier,
         "usually_one": usually_one,
     }
     if isinstance(default, dict):
@@ -494,8 +494,8 @@ def _unknown_key(source: str, section: str, key: str) -> SettingsError:
 
 
 def list_earlier_values() -> dict[str, Any]:
-    """Return the settings that did not exist in version 0.1, with the values that do what it did."""
-    return {s.name: s.metadata["earlier"] for s in fields(Settings) if s.metadata["since"]}
+    """Return the settings whose default does something else than earlier versions did, with the value that does that."""
+    return {s.name: s.metadata["earlier"] for s in fields(Settings) if s.metadata["earlier"] is not None}
 
 
 def resolve(*layers: Mapping[str, Any]) -> Settings:
@@ -565,11 +565,12 @@ def _make_name(settings: Settings) -> str:
     # The same command finds the same run again; other settings make another run. The options keep the names that they
     # had in version 0.1, and a setting that was added later counts only if it does something else than earlier versions did,
     # so that the runs of these are still found.
+    earlier = list_earlier_values()
     values = {
         f"{s.name}s" if s.metadata["type"] is dict else s.name: _simplify(s, getattr(settings, s.name))
         for s in fields(Settings)
         if not s.metadata["resumable"]
-        and not (s.metadata["since"] and getattr(settings, s.name) == s.metadata["earlier"])
+        and not (s.metadata["since"] and getattr(settings, s.name) == earlier.get(s.name, default_of(s)))
     }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(Path(task).stem for task in settings.task))[:80].strip("-_")

@@ -26,7 +26,7 @@ _FOR_RUNS = ("dataset_path", "test_size", "input_column", "output_column")
 _TABLES = ("task", "score", "compute")
 #: Other settings that do.
 _OTHERS = ("max_completion_tokens",)
-_NOT_ASKED = ("demos", "demos_from_train", "attempts", "attempt_temperature", "rubric")
+_NOT_ASKED = ("demos", "demos_from_train", "attempts", "attempt_confidence", "attempt_temperature", "rubric")
 _SHOWN = tuple(
     s.name
     for s in fields(Settings)

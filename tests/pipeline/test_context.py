@@ -126,7 +126,7 @@ def test_whether_the_trainer_chooses(make_context: Any, bound: Any) -> None:
     assert make_context(plugins=chooses, selection="online").is_online
     assert not make_context(plugins=chooses).is_online, "only if the user wants it"
     other = make_context(selection="online")
-    assert (other.is_online, other.selection_rule) == (False, "learnability")
+    assert (other.is_online, other.selection_rule) == (False, "potential")
     refusing = replace(other, trainer=bound("trainer", ChoosingTrainer, can=False))
     assert not refusing.is_online
     assert make_context(selection="easy").selection_rule == "easy"

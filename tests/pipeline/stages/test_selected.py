@@ -282,7 +282,7 @@ def test_a_trainer_that_cannot_choose_gets_what_the_best_rule_selects(make_run: 
     select_samples(run, 1)
     assert sorted(run.store.selected(1)) == [f"1-{slot:05d}" for slot in range(20)]
     (text,) = [text for _, _, text in run.store.events() if "--selection online" in text]
-    assert text.endswith("so 20 were selected before, as with --selection learnability")
+    assert text.endswith("so 20 were selected before, as with --selection potential")
 
 
 # --- several tasks ---------------------------------------------------------------------------------------------------
