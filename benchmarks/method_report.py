@@ -23,7 +23,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 PRIMARY_WORLDS, CLEAN_WORLDS = ("classes-10", "classes-20"), ("chains", "classes-0")
 REFERENCE, CANDIDATE, FILTERED, AGAIN = "potential", "online", "filtered", "potential again"
 SECOND, THIRD = "potential, filtered, 8 attempts", "potential, filtered, early stop"
-#: The third comparison has the seeds from here on.
+LOWER = "potential, filtered at 0.6"
+#: The third and fourth comparisons have the seeds from here on.
 FIRST_NEW_SEED = 10
 
 
@@ -119,6 +120,7 @@ def write_report(records: Mapping[str, Mapping[str, Any]]) -> None:
     if new.runs:
         print("\nThird comparison, on new seeds:")
         _print_tables(new, (THIRD,))
+        _print_fourth(new)
     _print_rates(records)
     _draw_forest(table, new, DOCS / "method-differences.svg")
     _draw_levels(table, DOCS / "method-difficulty.svg")
@@ -139,7 +141,7 @@ def _print_comparisons(table: Table, rules: Sequence[str]) -> None:
     found: list[tuple[str, str, Difference]] = []
     for world in table.runs:
         for rule in table.list_rules(world):
-            difference = bootstrap([table.pair(world, rule)]) if rule != REFERENCE else None
+            difference = bootstrap([table.pair(world, rule)]) if rule not in (REFERENCE, LOWER) else None
             if difference:
                 found.append((world, rule, difference))
     corrected = dict(
@@ -155,6 +157,17 @@ def _print_comparisons(table: Table, rules: Sequence[str]) -> None:
         bases = ", ".join(f"{100 * matrix.mean():+.1f}" for matrix in table.pair(world, rule).values())
         p = f"{corrected[world, rule]:.3f}" if rule != AGAIN else "A/A"
         print(f"| {world} | {rule} | {difference.seeds} | {difference} | {bases} | {p} |")
+
+
+def _print_fourth(table: Table) -> None:
+    """Print the differences of the rule with the lower threshold to that with the higher one."""
+    pairs = {world: pair for world in table.runs if (pair := table.pair(world, LOWER, THIRD))}
+    if not pairs:
+        return
+    print(f"\nFourth comparison, {LOWER} - {THIRD}, mean of {', '.join(pairs)}: {bootstrap(list(pairs.values()))}")
+    print("\n| world | difference |\n| --- | --- |")
+    for world, pair in pairs.items():
+        print(f"| {world} | {bootstrap([pair])} |")
 
 
 def _print_rules(table: Table) -> None:

@@ -53,7 +53,17 @@ def measure(folder: Path, world: int, teacher: tuple[str, ...], attempts: int, s
     call(
         folder,
         *("run", "--task", "chain_classes", "--task-option", f"world={world}", "--base-model", f"chains-{world}"),
-        *("--teacher", "noisy", *options, "--attempts", str(attempts), "--attempt-confidence", "0", "--seed", str(seed)),
+        *(
+            "--teacher",
+            "noisy",
+            *options,
+            "--attempts",
+            str(attempts),
+            "--attempt-confidence",
+            "0",
+            "--seed",
+            str(seed),
+        ),
         *("--name", name, "--stop-after", "scored"),
     )
     suspects = [row["id"] for row in call(folder, "samples", name, "--suspect", "--limit", "0")]
