@@ -174,6 +174,7 @@ def test_a_run_selects_the_same_samples_with_a_node_killed_while_it_scores(
             task=["mednli"],
             samples=60,
             attempts=32,
+            attempt_confidence=0.0,  # all in one call, long enough to be killed in
             select=20,
             sampler="ray",
             sampler_option={"ray_address": cluster.address, "chunk": 4},
