@@ -159,11 +159,11 @@ def test_an_adapter_answers_as_in_the_sampler_transformers(
     from dsrl_transformers.language_model import load_model
     from dsrl_transformers.lora import add_adapters
 
+    torch.manual_seed(1)  # the adapter draws half of its weights when it is made
     adapted = add_adapters(load_model(str(model_dir), "cpu").model, 4)
-    torch.manual_seed(1)
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.02)
+            torch.nn.init.normal_(weight, std=0.1)
     adapted.save_pretrained(tmp_path / "adapter")
     (tmp_path / "empty").mkdir()
     base = sample(sampler, prompts[:8], temperature=0.0)
