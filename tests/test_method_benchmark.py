@@ -33,6 +33,16 @@ def test_the_difference_is_paired_by_seed_and_item() -> None:
     assert difference.seeds == 3
 
 
+def test_new_seeds_are_kept_apart() -> None:
+    records = {
+        json.dumps(["w", "b", seed, rule, None]): make_record(bits)
+        for seed, bits in ((9, "0011"), (10, "0111"))
+        for rule in ("potential", report.THIRD)
+    }
+    assert [list(rules) for rules in report.Table(records).runs["w"]["b"].values()] == [[9], [9]]
+    assert [list(rules) for rules in report.Table(records, range(10, 20)).runs["w"]["b"].values()] == [[10], [10]]
+
+
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
     rng = np.random.default_rng(1)
     clear = {base: (rng.random((10, 300)) < 0.1).astype(int) for base in "abc"}
