@@ -27,7 +27,7 @@ from dsrl.pipeline.stages.selected import draw_order, select
 from dsrl.types import Score
 
 L, N = 64, 1000
-CONFIDENCES = (0.9, 0.94, 0.97, 0.99)
+CONFIDENCES = (0.9, 0.93, 0.94, 0.95, 0.97, 0.99)
 #: Samples in each tenth of the pass rates of a run with an earlier base model.
 TENTHS = np.array([76, 49, 103, 143, 180, 245, 130, 65, 6, 3]) / 1000
 

@@ -119,9 +119,9 @@ PRIMARY, AGAIN = ("potential", "online", "filtered"), "potential again"
 SECOND = "potential, filtered, 8 attempts"
 #: The rule of the third comparison, on seeds of its own.
 THIRD = "potential, filtered, early stop"
-#: Other thresholds of its filter, on the development splits only.
+#: Other thresholds of its filter, which are compared on the development splits.
 THRESHOLDS = ("potential, filtered at 0.6", "potential, filtered at 0.9")
-#: The rule of the fourth comparison.
+#: The rule of the fourth comparison, the only one of these that is run on the test splits.
 LOWER = THRESHOLDS[0]
 COMPARED = (*PRIMARY, SECOND, AGAIN)
 OTHERS = tuple(rule for rule in RULES if rule not in (*COMPARED, THIRD, *THRESHOLDS))

@@ -53,17 +53,8 @@ def measure(folder: Path, world: int, teacher: tuple[str, ...], attempts: int, s
     call(
         folder,
         *("run", "--task", "chain_classes", "--task-option", f"world={world}", "--base-model", f"chains-{world}"),
-        *(
-            "--teacher",
-            "noisy",
-            *options,
-            "--attempts",
-            str(attempts),
-            "--attempt-confidence",
-            "0",
-            "--seed",
-            str(seed),
-        ),
+        *("--teacher", "noisy", *options, "--seed", str(seed)),
+        *("--attempts", str(attempts), "--attempt-confidence", "0"),
         *("--name", name, "--stop-after", "scored"),
     )
     suspects = [row["id"] for row in call(folder, "samples", name, "--suspect", "--limit", "0")]

@@ -23,7 +23,7 @@ from dsrl.pipeline.attempt_stopping import (
 from dsrl.pipeline.concurrency import run_together
 from dsrl.pipeline.context import RunContext
 from dsrl.pipeline.runtime import OpenRun
-from dsrl.pipeline.sampling import AnsweringModel
+from dsrl.pipeline.sampling import AnsweringModel, can_number_attempts
 from dsrl.pipeline.stages.scored import Scored, compute_score, score
 from dsrl.pipeline.stages.selected import draw_order, list_selectable
 from dsrl.settings import Settings
@@ -35,7 +35,7 @@ _CALL_SIZE = 128
 
 def get_confidence(context: RunContext) -> float:
     """Return the confidence at which the attempts stop; 0: all are made, also because the sampler cannot go on with them."""
-    return context.settings.attempt_confidence if context.sampler.accepts("sample", "first") else 0.0
+    return context.settings.attempt_confidence if can_number_attempts(context.sampler) else 0.0
 
 
 def count_first_attempts(context: RunContext) -> int:

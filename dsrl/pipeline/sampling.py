@@ -63,6 +63,11 @@ def decide_chat(settings: Settings, sampler: Plugin[SamplerSpec], model: str) ->
     return is_chat
 
 
+def can_number_attempts(sampler: Plugin[SamplerSpec]) -> bool:
+    """Return whether an attempt of a sampler depends on its prompt, the seed and its number only, so that it can go on."""
+    return sampler.accepts("sample", "first")
+
+
 class Question(Protocol):
     """What a model can be asked: a sample, a test item.
 
@@ -103,8 +108,8 @@ class AnsweringModel:
 
     @property
     def numbers_attempts(self) -> bool:
-        """Whether an attempt of the sampler depends on its prompt, the seed and its number only, so that it can go on."""
-        return self.sampler.accepts("sample", "first")
+        """Whether the sampler can go on with its attempts (:func:`can_number_attempts`)."""
+        return can_number_attempts(self.sampler)
 
     async def answer(
         self, questions: Sequence[Question], n: int = 1, temperature: float = 0.0, seed: int = 0, first: int = 0

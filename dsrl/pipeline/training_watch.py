@@ -109,7 +109,8 @@ class TrainingWatch:
     def review_groups(self) -> None:
         """Warn the user after a training in which all answers to each prompt had the same reward, or soon had it."""
         by_step = self._metrics.read_values(self._iteration, EQUAL_GROUPS)
-        shares = [share for _, share in sorted(by_step.items())]
+        steps = sorted(by_step)
+        shares = [by_step[step] for step in steps]
         still = len(list(takewhile(lambda share: share >= _STANDSTILL_SHARE, reversed(shares))))
         if shares and all(share >= 1 for share in shares):
             self._run.add_warning(
@@ -119,8 +120,7 @@ class TrainingWatch:
                 f"trained-{self._iteration}:equal_groups",
             )
         elif still >= max(_STANDSTILL_STEPS, _STANDSTILL_STEPS_SHARE * len(shares)):
-            last = max(by_step)
-            rewards = self._run.store.get_step_rewards(self._iteration, sorted(by_step)[-still] - 1, last)
+            rewards = self._run.store.get_step_rewards(self._iteration, steps[-still] - 1, steps[-1])
             if rewards and fmean(rewards) < _SOLVED_SHARE * max(rewards):
                 self._run.add_warning(
                     f"in the last {still} of {len(shares)} steps of the training, almost all answers to a prompt had the "

@@ -171,6 +171,13 @@ def test_a_sampler_without_the_hook_gets_plain_prompts(run: Any, install: Any) -
 # --- the trainer chooses -----------------------------------------------------------------------------------------------
 
 
+def test_doubtful_labels_are_left_out_if_the_trainer_chooses_unless_the_user_wants_them() -> None:
+    assert resolve_settings(None, {"task": "mednli", "selection": "online"}).min_agreement == 0.75
+    for value in (0.0, 0.5):
+        flags = {"task": "mednli", "selection": "online", "min_agreement": value}
+        assert resolve_settings(None, flags).min_agreement == value
+
+
 def test_the_option_of_the_trainer_is_another_form_of_the_selection(tmp_path: Path) -> None:
     flags = {"task": "mednli", "trainer_option": {"choose": "online", "utility": "liveness"}}
     settings = resolve_settings(None, flags)
